@@ -1,0 +1,84 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"runtime/debug"
+	"strings"
+
+	"github.com/warpket/warpket"
+)
+
+// caller is who sends a request, and in which project.
+type caller struct {
+	role    warpket.Role
+	project warpket.ID
+	err     error // why there is none
+}
+
+type callerKey struct{}
+
+// authenticated finds out who sends a request. Whether that is enough is up to
+// the operation.
+func (s *Server) authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := s.identify(r)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+	})
+}
+
+func (s *Server) identify(r *http.Request) caller {
+	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if text == "" {
+		return caller{err: warpket.Errorf(warpket.Unauthenticated, "this needs a token: send it as \"Authorization: Bearer wk_...\"")}
+	}
+	id, secret, err := warpket.ParseToken(strings.TrimSpace(text))
+	if err != nil || !strings.EqualFold(scheme, "Bearer") {
+		return caller{err: warpket.ErrBadToken()}
+	}
+	t, err := s.tokens.get(string(id), func() (warpket.Token, error) { return s.Store.Token(r.Context(), id) })
+	switch {
+	case warpket.KindOf(err) == warpket.NotFound || err == nil && !t.Holds(secret):
+		return caller{err: warpket.ErrBadToken()}
+	case err != nil:
+		return caller{err: err}
+	case t.Role != warpket.Operator:
+		return caller{role: t.Role, project: t.ProjectID}
+	}
+	name := r.Header.Get("X-Project-Id")
+	if name == "" {
+		name = warpket.DefaultProject
+	}
+	p, err := s.projects.get(name, func() (warpket.Project, error) { return s.Store.Project(r.Context(), name) })
+	return caller{role: t.Role, project: p.ID, err: err}
+}
+
+// permit reports whether the caller may do what needs a scope.
+func permit(ctx context.Context, scope Scope) error {
+	c, _ := ctx.Value(callerKey{}).(caller)
+	if c.err != nil {
+		return c.err
+	}
+	if !c.role.Includes(warpket.Role(scope)) {
+		return warpket.Errorf(warpket.Denied, "this needs the role %s; the token's is %s", scope, c.role)
+	}
+	return nil
+}
+
+// projectOf is the project that the caller works in.
+func projectOf(ctx context.Context) warpket.ID { return callerOf(ctx).project }
+
+func callerOf(ctx context.Context) caller {
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c
+}
+
+func stack() string { return string(debug.Stack()) }
+
+// clip shortens text for a message.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "..."
+}

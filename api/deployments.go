@@ -1,0 +1,262 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/storage/postgres"
+)
+
+// Deployment is a version on slots.
+type Deployment struct {
+	ID           string    `json:"id" doc:"ID of the deployment, and of its Temporal workflow"`
+	FunctionID   string    `json:"functionId" doc:"ID of its function"`
+	FunctionName string    `json:"functionName" doc:"Name of its function" example:"bell"`
+	Version      int       `json:"version" doc:"Number of the version" example:"1"`
+	Slots        int       `json:"slots" doc:"Slots that are wanted" example:"1"`
+	Ready        int       `json:"ready" doc:"Slots that serve now" example:"1"`
+	Status       string    `json:"status" enum:"pending,building,placing,preparing,ready,degraded,failed,detached" doc:"ready: all slots serve; degraded: some do, and the rest is being repaired; failed and detached are final"`
+	Message      string    `json:"message" doc:"Progress, or why it failed"`
+	Resources    Resources `json:"resources" doc:"What each slot has"`
+	Placement    Placement `json:"placement" doc:"Where its slots are, and why there"`
+	Isolation    string    `json:"isolation" doc:"What keeps it apart from other functions; none: plain processes"`
+	TemporalURL  string    `json:"temporalUrl,omitempty" doc:"Its page in the Temporal UI"`
+	CreatedDate  time.Time `json:"createdDate" doc:"When it was asked for"`
+	UpdatedDate  time.Time `json:"updatedDate" doc:"When it last changed"`
+}
+
+// Placement says where slots are.
+type Placement struct {
+	Slots []SlotPlace `json:"slots" nullable:"false" doc:"One for each slot that is held"`
+}
+
+// SlotPlace says where one slot is.
+type SlotPlace struct {
+	SlotID  string   `json:"slotId" doc:"ID of the slot"`
+	Node    string   `json:"node" doc:"Name of its node"`
+	Status  string   `json:"status" enum:"preparing,ready,lost" doc:"lost: its node is silent"`
+	Devices []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
+	Reason  string   `json:"reason" doc:"Why it is there"`
+}
+
+func (s *Server) toDeployment(d warpket.Deployment) Deployment {
+	out := Deployment{
+		ID: string(d.ID), FunctionID: string(d.FunctionID), FunctionName: d.FunctionName, Version: d.VersionNumber, Slots: d.Slots, Ready: d.Ready,
+		Status: string(d.Status), Message: d.Message, Resources: toResources(d.Resources), Placement: Placement{Slots: []SlotPlace{}}, Isolation: "none",
+		TemporalURL: s.Workflows.DeploymentURL(d.ID), CreatedDate: d.CreatedDate, UpdatedDate: d.UpdatedDate,
+	}
+	for _, p := range d.Placement {
+		out.Placement.Slots = append(out.Placement.Slots, SlotPlace{SlotID: string(p.Slot), Node: p.Node, Status: string(p.Status), Devices: orEmpty(p.Devices), Reason: p.Reason})
+	}
+	return out
+}
+
+type (
+	deploymentInput struct {
+		ID string `path:"id" maxLength:"64" doc:"ID of the deployment"`
+	}
+	heldInput struct {
+		Prefer string `header:"Prefer" maxLength:"100" doc:"wait=SECONDS holds the answer until there is nothing left to wait for, at most so long" example:"wait=30"`
+	}
+	deploymentOutput struct {
+		Status     int
+		Location   string `header:"Location" doc:"Where to follow it"`
+		RetryAfter string `header:"Retry-After" doc:"Seconds after which it is worth asking again"`
+		Body       Deployment
+	}
+)
+
+func (s *Server) addDeployments() {
+	tags := []string{"Deployments"}
+	accepted := map[string]*huma.Response{"202": {Description: "Not settled yet: follow Location"}}
+	register(s, Write, huma.Operation{
+		OperationID: "create-deployment", Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions/{version}/deployments", Tags: tags, Summary: "Deploy a version", DefaultStatus: http.StatusOK,
+		Description: "Keeps the version ready on slots: has its runtime built, places the slots, has nodes prepare them, and repairs them until it is detached. 202 while that goes on; with `Prefer: wait=SECONDS` the answer is held.",
+		Errors:      []int{http.StatusNotFound, http.StatusUnprocessableEntity}, Responses: accepted,
+	}, s.createDeployment)
+	register(s, Read, huma.Operation{
+		OperationID: "list-deployments", Method: http.MethodGet, Path: "/v1/deployments", Tags: tags, Summary: "List deployments",
+	}, func(ctx context.Context, in *struct {
+		pageInput
+		FunctionID string `query:"functionId" maxLength:"64" doc:"Only those of this function"`
+		Status     string `query:"status" enum:"pending,building,placing,preparing,ready,degraded,failed,detached" doc:"Only those with this status"`
+	},
+	) (*listOutput[Deployment], error) {
+		filter := postgres.DeploymentFilter{Status: warpket.DeploymentStatus(in.Status)}
+		if in.FunctionID != "" {
+			id, err := warpket.ParseID("function", in.FunctionID)
+			if err != nil {
+				return list[warpket.Deployment](nil, "", s.toDeployment), nil //nolint:nilerr // no such function has no deployments
+			}
+			filter.FunctionID = id
+		}
+		items, next, err := s.Store.Deployments(ctx, projectOf(ctx), filter, in.page())
+		return list(items, next, s.toDeployment), err
+	})
+	register(s, Read, huma.Operation{
+		OperationID: "get-deployment", Method: http.MethodGet, Path: "/v1/deployments/{id}", Tags: tags, Summary: "Get a deployment",
+		Description: "With `Prefer: wait=SECONDS` the answer is held until the deployment is ready, failed or detached.", Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *struct {
+		deploymentInput
+		heldInput
+	},
+	) (*deploymentOutput, error) {
+		id, err := warpket.ParseID("deployment", in.ID)
+		if err != nil {
+			return nil, err
+		}
+		out, err := s.followDeployment(ctx, id, in.Prefer, warpket.Deployment.Settled)
+		if out != nil {
+			out.Status, out.Location, out.RetryAfter = http.StatusOK, "", ""
+		}
+		return out, err
+	})
+	register(s, Write, huma.Operation{
+		OperationID: "scale-deployment", Method: http.MethodPatch, Path: "/v1/deployments/{id}", Tags: tags, Summary: "Scale a deployment", DefaultStatus: http.StatusOK,
+		Description: "Sets the number of slots. Slots that are given back finish what they run.", Errors: []int{http.StatusNotFound, http.StatusConflict}, Responses: accepted,
+	}, s.scaleDeployment)
+	register(s, Write, huma.Operation{
+		OperationID: "detach-deployment", Method: http.MethodPost, Path: "/v1/deployments/{id}/detach", Tags: tags, Summary: "Detach a deployment", DefaultStatus: http.StatusOK,
+		Description: "Gives the slots back, which finish what they run, and keeps the record.", Errors: []int{http.StatusNotFound}, Responses: accepted,
+	}, s.detachDeployment)
+	register(s, Write, huma.Operation{
+		OperationID: "delete-deployment", Method: http.MethodDelete, Path: "/v1/deployments/{id}", Tags: tags, Summary: "Delete a deployment", DefaultStatus: http.StatusNoContent,
+		Description: "Detaches it first.", Errors: []int{http.StatusNotFound, http.StatusConflict},
+	}, func(ctx context.Context, in *deploymentInput) (*struct{}, error) {
+		out, err := s.detachDeployment(ctx, &struct {
+			deploymentInput
+			heldInput
+		}{*in, heldInput{"wait=30"}})
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.Store.DeleteDeployment(ctx, projectOf(ctx), warpket.ID(out.Body.ID))
+	})
+}
+
+func (s *Server) createDeployment(ctx context.Context, in *struct {
+	versionInput
+	heldInput
+	Body *struct {
+		Slots     *int       `json:"slots,omitempty" minimum:"0" maximum:"1000" doc:"How many slots; 1 unless set" example:"1"`
+		Resources *Resources `json:"resources,omitempty" doc:"What each slot has; the function's unless set"`
+	} `required:"false"`
+},
+) (*deploymentOutput, error) {
+	f, err := s.function(ctx, in.FunctionID)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.version(ctx, &in.versionInput)
+	if err != nil {
+		return nil, err
+	}
+	slots, resources := 1, f.Settings.Resources
+	if in.Body != nil {
+		if in.Body.Slots != nil {
+			slots = *in.Body.Slots
+		}
+		resources = in.Body.Resources.domain().Or(resources)
+	}
+	if err := resources.Check(); err != nil {
+		return nil, err
+	}
+	now := s.Now()
+	d := warpket.Deployment{
+		ID: s.newID(ctx), ProjectID: f.ProjectID, FunctionID: f.ID, FunctionName: f.Name, VersionNumber: v.Number, SnapshotID: v.Snapshot.ID, RuntimeID: v.Snapshot.RuntimeID,
+		Slots: slots, Resources: resources, Status: warpket.DeploymentPending, CreatedDate: now, UpdatedDate: now,
+	}
+	if err := s.Store.CreateDeployment(ctx, d); err != nil {
+		return nil, err
+	}
+	if err := s.Workflows.StartDeployment(context.WithoutCancel(ctx), d); err != nil {
+		s.Log.WarnContext(ctx, "workflow not started; the sweeper does", "deployment", d.ID, "error", err)
+	}
+	return s.followDeployment(ctx, d.ID, in.Prefer, warpket.Deployment.Settled)
+}
+
+// followDeployment answers with a deployment, held as long as the caller
+// prefers unless it is done before.
+func (s *Server) followDeployment(ctx context.Context, id warpket.ID, prefer string, done func(warpket.Deployment) bool) (*deploymentOutput, error) {
+	held, cancel, asked := hold(ctx, prefer)
+	defer cancel()
+	news := s.Hub.Watch(id)
+	defer news.Close()
+	for {
+		d, err := s.Store.Deployment(ctx, projectOf(ctx), id)
+		if err != nil {
+			return nil, err
+		}
+		finished := done(d)
+		if !finished && asked {
+			select {
+			case <-news.C:
+				continue
+			case <-held.Done():
+			}
+		}
+		out := &deploymentOutput{Status: http.StatusOK, Body: s.toDeployment(d)}
+		if !finished {
+			out.Status, out.Location, out.RetryAfter = http.StatusAccepted, "/v1/deployments/"+string(id), "1"
+		}
+		return out, nil
+	}
+}
+
+func (s *Server) scaleDeployment(ctx context.Context, in *struct {
+	deploymentInput
+	heldInput
+	Body struct {
+		Slots int `json:"slots" minimum:"0" maximum:"1000" doc:"How many slots are wanted" example:"2"`
+	}
+},
+) (*deploymentOutput, error) {
+	d, err := s.deployment(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if d.Status.Final() {
+		return nil, warpket.Errorf(warpket.Conflict, "deployment %s is %s and cannot be scaled: deploy the version anew", d.ID, d.Status)
+	}
+	if err := s.Workflows.Scale(ctx, d.ID, in.Body.Slots); err != nil {
+		return nil, err
+	}
+	return s.followDeployment(ctx, d.ID, in.Prefer, func(d warpket.Deployment) bool {
+		return d.Status.Final() || d.Status == warpket.DeploymentReady && d.Ready == d.Slots && len(d.Placement) == d.Slots
+	})
+}
+
+func (s *Server) detachDeployment(ctx context.Context, in *struct {
+	deploymentInput
+	heldInput
+},
+) (*deploymentOutput, error) {
+	d, err := s.deployment(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case d.Status == warpket.DeploymentFailed: // its workflow has ended and holds nothing
+		err = s.Store.AdvanceDeployment(ctx, d.ID, warpket.DeploymentDetached, d.Message, s.Now())
+	case d.Status != warpket.DeploymentDetached:
+		err = s.Workflows.Detach(ctx, d.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.followDeployment(ctx, d.ID, in.Prefer, func(d warpket.Deployment) bool {
+		return d.Status == warpket.DeploymentDetached && len(d.Placement) == 0
+	})
+}
+
+func (s *Server) deployment(ctx context.Context, id string) (warpket.Deployment, error) {
+	parsed, err := warpket.ParseID("deployment", id)
+	if err != nil {
+		return warpket.Deployment{}, err
+	}
+	return s.Store.Deployment(ctx, projectOf(ctx), parsed)
+}

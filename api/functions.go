@@ -1,0 +1,421 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/storage/blob"
+	"github.com/warpket/warpket/storage/postgres"
+)
+
+// Function is a function in lists and after a change.
+type Function struct {
+	FunctionID          string    `json:"functionId" doc:"ID of the function"`
+	FunctionName        string    `json:"functionName" doc:"Its name, unique in the project" example:"bell"`
+	TemplateLanguageTag string    `json:"templateLanguageTag" doc:"The template that it was made from" example:"Qiskit"`
+	Description         string    `json:"description" doc:"What it does"`
+	SDK                 string    `json:"sdk" doc:"Package name of its SDK" example:"qiskit"`
+	SDKVersion          string    `json:"sdkVersion" doc:"Version of its SDK" example:"0.45.3"`
+	Entry               string    `json:"entry" doc:"module.function that the next version is called by" example:"handler.handler"`
+	Reuse               string    `json:"reuse" enum:"process,none" doc:"Whether a worker serves more than one execution"`
+	Retries             int       `json:"retries" doc:"Attempts after the first when an execution fails"`
+	Resources           Resources `json:"resources" doc:"What its workers may use"`
+	CreatedDate         time.Time `json:"createdDate" doc:"When it was created"`
+	UpdatedDate         time.Time `json:"updatedDate" doc:"When it last changed"`
+}
+
+func toFunction(f warpket.Function) Function {
+	return Function{
+		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
+		Entry: f.Settings.Entry, Reuse: string(f.Settings.Reuse), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
+		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate,
+	}
+}
+
+// CreatedFunction is a function that has just been created.
+type CreatedFunction struct {
+	FunctionID          string          `json:"functionId" doc:"ID of the function"`
+	FunctionName        string          `json:"functionName" doc:"Its name" example:"bell"`
+	TemplateLanguageTag string          `json:"templateLanguageTag" doc:"The template that it was made from" example:"Qiskit"`
+	Description         string          `json:"description" doc:"What it does"`
+	SDK                 string          `json:"sdk" doc:"Package name of its SDK" example:"qiskit"`
+	SDKVersion          string          `json:"sdkVersion" doc:"Version of its SDK" example:"0.45.3"`
+	TemplateFiles       []Source        `json:"templateFiles" nullable:"false" doc:"The files that it starts with"`
+	FunctionVersion     FunctionVersion `json:"functionVersion" doc:"Its first version"`
+}
+
+// FunctionDetails is all about a function.
+type FunctionDetails struct {
+	Function
+	Name        string            `json:"name" doc:"The same as functionName"`
+	Sources     []Source          `json:"sources" nullable:"false" doc:"Files of the newest version"`
+	Version     int               `json:"version" doc:"Number of the newest version"`
+	VersionList []FunctionVersion `json:"versionList" nullable:"false" doc:"Versions, newest first; at most 200"`
+	Status      string            `json:"status" enum:"created,deploying,deployed,failed" doc:"How its deployments stand: deployed if any serves"`
+	Deployments []Deployment      `json:"deployments" nullable:"false" doc:"Its deployments, newest first; at most 200"`
+	Logs        []string          `json:"logs" nullable:"false" doc:"The last 100 lines that its latest execution wrote"`
+}
+
+// Source is one file with its content.
+type Source struct {
+	Filename      string `json:"filename" doc:"Path from the function's folder" example:"handler.py"`
+	Language      string `json:"language" doc:"Language of the file, for editors" example:"python"`
+	Content       string `json:"content" doc:"The text; empty for a file that is not text"`
+	ContentBase64 string `json:"contentBase64,omitempty" doc:"The bytes of a file that is not text"`
+	FileID        string `json:"fileId" doc:"ID of the file, by which a next version can take it over"`
+}
+
+type (
+	functionInput struct {
+		FunctionID string `path:"functionId" maxLength:"64" doc:"ID of the function"`
+	}
+	functionOutput        struct{ Body Function }
+	createdFunctionOutput struct{ Body CreatedFunction }
+	functionDetailsOutput struct{ Body FunctionDetails }
+)
+
+// FunctionSettings are what can be set on a function, on creation or later.
+type FunctionSettings struct {
+	Entry     string     `json:"entry,omitempty" maxLength:"257" doc:"module.function that an execution calls; the template's unless set" example:"handler.handler"`
+	Reuse     string     `json:"reuse,omitempty" enum:"process,none" doc:"process keeps a worker between executions; none takes a fresh one for each"`
+	Retries   *int       `json:"retries,omitempty" minimum:"0" maximum:"10" doc:"Attempts after the first when an execution fails; 0 unless set"`
+	Resources *Resources `json:"resources,omitempty" doc:"What its workers may use"`
+}
+
+func (c FunctionSettings) apply(s *warpket.Settings) error {
+	if c.Entry != "" {
+		s.Entry = c.Entry
+	}
+	if c.Reuse != "" {
+		s.Reuse = warpket.Reuse(c.Reuse)
+	}
+	if c.Retries != nil {
+		s.Retries = *c.Retries
+	}
+	s.Resources = c.Resources.domain().Or(s.Resources)
+	return s.Check()
+}
+
+type createFunctionInput struct {
+	Body struct {
+		FunctionName        string `json:"functionName" minLength:"1" maxLength:"255" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell"`
+		SDKVersion          string `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set" example:"0.45.3"`
+		TemplateLanguageTag string `json:"templateLanguageTag" minLength:"1" maxLength:"64" doc:"Tag of a template, see GET /v1/templates" example:"Qiskit"`
+		Description         string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
+		FunctionSettings
+	}
+}
+
+func (s *Server) addFunctions() {
+	tags := []string{"Functions"}
+	register(s, Write, huma.Operation{
+		OperationID: "create-function", Method: http.MethodPost, Path: "/v1/functions", Tags: tags, Summary: "Create a function", DefaultStatus: http.StatusOK,
+		Description: "Renders the template at the SDK version, stores its files and publishes them as version 1. Nothing is left behind when it fails.",
+		Errors:      []int{http.StatusConflict, http.StatusUnprocessableEntity},
+	}, s.createFunction)
+	register(s, Read, huma.Operation{
+		OperationID: "list-functions", Method: http.MethodGet, Path: "/v1/functions", Tags: tags, Summary: "List functions",
+	}, func(ctx context.Context, in *struct {
+		pageInput
+		Name string `query:"name" maxLength:"63" doc:"Only the function of this name"`
+		Tag  string `query:"templateLanguageTag" maxLength:"64" doc:"Only functions of this template"`
+	},
+	) (*listOutput[Function], error) {
+		items, next, err := s.Store.Functions(ctx, projectOf(ctx), postgres.FunctionFilter{Name: in.Name, TemplateTag: in.Tag}, in.page())
+		return list(items, next, toFunction), err
+	})
+	register(s, Read, huma.Operation{
+		OperationID: "get-function", Method: http.MethodGet, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "View function details",
+		Description: "With the files of its newest version, its versions, its deployments and the end of its latest log.", Errors: []int{http.StatusNotFound},
+	}, s.getFunction)
+	register(s, Write, huma.Operation{
+		OperationID: "update-function", Method: http.MethodPatch, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Change a function",
+		Description: "Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.",
+		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
+	}, s.updateFunction)
+	register(s, Write, huma.Operation{
+		OperationID: "delete-function", Method: http.MethodDelete, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Delete a function", DefaultStatus: http.StatusOK,
+		Description: "Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.",
+		Errors:      []int{http.StatusNotFound, http.StatusConflict},
+	}, s.deleteFunction)
+}
+
+func (s *Server) createFunction(ctx context.Context, in *createFunctionInput) (*createdFunctionOutput, error) {
+	b := in.Body
+	if err := warpket.CheckName("function", b.FunctionName); err != nil {
+		return nil, err
+	}
+	template, err := s.Catalog.Template(b.TemplateLanguageTag)
+	if err != nil {
+		return nil, err
+	}
+	settings := warpket.Settings{Entry: template.Entry, Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Resources: warpket.DefaultResources}
+	if err := b.apply(&settings); err != nil {
+		return nil, err
+	}
+	runtime, err := s.runtimeFor(ctx, template, b.SDKVersion)
+	if err != nil {
+		return nil, err
+	}
+	now, project := s.Now(), projectOf(ctx)
+	f := warpket.Function{
+		ID: s.newID(ctx), ProjectID: project, Name: b.FunctionName, Description: b.Description, TemplateTag: template.Tag,
+		SDK: runtime.SDK, SDKVersion: runtime.SDKVersion, Settings: settings, CreatedDate: now, UpdatedDate: now,
+	}
+	sources := make([]newFile, len(template.Files))
+	for i, t := range template.Files {
+		sources[i] = newFile{File: warpket.File{ID: warpket.NewID(now), Path: t.Filename, Language: t.Language}, content: []byte(t.Content)}
+	}
+	v, err := s.snapshot(ctx, f, runtime, "", sources)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Store.CreateFunction(ctx, f, v); err != nil {
+		return nil, err
+	}
+	if v, err = s.Store.Version(ctx, project, f.ID, 1); err != nil {
+		return nil, err
+	}
+	files, err := s.sources(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	return &createdFunctionOutput{CreatedFunction{
+		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
+		TemplateFiles: files, FunctionVersion: toVersion(v),
+	}}, nil
+}
+
+// runtimeFor finds the runtime that a template has at an SDK version.
+func (s *Server) runtimeFor(ctx context.Context, t warpket.Template, version string) (warpket.Runtime, error) {
+	pythons, err := s.Store.Pythons(ctx)
+	if err != nil {
+		return warpket.Runtime{}, err
+	}
+	if len(pythons) == 0 {
+		return warpket.Runtime{}, warpket.Errorf(warpket.Unavailable, "no node has joined yet, so it is not known which Python functions can run on: start one with \"warpket node\"")
+	}
+	release, err := s.Catalog.Resolve(ctx, t, version, pythons)
+	if err != nil {
+		return warpket.Runtime{}, err
+	}
+	return s.Store.EnsureRuntime(ctx, warpket.Runtime{
+		ID:          warpket.NewID(s.Now()),
+		RuntimeKey:  warpket.RuntimeKey{SDK: release.SDK, SDKVersion: release.Version, Python: release.Python, Platform: s.Platform},
+		TemplateTag: t.Tag, LockedUntil: release.Until, CreatedDate: s.Now(),
+	})
+}
+
+func (s *Server) getFunction(ctx context.Context, in *functionInput) (*functionDetailsOutput, error) {
+	id, err := warpket.ParseID("function", in.FunctionID)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.Store.Function(ctx, projectOf(ctx), id)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.details(ctx, f)
+	return &functionDetailsOutput{out}, err
+}
+
+// details gathers what a function's page shows; its parts are read side by side.
+func (s *Server) details(ctx context.Context, f warpket.Function) (FunctionDetails, error) {
+	out := FunctionDetails{Function: toFunction(f), Name: f.Name, Status: "created", VersionList: []FunctionVersion{}, Deployments: []Deployment{}, Logs: []string{}}
+	all := postgres.Page{Limit: postgres.MaxPage}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		versions, _, err := s.Store.Versions(ctx, f.ProjectID, f.ID, all)
+		if err != nil || len(versions) == 0 {
+			return err
+		}
+		for _, v := range versions {
+			out.VersionList = append(out.VersionList, toVersion(v))
+		}
+		out.Version = versions[0].Number
+		out.Sources, err = s.sources(ctx, versions[0])
+		return err
+	})
+	g.Go(func() error {
+		deployments, _, err := s.Store.Deployments(ctx, f.ProjectID, postgres.DeploymentFilter{FunctionID: f.ID}, all)
+		for _, d := range deployments {
+			out.Deployments = append(out.Deployments, s.toDeployment(d))
+		}
+		out.Status = functionStatus(deployments)
+		return err
+	})
+	g.Go(func() error {
+		latest, _, err := s.Store.Executions(ctx, f.ProjectID, postgres.ExecutionFilter{FunctionID: f.ID}, postgres.Page{Limit: 1})
+		if err != nil || len(latest) == 0 {
+			return err
+		}
+		log, err := s.logOf(ctx, f.ProjectID, latest[0].ID)
+		lines := strings.Split(strings.TrimSuffix(string(log), "\n"), "\n")
+		if len(log) > 0 {
+			out.Logs = lines[max(0, len(lines)-100):]
+		}
+		return err
+	})
+	return out, g.Wait()
+}
+
+// functionStatus sums up how a function's deployments stand.
+func functionStatus(deployments []warpket.Deployment) string {
+	status := "created"
+	for i, d := range deployments { // newest first
+		switch d.Status {
+		case warpket.DeploymentReady, warpket.DeploymentDegraded:
+			return "deployed"
+		case warpket.DeploymentPending, warpket.DeploymentBuilding, warpket.DeploymentPlacing, warpket.DeploymentPreparing:
+			status = "deploying"
+		case warpket.DeploymentFailed:
+			if i == 0 {
+				status = "failed"
+			}
+		case warpket.DeploymentDetached:
+		}
+	}
+	return status
+}
+
+func (s *Server) updateFunction(ctx context.Context, in *struct {
+	functionInput
+	Body struct {
+		FunctionName string  `json:"functionName,omitempty" maxLength:"63" doc:"A new name" example:"bell-2"`
+		Description  *string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
+		FunctionSettings
+	}
+},
+) (*functionOutput, error) {
+	id, err := warpket.ParseID("function", in.FunctionID)
+	if err != nil {
+		return nil, err
+	}
+	defer s.targets.drop()
+	f, err := s.Store.UpdateFunction(ctx, projectOf(ctx), id, s.Now(), func(f *warpket.Function) error {
+		if in.Body.FunctionName != "" {
+			if err := warpket.CheckName("function", in.Body.FunctionName); err != nil {
+				return err
+			}
+			f.Name = in.Body.FunctionName
+		}
+		if in.Body.Description != nil {
+			f.Description = *in.Body.Description
+		}
+		return in.Body.apply(&f.Settings)
+	})
+	return &functionOutput{toFunction(f)}, err
+}
+
+type deletedFunctionOutput struct {
+	Body struct {
+		FunctionID string `json:"functionId" doc:"ID of the function that is gone"`
+	}
+}
+
+func (s *Server) deleteFunction(ctx context.Context, in *struct {
+	functionInput
+	Force bool `query:"force" doc:"Cancel what is queued or running"`
+},
+) (*deletedFunctionOutput, error) {
+	id, err := warpket.ParseID("function", in.FunctionID)
+	if err != nil {
+		return nil, err
+	}
+	defer s.targets.drop()
+	left, err := s.Store.DeleteFunction(ctx, projectOf(ctx), id, in.Force)
+	if err != nil {
+		return nil, err
+	}
+	go s.Fleet.ReleaseAll(context.WithoutCancel(ctx), projectOf(ctx), left)
+	out := &deletedFunctionOutput{}
+	out.Body.FunctionID = string(id)
+	return out, nil
+}
+
+// newFile is a file of a snapshot in the making. Without content its bytes are
+// in the object store already.
+type newFile struct {
+	warpket.File
+	content []byte
+	stored  bool
+}
+
+// snapshot stores files and makes a version of them, which is not in the
+// database yet.
+func (s *Server) snapshot(ctx context.Context, f warpket.Function, runtime warpket.Runtime, description string, sources []newFile) (warpket.Version, error) {
+	files := make([]warpket.File, len(sources))
+	for i := range sources {
+		if n := &sources[i]; !n.stored {
+			n.Size, n.SHA256 = int64(len(n.content)), warpket.SHA256(n.content)
+		}
+		files[i] = sources[i].File
+	}
+	if err := warpket.CheckFiles(files); err != nil {
+		return warpket.Version{}, err
+	}
+	if err := s.store(ctx, f.ProjectID, sources); err != nil {
+		return warpket.Version{}, err
+	}
+	now := s.Now()
+	return warpket.Version{
+		ID: s.newID(ctx), ProjectID: f.ProjectID, FunctionID: f.ID, Description: description, CreatedDate: now,
+		Snapshot: warpket.Snapshot{
+			ID: warpket.NewID(now), ProjectID: f.ProjectID, FunctionID: f.ID, RuntimeID: runtime.ID, Entry: f.Settings.Entry,
+			Digest: warpket.SnapshotDigest(files, f.Settings.Entry, runtime.RuntimeKey.String()), Files: files, CreatedDate: now,
+		},
+	}, nil
+}
+
+// store puts the bytes of files into the object store, several at a time.
+func (s *Server) store(ctx context.Context, project warpket.ID, files []newFile) error {
+	var objects []postgres.Object
+	for _, f := range files {
+		objects = append(objects, postgres.Object{ProjectID: project, SHA256: f.SHA256, Size: f.Size})
+	}
+	if err := s.Store.TouchObjects(ctx, objects, s.Now()); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for _, f := range files {
+		if !f.stored {
+			g.Go(func() error {
+				_, err := s.Blobs.Put(ctx, project, f.content)
+				return err
+			})
+		}
+	}
+	return g.Wait()
+}
+
+// sources reads the files of a version.
+func (s *Server) sources(ctx context.Context, v warpket.Version) ([]Source, error) {
+	out := make([]Source, len(v.Snapshot.Files))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for i, f := range v.Snapshot.Files {
+		g.Go(func() error {
+			b, err := s.Blobs.Get(ctx, v.ProjectID, f.SHA256)
+			out[i] = Source{Filename: f.Path, Language: f.Language, FileID: string(f.ID)}
+			if utf8.Valid(b) {
+				out[i].Content = string(b)
+			} else {
+				out[i].ContentBase64 = base64.StdEncoding.EncodeToString(b)
+			}
+			return err
+		})
+	}
+	return out, g.Wait()
+}
+
+// objectKey is where a file's bytes are in the object store.
+func objectKey(project warpket.ID, f warpket.File) string { return blob.Key(project, f.SHA256) }

@@ -1,0 +1,119 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/storage/postgres"
+)
+
+// maxKept is the largest answer that is kept for a repetition. All answers to
+// a POST are smaller.
+const maxKept = 4 << 20
+
+type subjectKey struct{}
+
+// newID is the ID for what a request creates. It is the same when a request
+// with an idempotency key is tried again.
+func (s *Server) newID(ctx context.Context) warpket.ID {
+	if id, ok := ctx.Value(subjectKey{}).(warpket.ID); ok {
+		return id
+	}
+	return warpket.NewID(s.Now())
+}
+
+// repeatable makes a POST with an Idempotency-Key take effect once, however
+// often it is sent.
+func (s *Server) repeatable(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := r.Header.Get("Idempotency-Key")
+		c := callerOf(r.Context())
+		if r.Method != http.MethodPost || key == "" || c.err != nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if len(key) > 255 {
+			problemOf(warpket.Errorf(warpket.Invalid, "an Idempotency-Key has at most 255 bytes").At("header.Idempotency-Key")).write(w)
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, executionBody))
+		if err != nil {
+			problemOf(warpket.Errorf(warpket.TooLarge, "the body has more than %d bytes", executionBody)).write(w)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		request := postgres.Request{ProjectID: c.project, Operation: r.Method + " " + r.URL.Path, Key: key, BodyDigest: warpket.SHA256(body), SubjectID: warpket.NewID(s.Now())}
+		subject, answer, err := s.Store.TakeRequest(r.Context(), request, s.Now())
+		if err != nil {
+			problemOf(err).write(w)
+			return
+		}
+		if answer != nil {
+			for name, values := range answer.Header {
+				w.Header()[name] = values
+			}
+			w.Header().Set("Idempotency-Replayed", "true")
+			w.WriteHeader(answer.Status)
+			_, _ = w.Write(answer.Body) // the client may have gone
+			return
+		}
+		s.answer(w, r.WithContext(context.WithValue(r.Context(), subjectKey{}, subject)), next, request)
+	})
+}
+
+// answer answers a request and keeps the answer, unless the failure was ours.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, next http.Handler, request postgres.Request) {
+	kept := &recording{ResponseWriter: w, status: http.StatusOK}
+	var answer *postgres.Answer
+	defer func() {
+		// The caller may be gone by now; its next try is to find the answer.
+		if err := s.Store.AnswerRequest(context.WithoutCancel(r.Context()), request, answer); err != nil {
+			s.Log.Error("answer not kept", "operation", request.Operation, "error", err)
+		}
+	}()
+	next.ServeHTTP(kept, r)
+	if kept.status < http.StatusInternalServerError && kept.status != http.StatusTooManyRequests && kept.status != http.StatusUnauthorized && kept.status != http.StatusForbidden && kept.body.Len() < maxKept {
+		answer = &postgres.Answer{Status: kept.status, Header: w.Header().Clone(), Body: withoutToken(kept.body.Bytes())}
+	}
+}
+
+// withoutToken takes a secret that is shown only once out of an answer that is
+// kept: a repetition tells what was created, without it.
+func withoutToken(body []byte) []byte {
+	var fields map[string]json.RawMessage
+	if !bytes.Contains(body, []byte(`"token"`)) || json.Unmarshal(body, &fields) != nil || fields["token"] == nil {
+		return body
+	}
+	delete(fields, "token")
+	b, err := json.Marshal(fields)
+	if err != nil {
+		return []byte("{}")
+	}
+	return b
+}
+
+// recording passes an answer on and keeps a copy.
+type recording struct {
+	http.ResponseWriter
+	status int
+	body   bytes.Buffer
+}
+
+func (r *recording) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recording) Write(b []byte) (int, error) {
+	if r.body.Len() < maxKept {
+		r.body.Write(b)
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets deadlines and flushes through.
+func (r *recording) Unwrap() http.ResponseWriter { return r.ResponseWriter }

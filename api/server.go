@@ -1,0 +1,227 @@
+// Package api is the HTTP interface of warpket: the native API under /v1, its
+// OpenAPI documents and their page. A handler turns a request into calls on
+// what it was given and converts the answer; rules live elsewhere.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel"
+	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/storage/blob"
+	"github.com/warpket/warpket/storage/postgres"
+	"github.com/warpket/warpket/templates"
+)
+
+// Workflows start and steer long work.
+type Workflows interface {
+	StartExecution(ctx context.Context, e warpket.Execution) error
+	StartDeployment(ctx context.Context, d warpket.Deployment) error
+	Scale(ctx context.Context, deployment warpket.ID, slots int) error
+	Detach(ctx context.Context, deployment warpket.ID) error
+	AwaitExecution(ctx context.Context, id warpket.ID) error
+	DeploymentURL(id warpket.ID) string
+	ExecutionURL(id warpket.ID) string
+	Ready(ctx context.Context) error
+}
+
+// Fleet ends what runs on nodes.
+type Fleet interface {
+	CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error)
+	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
+}
+
+// Config is what a Server works with.
+type Config struct {
+	ServerID  warpket.ID
+	Store     *postgres.Store
+	Blobs     *blob.Store
+	Catalog   *templates.Catalog
+	Hub       *live.Hub
+	Nodes     *channel.Server
+	Authority *channel.Authority
+	Workflows Workflows
+	Fleet     Fleet
+	Platform  string // of the runtimes that functions get, "linux/amd64"
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// Server answers HTTP requests.
+type Server struct {
+	Config
+	api      huma.API
+	mux      *http.ServeMux
+	scopes   map[string]Scope // by operation ID
+	tokens   *cache[warpket.Token]
+	projects *cache[warpket.Project]
+	targets  *cache[callee]
+}
+
+// cacheLife is how old what a warm call relies on may be.
+const cacheLife = time.Second
+
+// New makes a Server.
+func New(c Config) *Server {
+	s := &Server{
+		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{},
+		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
+	}
+	s.api = humago.New(s.mux, humaConfig())
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addProjects, s.addHealth, s.addDocs} {
+		add()
+	}
+	return s
+}
+
+func humaConfig() huma.Config {
+	c := huma.DefaultConfig("warpket", "1.0.0")
+	c.Info.Description = "warpket hosts quantum and GPU functions. Create a function from a template at an SDK version, edit its files as immutable versions, deploy a version onto simulators or GPUs, and execute it.\n\n" +
+		"Send a token as `Authorization: Bearer wk_…`. Every error is a Problem whose `code` is stable. Send an `Idempotency-Key` with a POST to make it safe to repeat. Lists come in pages: pass `nextCursor` back as `cursor`."
+	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"token": {Type: "http", Scheme: "bearer", Description: "A token of a project, or an operator's. An operator names a project by X-Project-Id, else it is \"default\"."},
+	}
+	c.CreateHooks = nil // no $schema in bodies
+	c.SchemasPath = ""
+	c.DocsPath = "" // ours, see docs.go
+	c.RejectUnknownQueryParameters = true
+	c.Tags = []*huma.Tag{
+		{Name: "Templates", Description: "Starters for functions"},
+		{Name: "Functions", Description: "Named code with immutable versions"},
+		{Name: "Deployments", Description: "Versions kept ready on slots"},
+		{Name: "Executions", Description: "Runs of a version"},
+		{Name: "Runtimes", Description: "SDKs, locked and ready to run"},
+		{Name: "Nodes", Description: "Machines and their devices"},
+		{Name: "Projects", Description: "Tenants and their tokens"},
+		{Name: "Health", Description: "Whether the server works"},
+	}
+	return c
+}
+
+// OpenAPI is the description of the API.
+func (s *Server) OpenAPI() *huma.OpenAPI { return s.api.OpenAPI() }
+
+// Scope is what a caller needs for an operation.
+type Scope string
+
+// The scopes. Each is a role of the token; Public needs none.
+const (
+	Public   Scope = "public"
+	Read           = Scope(warpket.Viewer)
+	Write          = Scope(warpket.Member)
+	Manage         = Scope(warpket.Admin)
+	Operate        = Scope(warpket.Operator)
+	maxBody        = 1 << 20
+	readTime       = 15 * time.Second
+)
+
+// register adds an operation. All go through it: it enforces the scope before
+// the request is read, and turns every error into a Problem.
+func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
+	s.scopes[op.OperationID] = scope
+	if scope != Public {
+		op.Security = []map[string][]string{{"token": {}}}
+		op.Description += "\n\nNeeds the role " + string(scope) + "."
+		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
+		op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
+			if err := permit(ctx.Context(), scope); err != nil {
+				s.refuse(ctx, err)
+				return
+			}
+			next(ctx)
+		})
+	}
+	if op.MaxBodyBytes == 0 {
+		op.MaxBodyBytes = maxBody
+	}
+	if op.BodyReadTimeout == 0 {
+		op.BodyReadTimeout = readTime
+	}
+	op.Errors = append(op.Errors, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handler(ctx, in)
+		if err == nil {
+			return out, nil
+		}
+		p := problemOf(err)
+		if p.Status >= http.StatusInternalServerError && ctx.Err() == nil {
+			s.Log.ErrorContext(ctx, "request failed", "operation", op.OperationID, "error", err)
+		}
+		return nil, huma.ErrorWithHeaders(p, p.GetHeaders())
+	})
+}
+
+// refuse answers from a middleware.
+func (s *Server) refuse(ctx huma.Context, err error) {
+	p := problemOf(err)
+	for name, values := range p.GetHeaders() {
+		for _, v := range values {
+			ctx.SetHeader(name, v)
+		}
+	}
+	ctx.SetHeader("Content-Type", "application/problem+json")
+	ctx.SetStatus(p.Status)
+	_ = s.api.Marshal(ctx.BodyWriter(), "application/json", p) // the client may have gone
+}
+
+// Handler is the whole server: authentication, idempotency, unknown paths and
+// panics around the operations.
+func (s *Server) Handler() http.Handler {
+	return s.recovered(s.known(s.authenticated(s.repeatable(s.mux))))
+}
+
+// recovered answers for a handler that panics.
+func (s *Server) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if cause := recover(); cause != nil {
+				if cause == http.ErrAbortHandler { //nolint:errorlint // a sentinel, compared as net/http does
+					panic(cause)
+				}
+				s.Log.ErrorContext(r.Context(), "handler panicked", "method", r.Method, "path", r.URL.Path, "cause", cause, "stack", stack())
+				problemOf(nil).write(w)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// known answers for paths and methods that no operation has.
+func (s *Server) known(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := s.mux.Handler(r)
+		if pattern != "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		probe := &header{header: http.Header{}}
+		h.ServeHTTP(probe, r)
+		switch {
+		case probe.status == http.StatusMethodNotAllowed:
+			w.Header().Set("Allow", probe.header.Get("Allow"))
+			newProblem(http.StatusMethodNotAllowed, "method_not_allowed", r.Method+" is not possible here; these are: "+probe.header.Get("Allow")).write(w)
+		case probe.status >= 300 && probe.status < 400:
+			h.ServeHTTP(w, r)
+		default:
+			newProblem(http.StatusNotFound, Code(warpket.NotFound), "there is nothing at "+clip(r.URL.Path, 200)+"; /docs lists what there is").write(w)
+		}
+	})
+}
+
+// header is a ResponseWriter that keeps the head of an answer only.
+type header struct {
+	header http.Header
+	status int
+}
+
+func (h *header) Header() http.Header         { return h.header }
+func (h *header) WriteHeader(status int)      { h.status = status }
+func (h *header) Write(b []byte) (int, error) { return len(b), nil }

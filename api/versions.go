@@ -1,0 +1,346 @@
+package api
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/warpket/warpket"
+)
+
+// FunctionVersion is an immutable version of a function.
+type FunctionVersion struct {
+	ID          string        `json:"id" doc:"ID of the version"`
+	Version     int           `json:"version" doc:"Its number, from 1; never reused" example:"1"`
+	InDeployed  bool          `json:"inDeployed" doc:"Whether a deployment holds it"`
+	CreatedDate time.Time     `json:"createdDate" doc:"When it was published"`
+	Description string        `json:"description" doc:"What is new in it"`
+	Entry       string        `json:"entry" doc:"module.function that an execution of it calls" example:"handler.handler"`
+	Digest      string        `json:"digest" doc:"SHA-256 over all that decides a result: files, entry and runtime"`
+	Files       []VersionFile `json:"files" nullable:"false" doc:"Its files"`
+}
+
+// VersionFile is a file in the object store.
+type VersionFile struct {
+	ID        string `json:"id" doc:"ID of the file"`
+	VersionID string `json:"versionId" doc:"ID of its version"`
+	Filename  string `json:"filename" doc:"Path from the function's folder" example:"handler.py"`
+	Key       string `json:"key" doc:"Its key in the object store: {project}/{SHA-256 of its bytes}"`
+	Size      int64  `json:"size" doc:"Bytes"`
+	Status    string `json:"status" enum:"pending,stored,missing" doc:"Whether the object store has it"`
+}
+
+func toVersion(v warpket.Version) FunctionVersion {
+	out := FunctionVersion{
+		ID: string(v.ID), Version: v.Number, InDeployed: v.Deployed, CreatedDate: v.CreatedDate, Description: v.Description,
+		Entry: v.Snapshot.Entry, Digest: v.Snapshot.Digest, Files: make([]VersionFile, len(v.Snapshot.Files)),
+	}
+	for i, f := range v.Snapshot.Files {
+		// A version is written only after its files are stored.
+		out.Files[i] = VersionFile{ID: string(f.ID), VersionID: string(v.ID), Filename: f.Path, Key: objectKey(v.ProjectID, f), Size: f.Size, Status: "stored"}
+	}
+	return out
+}
+
+// versionBody is the largest body of a new version: its files in base64, with
+// room for what is around them.
+const versionBody = warpket.MaxVersionSize*4/3 + 4<<20
+
+type createVersionInput struct {
+	functionInput
+	Body struct {
+		FunctionID    string       `json:"functionId,omitempty" maxLength:"64" doc:"The same as in the path"`
+		Description   string       `json:"description,omitempty" maxLength:"4096" doc:"What is new in it"`
+		TemplateFiles []SourceFile `json:"templateFiles" nullable:"false" maxItems:"1000" doc:"All its files: what is not listed is not carried over"`
+	}
+}
+
+// SourceFile is a file of a new version.
+type SourceFile struct {
+	Filename      string  `json:"filename" maxLength:"1024" doc:"Path from the function's folder, relative, with / between folders" example:"handler.py"`
+	Language      string  `json:"language,omitempty" maxLength:"64" doc:"Language of the file; guessed from its name unless set" example:"python"`
+	Content       *string `json:"content,omitempty" doc:"The text; at most 1 MiB. It wins over fileId"`
+	ContentBase64 *string `json:"contentBase64,omitempty" doc:"The bytes, for a file that is not text"`
+	FileID        string  `json:"fileId,omitempty" maxLength:"64" doc:"A file of this function whose bytes are taken over"`
+}
+
+// CreatedVersion answers the publishing of a version.
+type CreatedVersion struct {
+	Timestamp time.Time       `json:"timestamp" doc:"When it was answered"`
+	Route     string          `json:"route" doc:"The path that was asked"`
+	Data      FunctionVersion `json:"data" doc:"The version"`
+}
+
+type (
+	createdVersionOutput struct{ Body CreatedVersion }
+	versionOutput        struct{ Body FunctionVersion }
+	versionInput         struct {
+		functionInput
+		Version int `path:"version" minimum:"1" doc:"Number of the version" example:"1"`
+	}
+)
+
+func (s *Server) addVersions() {
+	tags := []string{"Functions"}
+	register(s, Write, huma.Operation{
+		OperationID: "create-version", Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "Publish a version", DefaultStatus: http.StatusOK,
+		Description:  "The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.",
+		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute,
+		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
+	}, s.createVersion)
+	register(s, Read, huma.Operation{
+		OperationID: "list-versions", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "List versions", Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *struct {
+		functionInput
+		pageInput
+	},
+	) (*listOutput[FunctionVersion], error) {
+		f, err := s.function(ctx, in.FunctionID)
+		if err != nil {
+			return nil, err
+		}
+		items, next, err := s.Store.Versions(ctx, f.ProjectID, f.ID, in.page())
+		return list(items, next, toVersion), err
+	})
+	register(s, Read, huma.Operation{
+		OperationID: "get-version", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}", Tags: tags, Summary: "Get a version",
+		Description: "Asks the object store for each file, whose status says what it answered.", Errors: []int{http.StatusNotFound},
+	}, s.getVersion)
+	register(s, Read, huma.Operation{
+		OperationID: "get-version-file", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/files/{path}", Tags: tags, Summary: "Download a file of a version",
+		Description: "The path may hold slashes, written as %2F or as they are.", Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/octet-stream", "The file"),
+	}, s.getVersionFile)
+	// Slashes in the path as they are; the same operation, once more.
+	s.mux.HandleFunc("GET /v1/functions/{functionId}/versions/{version}/files/{path...}", func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Path = fmt.Sprintf("/v1/functions/%s/versions/%s/files/%s", r.PathValue("functionId"), r.PathValue("version"), strings.ReplaceAll(r.PathValue("path"), "/", "%2F"))
+		r.URL.RawPath = r.URL.Path
+		s.mux.ServeHTTP(w, r)
+	})
+	register(s, Read, huma.Operation{
+		OperationID: "get-version-archive", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/archive", Tags: tags, Summary: "Download a version as a zip",
+		Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/zip", "The files"),
+	}, s.getVersionArchive)
+}
+
+func bytesResponse(contentType, description string) map[string]*huma.Response {
+	return map[string]*huma.Response{"200": {Description: description, Content: map[string]*huma.MediaType{contentType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}}}
+}
+
+// function gives a function of the caller's project.
+func (s *Server) function(ctx context.Context, id string) (warpket.Function, error) {
+	parsed, err := warpket.ParseID("function", id)
+	if err != nil {
+		return warpket.Function{}, err
+	}
+	return s.Store.Function(ctx, projectOf(ctx), parsed)
+}
+
+func (s *Server) createVersion(ctx context.Context, in *createVersionInput) (*createdVersionOutput, error) {
+	f, err := s.function(ctx, in.FunctionID)
+	if err != nil {
+		return nil, err
+	}
+	if b := in.Body.FunctionID; b != "" && !strings.EqualFold(b, in.FunctionID) {
+		return nil, warpket.Errorf(warpket.Invalid, "functionId in the body is not the one in the path").At("functionId")
+	}
+	sources, err := s.newFiles(ctx, f, in.Body.TemplateFiles)
+	if err != nil {
+		return nil, err
+	}
+	newest, err := s.Store.Version(ctx, f.ProjectID, f.ID, 0)
+	if err != nil {
+		return nil, err
+	}
+	runtime, err := s.Store.Runtime(ctx, newest.Snapshot.RuntimeID)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.snapshot(ctx, f, runtime, in.Body.Description, sources)
+	if err != nil {
+		return nil, err
+	}
+	defer s.targets.drop()
+	if v, err = s.Store.Publish(ctx, v); err != nil {
+		return nil, err
+	}
+	return &createdVersionOutput{CreatedVersion{Timestamp: s.Now(), Route: "/v1/functions/" + string(f.ID) + "/versions", Data: toVersion(v)}}, nil
+}
+
+// newFiles reads the files of a request; those that are taken over by their ID
+// are looked up among the function's own.
+func (s *Server) newFiles(ctx context.Context, f warpket.Function, files []SourceFile) ([]newFile, error) {
+	var ids []warpket.ID
+	for i, in := range files {
+		if in.Content == nil && in.ContentBase64 == nil {
+			id, err := warpket.ParseID("file", in.FileID)
+			if err != nil {
+				return nil, notOurFile(in, i)
+			}
+			ids = append(ids, id)
+		}
+	}
+	known, err := s.Store.FilesByID(ctx, f.ProjectID, f.ID, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]newFile, len(files))
+	for i, in := range files {
+		n := newFile{File: warpket.File{ID: warpket.NewID(s.Now()), Path: in.Filename, Language: in.Language}}
+		switch {
+		case in.Content != nil:
+			n.content = []byte(*in.Content)
+		case in.ContentBase64 != nil:
+			if n.content, err = base64.StdEncoding.DecodeString(*in.ContentBase64); err != nil {
+				return nil, warpket.Errorf(warpket.Invalid, "contentBase64 of %q is not base64", clip(in.Filename, 80)).At("templateFiles[%d].contentBase64", i)
+			}
+		default:
+			old, ok := known[warpket.ID(strings.ToLower(in.FileID))]
+			if !ok {
+				return nil, notOurFile(in, i)
+			}
+			n.SHA256, n.Size, n.stored = old.SHA256, old.Size, true
+			if n.Language == "" {
+				n.Language = old.Language
+			}
+			if n.Path == "" {
+				n.Path = old.Path
+			}
+		}
+		if n.Language == "" {
+			n.Language = languageOf(n.Path)
+		}
+		out[i] = n
+	}
+	return out, nil
+}
+
+func notOurFile(in SourceFile, i int) error {
+	if in.FileID == "" {
+		return warpket.Errorf(warpket.Invalid, "the file %q has no content: give content, contentBase64 or the fileId of a file of this function", clip(in.Filename, 80)).At("templateFiles[%d].content", i)
+	}
+	return warpket.Errorf(warpket.Invalid, "this function has no file %q: its files are listed with its versions", clip(in.FileID, 80)).At("templateFiles[%d].fileId", i)
+}
+
+// languageOf guesses a file's language from its name.
+func languageOf(name string) string {
+	switch strings.ToLower(path.Ext(name)) {
+	case ".py":
+		return "python"
+	case ".cu", ".cpp", ".cc", ".h", ".cuh":
+		return "cpp"
+	case ".json":
+		return "json"
+	case ".yaml", ".yml":
+		return "yaml"
+	case ".md":
+		return "markdown"
+	}
+	return "text"
+}
+
+func (s *Server) version(ctx context.Context, in *versionInput) (warpket.Version, error) {
+	id, err := warpket.ParseID("function", in.FunctionID)
+	if err != nil {
+		return warpket.Version{}, err
+	}
+	return s.Store.Version(ctx, projectOf(ctx), id, in.Version)
+}
+
+func (s *Server) getVersion(ctx context.Context, in *versionInput) (*versionOutput, error) {
+	v, err := s.version(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	out := toVersion(v)
+	for i, f := range v.Snapshot.Files {
+		stored, _, err := s.Blobs.Has(ctx, v.ProjectID, f.SHA256)
+		if err != nil {
+			return nil, err
+		}
+		if !stored {
+			out.Files[i].Status = "missing"
+		}
+	}
+	return &versionOutput{out}, nil
+}
+
+type fileOutput struct {
+	ContentType        string `header:"Content-Type"`
+	ContentDisposition string `header:"Content-Disposition"`
+	Body               []byte
+}
+
+func (s *Server) getVersionFile(ctx context.Context, in *struct {
+	versionInput
+	Path string `path:"path" maxLength:"1024" doc:"Path of the file"`
+},
+) (*fileOutput, error) {
+	v, err := s.version(ctx, &in.versionInput)
+	if err != nil {
+		return nil, err
+	}
+	name := strings.ReplaceAll(in.Path, "%2F", "/")
+	for _, f := range v.Snapshot.Files {
+		if f.Path == name {
+			b, err := s.Blobs.Get(ctx, v.ProjectID, f.SHA256)
+			out := &fileOutput{ContentType: "application/octet-stream", Body: b, ContentDisposition: attachment(path.Base(f.Path))}
+			if utf8.Valid(b) {
+				out.ContentType = "text/plain; charset=utf-8"
+			}
+			return out, err
+		}
+	}
+	return nil, warpket.Errorf(warpket.NotFound, "version %d has no file %q", v.Number, clip(name, 80))
+}
+
+// attachment names a download; quotes and the like cannot break the header.
+func attachment(name string) string {
+	return fmt.Sprintf("attachment; filename*=UTF-8''%s", percent(name))
+}
+
+func percent(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0 {
+			b.WriteByte(c)
+			continue
+		}
+		fmt.Fprintf(&b, "%%%02X", c)
+	}
+	return b.String()
+}
+
+func (s *Server) getVersionArchive(ctx context.Context, in *versionInput) (*fileOutput, error) {
+	v, err := s.version(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, f := range v.Snapshot.Files {
+		content, err := s.Blobs.Get(ctx, v.ProjectID, f.SHA256)
+		if err != nil {
+			return nil, err
+		}
+		w, err := z.CreateHeader(&zip.FileHeader{Name: f.Path, Method: zip.Deflate, Modified: v.CreatedDate})
+		if err == nil {
+			_, err = w.Write(content)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("packing %s: %w", f.Path, err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		return nil, fmt.Errorf("packing version %d: %w", v.Number, err)
+	}
+	return &fileOutput{ContentType: "application/zip", ContentDisposition: attachment(fmt.Sprintf("%s-v%d.zip", v.FunctionID, v.Number)), Body: b.Bytes()}, nil
+}

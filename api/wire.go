@@ -1,0 +1,106 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/storage/postgres"
+)
+
+// pageInput is what every list takes.
+type pageInput struct {
+	Cursor string `query:"cursor" maxLength:"200" doc:"nextCursor of the page before; leave it out for the first page"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many items at most"`
+}
+
+func (p pageInput) page() postgres.Page { return postgres.Page{Cursor: p.Cursor, Limit: p.Limit} }
+
+// listOutput is what every list answers.
+type listOutput[T any] struct {
+	Body struct {
+		Items      []T    `json:"items" nullable:"false" doc:"Newest first"`
+		NextCursor string `json:"nextCursor,omitempty" doc:"Cursor of the next page; absent on the last"`
+	}
+}
+
+// list converts the items of a page.
+func list[D, W any](items []D, next string, convert func(D) W) *listOutput[W] {
+	out := &listOutput[W]{}
+	out.Body.Items = make([]W, len(items))
+	for i, item := range items {
+		out.Body.Items[i] = convert(item)
+	}
+	out.Body.NextCursor = next
+	return out
+}
+
+// Any is any JSON value, passed on as it was sent.
+type Any json.RawMessage
+
+// Schema says that anything goes.
+func (Any) Schema(huma.Registry) *huma.Schema { return &huma.Schema{} }
+
+// MarshalJSON passes the value on.
+func (a Any) MarshalJSON() ([]byte, error) {
+	if len(a) == 0 {
+		return []byte("null"), nil
+	}
+	return a, nil
+}
+
+// UnmarshalJSON keeps the value as it is.
+func (a *Any) UnmarshalJSON(b []byte) error {
+	*a = append((*a)[:0], b...)
+	return nil
+}
+
+// ms is a duration on the wire: milliseconds, fractional.
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// Resources are what a worker may use.
+type Resources struct {
+	CPU     int     `json:"cpu,omitempty" minimum:"10" maximum:"256000" doc:"Thousandths of a core; 1000 unless set" example:"1000"`
+	Memory  int64   `json:"memory,omitempty" minimum:"16777216" maximum:"4398046511104" doc:"Bytes; 536870912 (512 MiB) unless set" example:"536870912"`
+	Timeout float64 `json:"timeout,omitempty" minimum:"0.001" maximum:"86400" doc:"Seconds that one execution may run; 60 unless set" example:"60"`
+}
+
+func (r *Resources) domain() warpket.Resources {
+	if r == nil {
+		return warpket.Resources{}
+	}
+	return warpket.Resources{CPU: r.CPU, Memory: r.Memory, Timeout: time.Duration(r.Timeout * float64(time.Second))}
+}
+
+func toResources(r warpket.Resources) Resources {
+	return Resources{CPU: r.CPU, Memory: r.Memory, Timeout: r.Timeout.Seconds()}
+}
+
+var waitForm = regexp.MustCompile(`(?i)(?:^|[,;\s])wait=(\d{1,5})(?:$|[,;\s])`)
+
+// hold waits as long as a Prefer header asks (RFC 7240, "wait"), and reports
+// whether it asked at all.
+func hold(ctx context.Context, prefer string) (context.Context, context.CancelFunc, bool) {
+	m := waitForm.FindStringSubmatch(prefer)
+	if m == nil {
+		return ctx, func() {}, false
+	}
+	seconds, _ := strconv.Atoi(m[1]) // digits only
+	held, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
+	return held, cancel, true
+}
+
+// text is what a list of words looks like in a message.
+func text[T ~string](words []T) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = string(w)
+	}
+	return strings.Join(out, ", ")
+}

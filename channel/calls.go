@@ -1,0 +1,176 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel/wire"
+)
+
+// ErrNotConnected means that the node has no connection to this server: the
+// call never left, nothing has started.
+var ErrNotConnected = warpket.Errorf(warpket.Unavailable, "the node is not connected")
+
+// ErrBroken means that the connection broke after the call had left: whether
+// the node has acted on it is not known.
+var ErrBroken = errors.New("the connection to the node broke while it was answering")
+
+// connection is one node's stream.
+type connection struct {
+	id, boot warpket.ID
+	name     string
+	stream   wire.Channel_ConnectServer
+	done     chan struct{} // closed when the stream is over
+
+	sending sync.Mutex
+	mu      sync.Mutex
+	last    uint64
+	calls   map[uint64]*call
+	dropped bool
+}
+
+type call struct {
+	progress func(string)
+	reply    chan *wire.Reply // one, or closed when the connection broke
+}
+
+func (c *connection) send(m *wire.ToNode) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	return c.stream.Send(m)
+}
+
+// drop fails all open calls and takes no new ones.
+func (c *connection) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropped = true
+	for id, call := range c.calls {
+		close(call.reply)
+		delete(c.calls, id)
+	}
+}
+
+func (c *connection) replied(r *wire.Reply) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if call := c.calls[r.GetId()]; call != nil {
+		delete(c.calls, r.GetId())
+		call.reply <- r
+	}
+}
+
+func (c *connection) progressed(p *wire.Progress) {
+	c.mu.Lock()
+	call := c.calls[p.GetCall()]
+	c.mu.Unlock()
+	if call != nil && call.progress != nil {
+		call.progress(p.GetText())
+	}
+}
+
+// call makes a call and waits for its reply. When ctx ends first the node goes
+// on: to end an execution there is Cancel.
+func (s *Server) call(ctx context.Context, node warpket.ID, in *wire.Call, progress func(string)) (*wire.Reply, error) {
+	s.mu.Lock()
+	c := s.nodes[node]
+	s.mu.Unlock()
+	if c == nil {
+		return nil, ErrNotConnected
+	}
+	pending := &call{progress: progress, reply: make(chan *wire.Reply, 1)}
+	c.mu.Lock()
+	if c.dropped {
+		c.mu.Unlock()
+		return nil, ErrNotConnected
+	}
+	c.last++
+	in.Id = c.last
+	c.calls[in.GetId()] = pending
+	c.mu.Unlock()
+	if err := c.send(&wire.ToNode{Message: &wire.ToNode_Call{Call: in}}); err != nil {
+		return nil, ErrBroken
+	}
+	select {
+	case r, ok := <-pending.reply:
+		if !ok {
+			return nil, ErrBroken
+		}
+		return r, fromWire(r.GetError())
+	case <-ctx.Done():
+		c.mu.Lock()
+		delete(c.calls, in.GetId())
+		c.mu.Unlock()
+		return nil, ctx.Err()
+	}
+}
+
+// Lock has a node resolve a runtime to a hashed lock.
+func (s *Server) Lock(ctx context.Context, node warpket.ID, r *wire.Runtime, progress func(string)) (string, error) {
+	reply, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Lock{Lock: &wire.Lock{Runtime: r}}}, progress)
+	return reply.GetLock().GetLock(), err
+}
+
+// Install has a node build the environment of a locked runtime.
+func (s *Server) Install(ctx context.Context, node warpket.ID, r *wire.Runtime, progress func(string)) error {
+	_, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Install{Install: &wire.Install{Runtime: r}}}, progress)
+	return err
+}
+
+// Prepare has a node put a worker into a slot. It tells why the code does not
+// load, if so; the slot serves all the same.
+func (s *Server) Prepare(ctx context.Context, node warpket.ID, p *wire.Prepare, progress func(string)) (*warpket.Failure, error) {
+	reply, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Prepare{Prepare: p}}, progress)
+	return failure(reply.GetPrepare().GetLoadFailure()), err
+}
+
+// Release has a node end all programs of a slot; with ifIdle only when no call
+// runs or waits there, else it is a Conflict.
+func (s *Server) Release(ctx context.Context, node, slot warpket.ID, generation int64, ifIdle bool) error {
+	_, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Release{Release: &wire.Release{Slot: string(slot), Generation: generation, IfIdle: ifIdle}}}, nil)
+	if err == nil {
+		s.GoneSlot(slot, generation)
+	}
+	return err
+}
+
+// Run has a node start an attempt, at most once, and waits for its outcome.
+func (s *Server) Run(ctx context.Context, node warpket.ID, r *wire.Run) (*wire.Outcome, error) {
+	reply, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Run{Run: r}}, nil)
+	return reply.GetOutcome(), err
+}
+
+// Attach waits for the outcome of an attempt that has been started before.
+func (s *Server) Attach(ctx context.Context, node, execution warpket.ID, attempt int) (*wire.Outcome, error) {
+	reply, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Attach{Attach: &wire.Attach{Execution: string(execution), Attempt: int32(attempt)}}}, nil) //nolint:gosec // small
+	return reply.GetOutcome(), err
+}
+
+// Cancel has a node end an attempt. What its Run answers then is the outcome.
+func (s *Server) Cancel(ctx context.Context, node, execution warpket.ID, attempt int) error {
+	_, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Cancel{Cancel: &wire.Cancel{Execution: string(execution), Attempt: int32(attempt)}}}, nil) //nolint:gosec // small
+	return err
+}
+
+// Ack lets a node forget an outcome. It does not wait: a node that misses it
+// is told again when it sends the outcome again.
+func (s *Server) Ack(node, execution warpket.ID, attempt int) {
+	s.mu.Lock()
+	c := s.nodes[node]
+	s.mu.Unlock()
+	if c != nil {
+		_ = c.send(&wire.ToNode{Message: &wire.ToNode_Call{Call: &wire.Call{What: &wire.Call_Ack{Ack: &wire.Ack{Execution: string(execution), Attempt: int32(attempt)}}}}}) //nolint:gosec // small
+	}
+}
+
+func failure(f *wire.Failure) *warpket.Failure {
+	if f == nil {
+		return nil
+	}
+	return &warpket.Failure{Code: warpket.FailureCode(f.GetCode()), Message: f.GetMessage(), Traceback: f.GetTraceback()}
+}
+
+// FailureOf reads why an attempt failed.
+func FailureOf(o *wire.Outcome) *warpket.Failure { return failure(o.GetFailure()) }

@@ -1,0 +1,324 @@
+// Package channel is the node channel: how servers and nodes speak. Nodes dial,
+// with a certificate that they got for a one-time token; after that servers
+// call. See wire/channel.proto for the protocol.
+package channel
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel/wire"
+)
+
+// protocol is the version of the node channel that this release speaks best;
+// servers also take the one before.
+const protocol = 1
+
+const maxMessage = 16 << 20
+
+// Fleet is what the server's end of the channel tells the rest of the server,
+// and asks of it.
+type Fleet interface {
+	// Join spends a one-time token and gives the node its ID.
+	Join(ctx context.Context, token warpket.ID, secret, name string) (warpket.ID, error)
+	// Up says that a node has connected, with what it has and holds. It
+	// gives the node's name and the slots that the node has to end.
+	Up(ctx context.Context, node, boot warpket.ID, inventory warpket.Inventory, held map[warpket.ID]int64) (name string, end map[warpket.ID]int64, err error)
+	// Renew extends the node's lease.
+	Renew(ctx context.Context, node, boot warpket.ID) error
+	// SlotGone says that a slot of the node serves no longer.
+	SlotGone(ctx context.Context, node, slot warpket.ID, generation int64)
+	// Upload gives a node that runs an execution the right to store bytes.
+	Upload(ctx context.Context, node, execution warpket.ID, sha256 string, size int64) (url string, header map[string]string, err error)
+	// Log passes on what a running execution has written.
+	Log(execution warpket.ID, attempt int, offset int64, data []byte)
+	// Servers are the addresses that nodes connect to.
+	Servers() []string
+}
+
+// Server is the server's end.
+type Server struct {
+	wire.UnimplementedChannelServer
+	id        warpket.ID
+	authority *Authority
+	fleet     Fleet
+	log       *slog.Logger
+	pool      pool
+
+	mu    sync.Mutex
+	nodes map[warpket.ID]*connection
+	came  chan struct{} // closed and made anew when a node connects
+}
+
+// NewServer makes the server's end.
+func NewServer(id warpket.ID, authority *Authority, fleet Fleet, log *slog.Logger) *Server {
+	return &Server{id: id, authority: authority, fleet: fleet, log: log, pool: pool{slots: map[warpket.ID][]*pooled{}}, nodes: map[warpket.ID]*connection{}, came: make(chan struct{})}
+}
+
+// Serve serves nodes on a listener until ctx ends.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	config, err := s.authority.serverTLS()
+	if err != nil {
+		return err
+	}
+	g := grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(config)),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+	)
+	wire.RegisterChannelServer(g, s)
+	stop := context.AfterFunc(ctx, g.Stop)
+	defer stop()
+	if err := g.Serve(l); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("serving the node channel: %w", err)
+	}
+	return nil
+}
+
+// Join signs the certificate of a node that has a one-time token.
+func (s *Server) Join(ctx context.Context, in *wire.JoinRequest) (*wire.JoinReply, error) {
+	id, secret, _, err := ParseJoinToken(in.GetToken())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	if err := warpket.CheckName("node", in.GetName()); err != nil {
+		return nil, toStatus(err)
+	}
+	public, err := x509.ParsePKIXPublicKey(in.GetPublicKey())
+	if err != nil {
+		return nil, toStatus(warpket.Errorf(warpket.Invalid, "the public key cannot be read"))
+	}
+	node, err := s.fleet.Join(ctx, id, secret, in.GetName())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	certificate, err := s.authority.sign(string(node), public, x509.ExtKeyUsageClientAuth)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	s.log.Info("node joined", "node", in.GetName(), "id", node)
+	return &wire.JoinReply{NodeId: string(node), Certificate: certificate}, nil
+}
+
+// caller is the node whose certificate the connection has.
+func caller(ctx context.Context) (warpket.ID, error) {
+	p, _ := peer.FromContext(ctx)
+	if info, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(info.State.VerifiedChains) > 0 {
+		return warpket.ParseID("node", info.State.VerifiedChains[0][0].Subject.CommonName)
+	}
+	return "", status.Error(codes.Unauthenticated, "this call needs a node's certificate")
+}
+
+// Connect serves one node until either side ends.
+func (s *Server) Connect(stream wire.Channel_ConnectServer) error {
+	ctx := stream.Context()
+	node, err := caller(ctx)
+	if err != nil {
+		return err
+	}
+	first, err := stream.Recv()
+	hello := first.GetHello()
+	if err != nil || hello == nil {
+		return status.Error(codes.InvalidArgument, "the first message must be Hello")
+	}
+	if hello.GetProtocol() > protocol || hello.GetProtocol() < protocol-1 {
+		return status.Errorf(codes.FailedPrecondition, "this server speaks protocol %d and %d of the node channel, the node %d: update the servers first, then the nodes", protocol, protocol-1, hello.GetProtocol())
+	}
+	c := &connection{id: node, boot: warpket.ID(hello.GetBoot()), stream: stream, calls: map[uint64]*call{}, done: make(chan struct{})}
+	defer close(c.done)
+	if err := s.welcome(ctx, c, hello); err != nil {
+		return toStatus(err)
+	}
+	defer s.leave(c)
+	s.log.Info("node connected", "node", c.name, "boot", c.boot)
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			s.log.Info("node disconnected", "node", c.name, "cause", err)
+			return nil
+		}
+		if err := s.heard(ctx, c, m); err != nil {
+			return toStatus(err)
+		}
+	}
+}
+
+func (s *Server) welcome(ctx context.Context, c *connection, hello *wire.Hello) error {
+	var inventory warpket.Inventory
+	if err := json.Unmarshal(hello.GetInventory(), &inventory); err != nil {
+		return warpket.Errorf(warpket.Invalid, "the inventory cannot be read: %v", err)
+	}
+	held := make(map[warpket.ID]int64, len(hello.GetSlots()))
+	for _, slot := range hello.GetSlots() {
+		held[warpket.ID(slot.GetSlot())] = slot.GetGeneration()
+	}
+	name, end, err := s.fleet.Up(ctx, c.id, c.boot, inventory, held)
+	if err != nil {
+		return err
+	}
+	c.name = name
+	welcome := &wire.Welcome{Server: string(s.id), Servers: s.fleet.Servers()}
+	for slot, generation := range end {
+		welcome.End = append(welcome.End, &wire.SlotRef{Slot: string(slot), Generation: generation})
+	}
+	if err := c.send(&wire.ToNode{Message: &wire.ToNode_Welcome{Welcome: welcome}}); err != nil {
+		return err
+	}
+	s.pool.remove(func(r Ready) bool { return r.NodeID == c.id })
+	for _, slot := range hello.GetSlots() {
+		if _, over := end[warpket.ID(slot.GetSlot())]; !over && slot.GetReady() {
+			s.pool.add(c.ready(slot))
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.nodes[c.id]; old != nil {
+		old.drop()
+	}
+	s.nodes[c.id] = c
+	close(s.came)
+	s.came = make(chan struct{})
+	return nil
+}
+
+func (c *connection) ready(slot *wire.SlotState) Ready {
+	return Ready{ID: warpket.ID(slot.GetSlot()), NodeID: c.id, NodeName: c.name, SnapshotID: warpket.ID(slot.GetSnapshot()),
+		Generation: slot.GetGeneration(), CPU: int(slot.GetCpu()), Memory: slot.GetMemory()}
+}
+
+func (s *Server) leave(c *connection) {
+	c.drop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.nodes[c.id] == c {
+		delete(s.nodes, c.id)
+		s.pool.remove(func(r Ready) bool { return r.NodeID == c.id })
+	}
+}
+
+// heard acts on one message of a node. What may take long runs on its own, so
+// that the stream never stands still.
+func (s *Server) heard(ctx context.Context, c *connection, m *wire.FromNode) error {
+	switch m := m.GetMessage().(type) {
+	case *wire.FromNode_Reply:
+		c.replied(m.Reply)
+	case *wire.FromNode_Progress:
+		c.progressed(m.Progress)
+	case *wire.FromNode_SlotReady:
+		s.pool.add(c.ready(m.SlotReady))
+	case *wire.FromNode_SlotGone:
+		id, generation := warpket.ID(m.SlotGone.GetSlot()), m.SlotGone.GetGeneration()
+		s.GoneSlot(id, generation)
+		go s.fleet.SlotGone(context.WithoutCancel(ctx), c.id, id, generation)
+	case *wire.FromNode_Renew:
+		err := s.fleet.Renew(ctx, c.id, c.boot)
+		if warpket.KindOf(err) == warpket.Conflict {
+			return err // the node connects anew and says what it holds
+		}
+		if err != nil {
+			s.log.Warn("lease not renewed", "node", c.name, "error", err)
+			return nil
+		}
+		return c.send(&wire.ToNode{Message: &wire.ToNode_Renewed{Renewed: &wire.Renewed{Servers: s.fleet.Servers()}}})
+	case *wire.FromNode_Upload:
+		go s.upload(ctx, c, m.Upload)
+	}
+	return nil
+}
+
+func (s *Server) upload(ctx context.Context, c *connection, in *wire.UploadRequest) {
+	out := &wire.UploadReply{Id: in.GetId()}
+	var err error
+	out.Url, out.Header, err = s.fleet.Upload(ctx, c.id, warpket.ID(in.GetExecution()), in.GetSha256(), in.GetSize())
+	out.Error = toWire(err)
+	_ = c.send(&wire.ToNode{Message: &wire.ToNode_Upload{Upload: out}}) // the stream's end is seen by Recv
+}
+
+// Logs takes what a node's executions write.
+func (s *Server) Logs(stream wire.Channel_LogsServer) error {
+	if _, err := caller(stream.Context()); err != nil {
+		return err
+	}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return nil
+		}
+		s.fleet.Log(warpket.ID(m.GetExecution()), int(m.GetAttempt()), m.GetOffset(), m.GetData())
+	}
+}
+
+// Connected waits until a node is connected to this server, or ctx ends.
+func (s *Server) Connected(ctx context.Context, node warpket.ID) error {
+	for {
+		s.mu.Lock()
+		c, came := s.nodes[node], s.came
+		s.mu.Unlock()
+		if c != nil {
+			return nil
+		}
+		select {
+		case <-came:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Boot is the agent process of a node that is connected.
+func (s *Server) Boot(node warpket.ID) (warpket.ID, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.nodes[node]; c != nil {
+		return c.boot, true
+	}
+	return "", false
+}
+
+// toWire puts an error into a message. Only what a caller may read crosses.
+func toWire(err error) *wire.Error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*warpket.Error](err); ok {
+		return &wire.Error{Kind: string(e.Kind), Message: e.Message}
+	}
+	return &wire.Error{Kind: string(warpket.Internal), Message: err.Error()}
+}
+
+// fromWire is the reverse of toWire.
+func fromWire(e *wire.Error) error {
+	if e == nil {
+		return nil
+	}
+	return &warpket.Error{Kind: warpket.Kind(e.GetKind()), Message: e.GetMessage()}
+}
+
+// toStatus ends a call with an error that a node's operator can read.
+func toStatus(err error) error {
+	switch warpket.KindOf(err) {
+	case warpket.Unauthenticated, warpket.Denied:
+		return status.Error(codes.PermissionDenied, err.Error())
+	case warpket.Conflict:
+		return status.Error(codes.Aborted, err.Error())
+	case warpket.Invalid:
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}

@@ -1,0 +1,174 @@
+package warpket
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// Bounds of executions.
+const (
+	MaxInline    = 64 << 10 // bytes of an input or result kept in its row; a larger one is an object
+	MaxResult    = 64 << 20 // bytes of a result
+	MaxInput     = 64 << 20 // bytes of an input
+	MaxInlineLog = 8 << 10  // bytes of a log kept in its row; a longer one is an object
+	MaxLog       = 1 << 20  // bytes of a log; what comes after is cut, with a mark
+	DefaultShots = 1024
+)
+
+// Execution is one run of a snapshot.
+type Execution struct {
+	ID            ID
+	ProjectID     ID
+	FunctionID    ID
+	FunctionName  string
+	VersionNumber int
+	SnapshotID    ID
+	RuntimeID     ID
+	Lane          Lane
+	Target        Target
+	Description   string
+	Tags          []string
+	Input         Payload
+	Shots         int
+	Seed          int64
+	Resources     Resources
+	Retries       int
+
+	Status     Status
+	Attempt    int // 1 for the first; grows only when user code may run again
+	NodeID     ID
+	NodeName   string
+	SlotID     ID
+	Generation int64
+	Reason     string // why it ran there
+	Result     Payload
+	Error      *Failure
+	Log        Payload
+	LogSize    int64 // bytes the code wrote, kept or not
+	Timings    Timings
+
+	CreatedDate  time.Time
+	StartedDate  *time.Time
+	FinishedDate *time.Time
+	CancelAsked  bool
+}
+
+// Payload is bytes that are either here or, when large, an object of the project.
+type Payload struct {
+	Inline []byte
+	SHA256 string // set when the bytes are an object
+	Size   int64
+}
+
+// Timings are how long an execution spent in each phase, each measured by one
+// process's monotonic clock.
+type Timings struct {
+	Queued   time.Duration // from the request to the claim of a slot
+	Placed   time.Duration // from the claim until the node had admitted it
+	Started  time.Duration // from there until the worker had received it
+	Ran      time.Duration // from the worker's receipt to its result
+	Recorded time.Duration // from the result at the server until the row was final
+	Total    time.Duration // from the request until the row was final
+}
+
+// Failure says why an execution did not succeed.
+type Failure struct {
+	Code      FailureCode `json:"code"`
+	Message   string      `json:"message"`
+	Traceback string      `json:"traceback,omitempty"`
+}
+
+// FailureCode is a stable word for a reason.
+type FailureCode string
+
+// The reasons why an execution fails.
+const (
+	ImportFailed       FailureCode = "import_failed"        // the module of the entry could not be imported
+	NoEntry            FailureCode = "no_entry"             // the module has no such function
+	Raised             FailureCode = "raised"               // the handler raised an exception
+	BadArguments       FailureCode = "bad_arguments"        // the input does not fit the handler's parameters
+	ResultNotEncodable FailureCode = "result_not_encodable" // the handler returned what has no JSON form
+	ResultTooLarge     FailureCode = "result_too_large"     // the result has more than MaxResult bytes
+	Exited             FailureCode = "exited"               // the handler ended its process
+	Crashed            FailureCode = "crashed"              // a signal ended the process
+	TimedOutCode       FailureCode = "timed_out"            // ran longer than its timeout
+	CancelledCode      FailureCode = "cancelled"            // someone asked for its end
+	LostCode           FailureCode = "lost"                 // it started and its outcome cannot be known
+	NoRuntime          FailureCode = "runtime_failed"       // its runtime could not be built
+	NotPlaced          FailureCode = "no_capacity"          // nothing can hold it
+	NotPrepared        FailureCode = "preparation_failed"   // its node could not prepare it
+)
+
+// Status says how far an execution is.
+type Status string
+
+// The statuses of an execution. All but the first two are final.
+const (
+	Queued    Status = "queued"
+	Running   Status = "running"
+	Succeeded Status = "succeeded"
+	Failed    Status = "failed"
+	Cancelled Status = "cancelled"
+	TimedOut  Status = "timed_out"
+	Lost      Status = "lost"
+)
+
+// Statuses are all statuses of an execution, in the order in which they come.
+var Statuses = []Status{Queued, Running, Succeeded, Failed, Cancelled, TimedOut, Lost}
+
+// Final reports whether an execution in this status never changes again.
+func (s Status) Final() bool { return s != Queued && s != Running }
+
+// after are the legal steps. A running execution may go back to the queue only
+// while it is certain that no user code has started (see Requeue) or when it
+// has attempts left.
+var after = map[Status][]Status{
+	Queued:  {Running, Failed, Cancelled},
+	Running: {Queued, Succeeded, Failed, Cancelled, TimedOut, Lost},
+}
+
+// Advance moves the execution to status to at time now. Advancing to the status
+// it already has does nothing, so a retried activity may repeat it.
+func (e *Execution) Advance(to Status, now time.Time) error {
+	if e.Status == to {
+		return nil
+	}
+	if !slices.Contains(after[e.Status], to) {
+		return Errorf(Conflict, "execution %s is %s and cannot become %s", e.ID, e.Status, to)
+	}
+	e.Status = to
+	switch {
+	case to == Running:
+		e.StartedDate = &now
+	case to == Queued:
+		e.StartedDate = nil
+	default:
+		e.FinishedDate = &now
+	}
+	return nil
+}
+
+// Outcome is how one attempt of an execution ended on its node.
+type Outcome struct {
+	Status  Status
+	Result  json.RawMessage // JSON; nil unless succeeded
+	Failure *Failure        // nil when succeeded
+	Started time.Duration   // from the node's admission to the worker's receipt
+	Ran     time.Duration   // from the worker's receipt to its result
+}
+
+// Failed is the outcome of an attempt that did not succeed. Its status follows
+// from the code.
+func FailedWith(code FailureCode, message, traceback string) Outcome {
+	status := Failed
+	switch code {
+	case TimedOutCode:
+		status = TimedOut
+	case CancelledCode:
+		status = Cancelled
+	case LostCode:
+		status = Lost
+	}
+	return Outcome{Status: status, Failure: &Failure{Code: code, Message: message, Traceback: traceback}}
+}

@@ -1,0 +1,109 @@
+package warpket
+
+import (
+	"strings"
+	"time"
+)
+
+// Function is a named piece of code that a project runs.
+type Function struct {
+	ID          ID
+	ProjectID   ID
+	Name        string
+	Description string
+	TemplateTag string // language tag of the template it was made from
+	SDK         string // package name, such as "qiskit"
+	SDKVersion  string // as released, such as "0.45.3"
+	Settings    Settings
+	NextVersion int // the number that the next published version gets
+	CreatedDate time.Time
+	UpdatedDate time.Time
+}
+
+// Settings say how a function runs. They can be changed without a new version.
+type Settings struct {
+	Entry     string // "module.function"
+	Lane      Lane
+	Reuse     Reuse
+	Retries   int // attempts after the first, 0 to 10
+	Resources Resources
+}
+
+// Lane says how an execution is driven.
+type Lane string
+
+// Durable executions are Temporal workflows.
+const Durable Lane = "durable"
+
+// Reuse says whether a worker serves more than one execution.
+type Reuse string
+
+// Whether a process is kept between executions.
+const (
+	ReuseProcess Reuse = "process" // keep the worker, as Lambda does
+	ReuseNone    Reuse = "none"    // a fresh worker for each execution
+)
+
+// Resources are what a worker may use.
+type Resources struct {
+	CPU     int           `json:"cpu"`     // thousandths of a core
+	Memory  int64         `json:"memory"`  // bytes
+	Timeout time.Duration `json:"timeout"` // of one execution
+}
+
+// DefaultResources are what a function gets that asks for nothing.
+var DefaultResources = Resources{CPU: 1000, Memory: 512 << 20, Timeout: time.Minute}
+
+// Or fills what r leaves open from other.
+func (r Resources) Or(other Resources) Resources {
+	if r.CPU == 0 {
+		r.CPU = other.CPU
+	}
+	if r.Memory == 0 {
+		r.Memory = other.Memory
+	}
+	if r.Timeout == 0 {
+		r.Timeout = other.Timeout
+	}
+	return r
+}
+
+// Cover reports whether a slot with r has room for what asks for other.
+func (r Resources) Cover(other Resources) bool {
+	return r.CPU >= other.CPU && r.Memory >= other.Memory
+}
+
+// Check reports what of r is out of bounds.
+func (r Resources) Check() error {
+	switch {
+	case r.CPU < 10 || r.CPU > 256_000:
+		return Errorf(Invalid, "cpu is in thousandths of a core, from 10 to 256000, not %d", r.CPU).At("resources.cpu")
+	case r.Memory < 16<<20 || r.Memory > 4<<40:
+		return Errorf(Invalid, "memory is in bytes, from 16777216 (16 MiB) to 4398046511104 (4 TiB), not %d", r.Memory).At("resources.memory")
+	case r.Timeout < time.Millisecond || r.Timeout > 24*time.Hour:
+		return Errorf(Invalid, "timeout is in seconds, from 0.001 to 86400 (24 h), not %g", r.Timeout.Seconds()).At("resources.timeout")
+	}
+	return nil
+}
+
+// Check reports what of the settings cannot be.
+func (s Settings) Check() error {
+	module, function, ok := strings.Cut(s.Entry, ".")
+	if !ok || !identifier(function) || !identifier(module) {
+		return Errorf(Invalid, "entry %q is not of the form module.function, such as handler.handler", s.Entry).At("entry")
+	}
+	if s.Retries < 0 || s.Retries > 10 {
+		return Errorf(Invalid, "retries is from 0 to 10, not %d", s.Retries).At("retries")
+	}
+	return s.Resources.Check()
+}
+
+func identifier(s string) bool {
+	for i, c := range s {
+		letter := c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 128
+}

@@ -1,0 +1,197 @@
+// Package live tells those who wait in this server what has just happened to
+// an execution, a deployment or the fleet, so that nobody has to ask again and
+// again. It holds nothing that Postgres does not hold too, but for the log of
+// an execution that is running.
+package live
+
+import (
+	"sync"
+	"time"
+
+	"github.com/warpket/warpket"
+)
+
+// Capacity is the topic for whoever waits for room on the fleet.
+const Capacity warpket.ID = "capacity"
+
+// Hub passes news on, by the ID of what they are about.
+type Hub struct {
+	mu     sync.Mutex
+	topics map[warpket.ID]*topic
+}
+
+type topic struct {
+	watches map[*Watch]bool
+	begun   time.Time
+	log     *Log
+}
+
+// New makes a Hub.
+func New() *Hub { return &Hub{topics: map[warpket.ID]*topic{}} }
+
+// Watch is one waiter for news about one thing.
+type Watch struct {
+	// C receives after each change; changes that come while nobody receives
+	// are one. Read the state again after each.
+	C     <-chan struct{}
+	c     chan struct{}
+	hub   *Hub
+	id    warpket.ID
+	final *warpket.Execution
+}
+
+// Watch begins to wait for news about id. Subscribe first and read the state
+// then: nothing is missed in between. Close it.
+func (h *Hub) Watch(id warpket.ID) *Watch {
+	c := make(chan struct{}, 1)
+	w := &Watch{C: c, c: c, hub: h, id: id}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.topic(id).watches[w] = true
+	return w
+}
+
+// Close ends the wait.
+func (w *Watch) Close() {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	if t := w.hub.topics[w.id]; t != nil {
+		delete(t.watches, w)
+		w.hub.drop(w.id)
+	}
+}
+
+// Final is the final state of the execution when it became final in this
+// server; else nil, and Postgres knows more.
+func (w *Watch) Final() *warpket.Execution {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	return w.final
+}
+
+// Changed wakes whoever waits for news about id.
+func (h *Hub) Changed(id warpket.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.topics[id]; t != nil {
+		t.wake()
+	}
+}
+
+// Begin notes when the request for an execution came in, so that its phases
+// are measured by one monotonic clock.
+func (h *Hub) Begin(id warpket.ID, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.topic(id).begun = at
+}
+
+// Begun is when the request came in; it is the wall clock's time when another
+// server, or this one's predecessor, took it.
+func (h *Hub) Begun(e warpket.Execution) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.topics[e.ID]; t != nil && !t.begun.IsZero() {
+		return t.begun
+	}
+	return e.CreatedDate
+}
+
+// Finished hands a final execution to whoever waits for it and forgets it.
+func (h *Hub) Finished(e warpket.Execution) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.topics[e.ID]
+	if t == nil {
+		return
+	}
+	for w := range t.watches {
+		w.final = &e
+	}
+	t.wake()
+	t.begun = time.Time{}
+	if t.log != nil {
+		t.log.end()
+		t.log = nil
+	}
+	h.drop(e.ID)
+}
+
+// Log is the log of an execution that is running. It is made on the first
+// call and stays until Finished.
+func (h *Hub) Log(id warpket.ID) *Log {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.topic(id)
+	if t.log == nil {
+		t.log = &Log{more: make(chan struct{})}
+	}
+	return t.log
+}
+
+func (h *Hub) topic(id warpket.ID) *topic {
+	t := h.topics[id]
+	if t == nil {
+		t = &topic{watches: map[*Watch]bool{}}
+		h.topics[id] = t
+	}
+	return t
+}
+
+func (h *Hub) drop(id warpket.ID) {
+	if t := h.topics[id]; t != nil && len(t.watches) == 0 && t.begun.IsZero() && t.log == nil {
+		delete(h.topics, id)
+	}
+}
+
+func (t *topic) wake() {
+	for w := range t.watches {
+		select {
+		case w.c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Log is a log that grows.
+type Log struct {
+	mu    sync.Mutex
+	data  []byte
+	ended bool
+	more  chan struct{} // closed when there is more, or the end
+}
+
+// Write adds what an attempt wrote at an offset. What is there already is
+// skipped, so a node that reconnects may send everything again; bytes after a
+// gap are left out, for the node will send the gap.
+func (l *Log) Write(offset int64, data []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	have := int64(len(l.data))
+	if l.ended || offset > have || offset+int64(len(data)) <= have {
+		return
+	}
+	l.data = append(l.data, data[have-offset:]...)
+	l.signal()
+}
+
+// Read gives what comes after an offset, whether that is all there will ever
+// be, and a channel that is closed when there is more.
+func (l *Log) Read(offset int64) (data []byte, ended bool, more <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	offset = min(max(offset, 0), int64(len(l.data)))
+	return l.data[offset:len(l.data):len(l.data)], l.ended, l.more
+}
+
+func (l *Log) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	l.signal()
+}
+
+func (l *Log) signal() {
+	close(l.more)
+	l.more = make(chan struct{})
+}

@@ -1,0 +1,59 @@
+package warpket
+
+import "time"
+
+// Node is a machine that has slots, and its agent.
+type Node struct {
+	ID            ID
+	Name          string
+	Boot          ID // of the agent's process: a new one holds none of the old one's workers
+	Inventory     Inventory
+	Cordoned      bool
+	CPULeased     int       // thousandths of a core that slots hold
+	MemoryLeased  int64     // bytes that slots hold
+	DevicesLeased []string  // IDs of devices that a slot holds alone
+	LeaseUntil    time.Time // by Postgres' clock; silent after it
+	Live          bool      // whether the lease held when the row was read
+	CreatedDate   time.Time
+}
+
+// Inventory is what a node has.
+type Inventory struct {
+	Platform  string   `json:"platform"` // "linux/amd64"
+	CPU       int      `json:"cpu"`      // thousandths of a core that slots may share
+	Memory    int64    `json:"memory"`   // bytes that slots may share
+	Pythons   []string `json:"pythons"`  // minors, such as "3.11"
+	Isolation string   `json:"isolation"`
+	Devices   []Device `json:"devices"`
+	Notes     []string `json:"notes"` // what the node cannot do, in words for its operator
+	Release   string   `json:"release"`
+}
+
+// Device is what a slot may need: a GPU or a simulator.
+type Device struct {
+	ID                string     `json:"id"` // unique on its node; an NVIDIA UUID for a GPU
+	Kind              DeviceKind `json:"kind"`
+	Name              string     `json:"name"`
+	Memory            int64      `json:"memory"`                      // bytes
+	ComputeCapability string     `json:"computeCapability,omitempty"` // "9.0"; GPUs only
+	DriverVersion     string     `json:"driverVersion,omitempty"`     // GPUs only
+	CUDAVersion       string     `json:"cudaVersion,omitempty"`       // highest that the driver takes; GPUs only
+	Methods           []string   `json:"methods,omitempty"`           // simulators only
+	Cores             int        `json:"cores,omitempty"`             // simulators only
+}
+
+// DeviceKind is what sort of device it is.
+type DeviceKind string
+
+// The kinds of devices.
+const (
+	NVIDIA           DeviceKind = "gpu"
+	QuantumSimulator DeviceKind = "simulator"
+)
+
+// Lease is how long a node may be silent before it counts as lost.
+const Lease = 10 * time.Second
+
+// AdmissionGrace is how long a node that hears no server goes on admitting
+// work. It is shorter than Lease, so that a node stops before it is given up.
+const AdmissionGrace = 8 * time.Second

@@ -1,0 +1,325 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel/wire"
+	"github.com/warpket/warpket/runners/runtimes"
+	"github.com/warpket/warpket/runners/worker"
+)
+
+// waiting is how many calls may wait in a slot behind the one that runs.
+const waiting = 1
+
+// slot is a place for one worker.
+type slot struct {
+	agent      *Agent
+	id         warpket.ID
+	generation int64
+	in         *wire.Prepare
+	dir        string
+	env        runtimes.Env
+
+	prepared chan struct{} // closed when the two below are set
+	failure  *warpket.Failure
+	err      error
+
+	turn chan struct{} // holds one token: whoever has it has the worker
+	mu   sync.Mutex
+	// Guarded by mu:
+	calls  int // that run or wait
+	ready  bool
+	closed bool
+	quiet  chan struct{} // closed when the slot is closed and no call is left
+	idle   *time.Timer
+
+	worker *worker.Worker // guarded by turn
+	ctx    context.Context
+	kill   context.CancelFunc // ends what runs
+}
+
+func (s *slot) state() *wire.SlotState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &wire.SlotState{Slot: string(s.id), Generation: s.generation, Snapshot: s.in.GetSnapshot(), Ready: s.ready, Cpu: s.in.GetCpu(), Memory: s.in.GetMemory()}
+}
+
+// prepare puts a worker into a slot and says why its code does not load, if so.
+// Preparing a slot again that is of the same generation waits for the first.
+func (a *Agent) prepare(ctx context.Context, in *wire.Prepare, say func(string)) (*warpket.Failure, error) {
+	id := warpket.ID(in.GetSlot())
+	a.mu.Lock()
+	s := a.slots[id]
+	if s != nil && s.generation > in.GetGeneration() {
+		a.mu.Unlock()
+		return nil, warpket.Errorf(warpket.Conflict, "slot %s was handed out again", id)
+	}
+	if s == nil || s.generation < in.GetGeneration() {
+		older := s
+		s = a.newSlot(ctx, id, in)
+		a.slots[id] = s
+		a.mu.Unlock()
+		if older != nil {
+			older.end()
+		}
+		s.failure, s.err = s.start(s.ctx, say)
+		if s.err != nil {
+			a.take(id, s.generation)
+			s.clear()
+		}
+		close(s.prepared)
+	} else {
+		a.mu.Unlock()
+	}
+	select {
+	case <-s.prepared:
+		return s.failure, s.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (a *Agent) newSlot(ctx context.Context, id warpket.ID, in *wire.Prepare) *slot {
+	s := &slot{
+		agent: a, id: id, generation: in.GetGeneration(), in: in, prepared: make(chan struct{}), turn: make(chan struct{}, 1),
+		dir: filepath.Join(a.config.Dir, "slots", fmt.Sprintf("%s-%d", id, in.GetGeneration())),
+	}
+	s.ctx, s.kill = context.WithCancel(ctx)
+	return s
+}
+
+// start installs the runtime, fetches the files and loads the code.
+func (s *slot) start(ctx context.Context, say func(string)) (*warpket.Failure, error) {
+	env, err := s.agent.install(ctx, s.in.GetRuntime(), say)
+	if err != nil {
+		return nil, err
+	}
+	s.env = env
+	say("fetching files")
+	if err := s.fetch(ctx); err != nil {
+		return nil, err
+	}
+	say("loading the code")
+	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, warpket.Errorf(warpket.Conflict, "slot %s was given up", s.id)
+	}
+	s.ready = true
+	s.mu.Unlock()
+	s.turn <- struct{}{}
+	s.rest()
+	s.agent.client.SlotReady(s.state())
+	return s.worker.LoadFailure(), nil
+}
+
+// fetch writes the snapshot's files and checks that they are the ones that its
+// digest stands for.
+func (s *slot) fetch(ctx context.Context) error {
+	files := make([]warpket.File, len(s.in.GetFiles()))
+	for i, f := range s.in.GetFiles() {
+		files[i] = warpket.File{Path: f.GetPath(), SHA256: f.GetSha256(), Size: f.GetSize()}
+	}
+	if err := warpket.CheckFiles(files); err != nil {
+		return err
+	}
+	if warpket.SnapshotDigest(files, s.in.GetEntry(), keyOf(s.in.GetRuntime()).String()) != s.in.GetDigest() {
+		return warpket.Errorf(warpket.Invalid, "the files of snapshot %s are not those of its digest", s.in.GetSnapshot())
+	}
+	code := filepath.Join(s.dir, "code")
+	if err := os.MkdirAll(code, 0o700); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(code)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	for _, f := range s.in.GetFiles() {
+		b, err := s.agent.download(ctx, f.GetUrl(), f.GetSha256(), f.GetSize())
+		if err != nil {
+			return fmt.Errorf("fetching %s: %w", f.GetPath(), err)
+		}
+		if err := root.MkdirAll(filepath.Dir(f.GetPath()), 0o755); err != nil {
+			return err
+		}
+		if err := root.WriteFile(f.GetPath(), b, 0o444); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// download gets bytes by a presigned URL, and none but those of the hash.
+func (a *Agent) download(ctx context.Context, url, sha256 string, size int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return nil, warpket.Errorf(warpket.Unavailable, "the object store does not answer this node")
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, warpket.Errorf(warpket.Unavailable, "the object store answers this node with %s", resp.Status)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, size+1))
+	if err != nil {
+		return nil, warpket.Because(warpket.Unavailable, err, "the object store broke off")
+	}
+	if warpket.SHA256(b) != sha256 {
+		return nil, warpket.Errorf(warpket.Unavailable, "the object store gave other bytes than those of hash %s", sha256)
+	}
+	return b, nil
+}
+
+// load starts the worker.
+func (s *slot) load(ctx context.Context) error {
+	scratch := filepath.Join(s.dir, "scratch")
+	if err := os.MkdirAll(scratch, 0o700); err != nil {
+		return err
+	}
+	w, err := worker.Start(ctx, worker.Config{
+		Name:     fmt.Sprintf("%s-%d-%d", s.id, s.generation, time.Now().UnixNano()),
+		Launcher: s.agent.config.Launcher, Runtime: s.env, Harness: s.agent.harness,
+		Code: filepath.Join(s.dir, "code"), Scratch: scratch, Entry: s.in.GetEntry(),
+		SDK: s.in.GetSdk(), SDKVersion: s.in.GetSdkVersion(),
+		Resources: warpket.Resources{CPU: int(s.in.GetCpu()), Memory: s.in.GetMemory()},
+	})
+	if err != nil {
+		return err
+	}
+	s.worker = w
+	return nil
+}
+
+// enter admits a call to the slot, or says why not: then nothing has started.
+func (s *slot) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || !s.ready {
+		return warpket.Errorf(warpket.NotFound, "slot %s serves no longer", s.id)
+	}
+	if s.calls > waiting {
+		return warpket.Errorf(warpket.Conflict, "slot %s is busy", s.id)
+	}
+	s.calls++
+	if s.idle != nil {
+		s.idle.Stop()
+	}
+	return nil
+}
+
+// leave ends what enter began.
+func (s *slot) leave() {
+	s.mu.Lock()
+	s.calls--
+	if s.closed && s.calls == 0 && s.quiet != nil {
+		close(s.quiet)
+		s.quiet = nil
+	}
+	s.mu.Unlock()
+	s.rest()
+}
+
+// rest begins to count the time after which an idle slot on demand goes.
+func (s *slot) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.in.GetIdle() == 0 || s.calls > 0 || s.closed {
+		return
+	}
+	if s.idle == nil {
+		s.idle = time.AfterFunc(time.Duration(s.in.GetIdle()), func() {
+			if s.agent.release(s.id, s.generation, true) == nil {
+				s.agent.client.SlotGone(s.id, s.generation)
+			}
+		})
+		return
+	}
+	s.idle.Reset(time.Duration(s.in.GetIdle()))
+}
+
+// release ends a slot when what runs in it has ended; with ifIdle only when
+// nothing does.
+func (a *Agent) release(id warpket.ID, generation int64, ifIdle bool) error {
+	a.mu.Lock()
+	s := a.slots[id]
+	a.mu.Unlock()
+	if s == nil || s.generation != generation {
+		return nil
+	}
+	s.mu.Lock()
+	if ifIdle && s.calls > 0 {
+		s.mu.Unlock()
+		return warpket.Errorf(warpket.Conflict, "slot %s is busy", id)
+	}
+	s.closed = true // admits no more
+	var quiet chan struct{}
+	if s.calls > 0 {
+		if s.quiet == nil {
+			s.quiet = make(chan struct{})
+		}
+		quiet = s.quiet
+	}
+	s.mu.Unlock()
+	if quiet != nil {
+		<-quiet
+	}
+	if a.take(id, generation) != nil {
+		s.end()
+	}
+	return nil
+}
+
+// end kills what runs in the slot and frees all that it held. What is still
+// being prepared is freed by whoever prepares it.
+func (s *slot) end() {
+	s.mu.Lock()
+	s.closed = true
+	ready := s.ready
+	s.mu.Unlock()
+	s.kill()
+	if ready {
+		<-s.turn
+		s.clear()
+	}
+}
+
+func (s *slot) clear() {
+	if s.worker != nil {
+		if err := s.worker.Close(); err != nil {
+			s.agent.config.Log.Error("worker not ended", "slot", s.id, "error", err)
+		}
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		s.agent.config.Log.Error("folder of a slot not removed", "slot", s.id, "error", err)
+	}
+}
+
+// renew replaces a worker that is dead or may serve only once, and then gives
+// the turn back.
+func (s *slot) renew() {
+	defer func() { s.turn <- struct{}{} }()
+	if s.worker.Alive() && s.in.GetReuse() != string(warpket.ReuseNone) || s.ctx.Err() != nil {
+		return
+	}
+	if err := s.worker.Close(); err != nil {
+		s.agent.config.Log.Error("worker not ended", "slot", s.id, "error", err)
+	}
+	if err := s.load(s.ctx); err != nil && s.ctx.Err() == nil {
+		s.agent.config.Log.Error("worker not replaced; tried again at the next call", "slot", s.id, "error", err)
+	}
+}

@@ -1,0 +1,161 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/warpket/warpket"
+)
+
+// CreateDeployment adds a deployment and the promise of its workflow. Adding
+// the same ID again does nothing.
+func (s *Store) CreateDeployment(ctx context.Context, d warpket.Deployment) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `insert into deployments (id, project_id, function_id, version_number, snapshot_id, runtime_id, slots, resources, status, created_date, updated_date)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10) on conflict (id) do nothing`,
+			d.ID, d.ProjectID, d.FunctionID, d.VersionNumber, d.SnapshotID, d.RuntimeID, d.Slots, d.Resources, d.Status, d.CreatedDate)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		_, err = tx.Exec(ctx, `insert into outbox (kind, subject_id) values ('deploy', $1)`, d.ID)
+		return err
+	})
+	return explain(err, "deployment", d.ID)
+}
+
+// Deployment gives a deployment of the project with where its slots are.
+func (s *Store) Deployment(ctx context.Context, project, id warpket.ID) (warpket.Deployment, error) {
+	return s.deployment(ctx, `d.id = $1 and d.project_id = $2`, id, project)
+}
+
+// DeploymentByID gives a deployment. It serves the system, not a caller, so it
+// takes no tenant.
+func (s *Store) DeploymentByID(ctx context.Context, id warpket.ID) (warpket.Deployment, error) {
+	return s.deployment(ctx, `d.id = $1`, id)
+}
+
+func (s *Store) deployment(ctx context.Context, where string, id warpket.ID, more ...any) (warpket.Deployment, error) {
+	d, err := one(ctx, s.pool, scanDeployment, `select `+deploymentColumns+` where `+where, append([]any{id}, more...)...)
+	if err != nil {
+		return d, explain(err, "deployment", id)
+	}
+	list := []warpket.Deployment{d}
+	err = s.addPlacement(ctx, list)
+	return list[0], err
+}
+
+// DeploymentFilter narrows a list of deployments. Zero fields do not.
+type DeploymentFilter struct {
+	FunctionID warpket.ID
+	Status     warpket.DeploymentStatus
+}
+
+// Deployments lists the deployments of a project.
+func (s *Store) Deployments(ctx context.Context, project warpket.ID, filter DeploymentFilter, page Page) ([]warpket.Deployment, string, error) {
+	before, rows, err := page.bounds()
+	if err != nil {
+		return nil, "", err
+	}
+	items, err := many(ctx, s.pool, scanDeployment, `select `+deploymentColumns+` where d.project_id = $1 and d.id < $2
+		and ($3::uuid is null or d.function_id = $3) and ($4 = '' or d.status = $4) order by d.id desc limit $5`,
+		project, before, orNull(filter.FunctionID), filter.Status, rows)
+	if err != nil {
+		return nil, "", explain(err, "deployment", "")
+	}
+	items, next := cut(items, rows, func(d warpket.Deployment) warpket.ID { return d.ID })
+	return items, next, s.addPlacement(ctx, items)
+}
+
+// OpenDeployments gives the IDs of all deployments that should have a workflow.
+func (s *Store) OpenDeployments(ctx context.Context) ([]warpket.ID, error) {
+	ids, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], `select id from deployments where status not in ('failed', 'detached') order by id`)
+	return ids, explain(err, "deployment", "")
+}
+
+// UnsettledDeployments gives the IDs of deployments that lack slots: news of
+// capacity is for them.
+func (s *Store) UnsettledDeployments(ctx context.Context) ([]warpket.ID, error) {
+	ids, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], `select id from deployments where status in ('placing', 'degraded') order by id`)
+	return ids, explain(err, "deployment", "")
+}
+
+// AdvanceDeployment moves a deployment to a status if that step is legal, and
+// tells who waits for it. It serves the system, so it takes no tenant.
+func (s *Store) AdvanceDeployment(ctx context.Context, id warpket.ID, to warpket.DeploymentStatus, message string, now time.Time) error {
+	return s.changeDeployment(ctx, id, func(d *warpket.Deployment) error { return d.Advance(to, message, now) })
+}
+
+// ScaleDeployment sets how many slots a deployment wants.
+func (s *Store) ScaleDeployment(ctx context.Context, id warpket.ID, slots int, now time.Time) error {
+	return s.changeDeployment(ctx, id, func(d *warpket.Deployment) error {
+		if d.Status.Final() {
+			return warpket.Errorf(warpket.Conflict, "deployment %s is %s and cannot be scaled: deploy the version anew", id, d.Status)
+		}
+		d.Slots, d.UpdatedDate = slots, now
+		return nil
+	})
+}
+
+func (s *Store) changeDeployment(ctx context.Context, id warpket.ID, change func(*warpket.Deployment) error) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		d, err := one(ctx, tx, scanDeployment, `select `+deploymentColumns+` where d.id = $1 for update of d`, id)
+		if err != nil {
+			return err
+		}
+		if err := change(&d); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `update deployments set status = $2, message = $3, slots = $4, updated_date = $5 where id = $1`, id, d.Status, d.Message, d.Slots, d.UpdatedDate); err != nil {
+			return err
+		}
+		return notify(ctx, tx, DeploymentChanged, id)
+	})
+	return explain(err, "deployment", id)
+}
+
+// DeleteDeployment removes the record of a deployment that holds no slots.
+func (s *Store) DeleteDeployment(ctx context.Context, project, id warpket.ID) error {
+	tag, err := s.pool.Exec(ctx, `delete from deployments where id = $1 and project_id = $2 and status in ('failed', 'detached')`, id, project)
+	if err == nil && tag.RowsAffected() == 0 {
+		return warpket.Errorf(warpket.Conflict, "deployment %s still holds slots: detach it first", id)
+	}
+	return explain(err, "deployment", id)
+}
+
+func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) error {
+	index := make(map[warpket.ID]int, len(list))
+	ids := make([]warpket.ID, len(list))
+	for i, d := range list {
+		ids[i], index[d.ID] = d.ID, i
+	}
+	type place struct {
+		deployment warpket.ID
+		warpket.SlotPlace
+	}
+	places, err := many(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
+		err = row.Scan(&p.deployment, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Devices)
+		return p, err
+	}, `select s.deployment_id, s.id, n.name, s.status, s.reason, array(select v.id from devices v where v.slot_id = s.id order by v.id)
+		from slots s join nodes n on n.id = s.node_id where s.deployment_id = any ($1::uuid[]) order by s.id`, ids)
+	if err != nil {
+		return explain(err, "slot", "")
+	}
+	for _, p := range places {
+		d := &list[index[p.deployment]]
+		d.Placement = append(d.Placement, p.SlotPlace)
+		if p.Status == warpket.SlotReady {
+			d.Ready++
+		}
+	}
+	return nil
+}
+
+const deploymentColumns = `d.id, d.project_id, d.function_id, f.name, d.version_number, d.snapshot_id, d.runtime_id, d.slots, d.resources, d.status, d.message, d.created_date, d.updated_date
+	from deployments d join functions f on f.id = d.function_id`
+
+func scanDeployment(row pgx.CollectableRow) (d warpket.Deployment, err error) {
+	err = row.Scan(&d.ID, &d.ProjectID, &d.FunctionID, &d.FunctionName, &d.VersionNumber, &d.SnapshotID, &d.RuntimeID, &d.Slots, &d.Resources, &d.Status, &d.Message, &d.CreatedDate, &d.UpdatedDate)
+	return d, err
+}

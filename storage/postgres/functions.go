@@ -1,0 +1,131 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/warpket/warpket"
+)
+
+// CreateFunction adds a function and its first version in one step. Adding the
+// same ID again does nothing, so a repeated request may call it.
+func (s *Store) CreateFunction(ctx context.Context, f warpket.Function, v warpket.Version) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `insert into functions (id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, created_date, updated_date)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, 2, $9, $9) on conflict (id) do nothing`,
+			f.ID, f.ProjectID, f.Name, f.Description, f.TemplateTag, f.SDK, f.SDKVersion, f.Settings, f.CreatedDate)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		v.Number = 1
+		return insertVersion(ctx, tx, v)
+	})
+	if isConstraint(err, "functions_project_id_name_key") {
+		return warpket.Because(warpket.Conflict, err, "this project already has a function %q: choose another name, or publish a new version of that one", f.Name).At("functionName")
+	}
+	return explain(err, "function", f.Name)
+}
+
+// Function gives a function of the project, by its ID.
+func (s *Store) Function(ctx context.Context, project, id warpket.ID) (warpket.Function, error) {
+	f, err := one(ctx, s.pool, scanFunction, `select `+functionColumns+` from functions where id = $1 and project_id = $2`, id, project)
+	return f, explain(err, "function", id)
+}
+
+// FunctionFilter narrows a list of functions. Zero fields do not.
+type FunctionFilter struct {
+	Name        string
+	TemplateTag string
+}
+
+// Functions lists the functions of a project.
+func (s *Store) Functions(ctx context.Context, project warpket.ID, filter FunctionFilter, page Page) ([]warpket.Function, string, error) {
+	before, rows, err := page.bounds()
+	if err != nil {
+		return nil, "", err
+	}
+	items, err := many(ctx, s.pool, scanFunction, `select `+functionColumns+` from functions
+		where project_id = $1 and id < $2 and ($3 = '' or name = $3) and ($4 = '' or template_tag = $4)
+		order by id desc limit $5`, project, before, filter.Name, filter.TemplateTag, rows)
+	if err != nil {
+		return nil, "", explain(err, "function", "")
+	}
+	items, next := cut(items, rows, func(f warpket.Function) warpket.ID { return f.ID })
+	return items, next, nil
+}
+
+// UpdateFunction lets change alter the function; concurrent calls take turns.
+func (s *Store) UpdateFunction(ctx context.Context, project, id warpket.ID, now time.Time, change func(*warpket.Function) error) (warpket.Function, error) {
+	var f warpket.Function
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		f, err = one(ctx, tx, scanFunction, `select `+functionColumns+` from functions where id = $1 and project_id = $2 for update`, id, project)
+		if err != nil {
+			return err
+		}
+		if err := change(&f); err != nil {
+			return err
+		}
+		f.UpdatedDate = now
+		_, err = tx.Exec(ctx, `update functions set name = $2, description = $3, settings = $4, updated_date = $5 where id = $1`, id, f.Name, f.Description, f.Settings, now)
+		return err
+	})
+	if isConstraint(err, "functions_project_id_name_key") {
+		return f, warpket.Because(warpket.Conflict, err, "this project already has a function %q: choose another name", f.Name).At("functionName")
+	}
+	return f, explain(err, "function", id)
+}
+
+// Deleted is what a deleted function leaves behind, for the caller to end.
+type Deleted struct {
+	Executions  []warpket.ID
+	Deployments []warpket.ID
+	Slots       []warpket.Slot
+}
+
+// DeleteFunction deletes a function with its versions. It refuses while an
+// execution is open, unless forced. Executions stay listed.
+func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, force bool) (left Deleted, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := one(ctx, tx, scanFunction, `select `+functionColumns+` from functions where id = $1 and project_id = $2 for update`, id, project); err != nil {
+			return err
+		}
+		left.Executions, err = many(ctx, tx, pgx.RowTo[warpket.ID], `select id from executions where function_id = $1 and status in ('queued', 'running') limit 1000`, id)
+		if err != nil {
+			return err
+		}
+		if n := len(left.Executions); n > 0 && !force {
+			return warpket.Errorf(warpket.Conflict, "%d executions of this function are queued or running: wait for them, cancel them, or delete with ?force=true", n)
+		}
+		left.Deployments, err = many(ctx, tx, pgx.RowTo[warpket.ID], `select id from deployments where function_id = $1`, id)
+		if err != nil {
+			return err
+		}
+		if left.Slots, err = many(ctx, tx, scanSlot, `select `+slotColumns+` from slots where function_id = $1`, id); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `update slots set deployment_id = null where function_id = $1`, id); err != nil {
+			return err
+		}
+		for _, sql := range []string{
+			`delete from outbox where kind = 'deploy' and subject_id in (select id from deployments where function_id = $1)`,
+			`delete from deployments where function_id = $1`,
+			`delete from versions where function_id = $1`,
+			`delete from functions where id = $1`,
+		} {
+			if _, err := tx.Exec(ctx, sql, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return left, explain(err, "function", id)
+}
+
+const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, created_date, updated_date`
+
+func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
+	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.CreatedDate, &f.UpdatedDate)
+	return f, err
+}

@@ -1,0 +1,187 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/warpket/warpket"
+)
+
+// CreateNodeToken adds a one-time token with which a node may join.
+func (s *Store) CreateNodeToken(ctx context.Context, id warpket.ID, secretHash []byte, now, expires time.Time) error {
+	_, err := s.pool.Exec(ctx, `insert into node_tokens (id, secret_hash, created_date, expires_date) values ($1, $2, $3, $4)`, id, secretHash, now, expires)
+	return explain(err, "node token", id)
+}
+
+// JoinNode spends a one-time token on a node: it adds the node, or takes it
+// over when one of that name had joined before (its machine was set up anew).
+func (s *Store) JoinNode(ctx context.Context, token warpket.ID, secretHash []byte, node warpket.Node) (warpket.ID, error) {
+	id := node.ID
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `update node_tokens set used_date = $3 where id = $1 and secret_hash = $2 and used_date is null and expires_date > $3`, token, secretHash, node.CreatedDate)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return warpket.Errorf(warpket.Unauthenticated, "this node token is spent, expired or wrong: ask an operator for a new one (POST /v1/nodes/tokens)")
+		}
+		return tx.QueryRow(ctx, `insert into nodes (id, name, boot, inventory, cpu, memory, lease_until, created_date) values ($1, $2, $3, $4, 0, 0, now(), $5)
+			on conflict (name) do update set boot = excluded.boot returning id`,
+			node.ID, node.Name, node.Boot, node.Inventory, node.CreatedDate).Scan(&id)
+	})
+	return id, explain(err, "node", node.Name)
+}
+
+// NodeIsUp records that an agent has connected, with what it has. held are the
+// slot generations that it still holds. All other slots of the node are over,
+// for the agent answers for the machine: they are released. It gives those
+// slots and the deployments that have to be reconciled.
+func (s *Store) NodeIsUp(ctx context.Context, id, boot warpket.ID, inventory warpket.Inventory, held map[warpket.ID]int64) (over []warpket.Slot, deployments []warpket.ID, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `update nodes set boot = $2, inventory = $3, cpu = $4, memory = $5, lost = false, lease_until = now() + $6 where id = $1`,
+			id, boot, inventory, inventory.CPU, inventory.Memory, warpket.Lease)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return pgx.ErrNoRows
+		}
+		slots, err := many(ctx, tx, scanSlot, `select `+slotColumns+` from slots where node_id = $1 for update`, id)
+		if err != nil {
+			return err
+		}
+		for _, slot := range slots {
+			if generation, ok := held[slot.ID]; ok && generation == slot.Generation {
+				if slot.Status == warpket.SlotLost {
+					if _, err := tx.Exec(ctx, `update slots set status = 'ready' where id = $1`, slot.ID); err != nil {
+						return err
+					}
+					deployments = append(deployments, slot.DeploymentID)
+				}
+				continue
+			}
+			over = append(over, slot)
+			deployments = append(deployments, slot.DeploymentID)
+			if err := release(ctx, tx, `id = $1`, slot.ID); err != nil {
+				return err
+			}
+		}
+		if err := saveDevices(ctx, tx, id, inventory.Devices); err != nil {
+			return err
+		}
+		return notify(ctx, tx, CapacityFreed, "")
+	})
+	return over, distinct(deployments), explain(err, "node", id)
+}
+
+// saveDevices makes the rows of a node's devices those that it reports. A
+// device that a slot holds stays until the slot is gone.
+func saveDevices(ctx context.Context, tx pgx.Tx, node warpket.ID, devices []warpket.Device) error {
+	ids := make([]string, len(devices))
+	for i, d := range devices {
+		ids[i] = d.ID
+		_, err := tx.Exec(ctx, `insert into devices (node_id, id, kind, device) values ($1, $2, $3, $4) on conflict (node_id, id) do update set kind = excluded.kind, device = excluded.device`, node, d.ID, d.Kind, d)
+		if err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(ctx, `delete from devices where node_id = $1 and not id = any ($2) and slot_id is null`, node, ids)
+	return err
+}
+
+// RenewNode extends the node's lease, by Postgres' clock. It is a Conflict when
+// another agent has connected as this node since.
+func (s *Store) RenewNode(ctx context.Context, id, boot warpket.ID) error {
+	tag, err := s.pool.Exec(ctx, `update nodes set lease_until = now() + $3 where id = $1 and boot = $2 and not lost`, id, boot, warpket.Lease)
+	if err == nil && tag.RowsAffected() == 0 {
+		return warpket.Errorf(warpket.Conflict, "node %s was given up or taken over: connect anew", id)
+	}
+	return explain(err, "node", id)
+}
+
+// LoseSilentNodes marks the slots of nodes whose lease has run out as lost, in
+// one update, and gives the nodes and the deployments to be reconciled.
+// Whatever the slots hold stays leased: a time-out does not prove that a
+// program has stopped.
+func (s *Store) LoseSilentNodes(ctx context.Context) (nodes, deployments []warpket.ID, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		nodes, err = many(ctx, tx, pgx.RowTo[warpket.ID], `update nodes set lost = true where lease_until < now() and not lost returning id`)
+		if err != nil || len(nodes) == 0 {
+			return err
+		}
+		for _, id := range nodes {
+			if err := notify(ctx, tx, NodeChanged, id); err != nil {
+				return err
+			}
+		}
+		deployments, err = many(ctx, tx, pgx.RowTo[warpket.ID], `update slots set status = 'lost' where node_id = any ($1::uuid[]) returning coalesce(deployment_id::text, '')`, nodes)
+		return err
+	})
+	return nodes, distinct(deployments), explain(err, "node", "")
+}
+
+// SilentNode reports whether the node's lease has run out.
+func (s *Store) SilentNode(ctx context.Context, id warpket.ID) (silent bool, boot warpket.ID, err error) {
+	err = s.pool.QueryRow(ctx, `select lease_until < now(), boot from nodes where id = $1`, id).Scan(&silent, &boot)
+	return silent, boot, explain(err, "node", id)
+}
+
+// CordonNode says whether new slots may be placed on the node.
+func (s *Store) CordonNode(ctx context.Context, id warpket.ID, cordoned bool) (warpket.Node, error) {
+	n, err := one(ctx, s.pool, scanNode, `update nodes set cordoned = $2 where id = $1 returning `+nodeColumns, id, cordoned)
+	return n, explain(err, "node", id)
+}
+
+// Node gives a node.
+func (s *Store) Node(ctx context.Context, id warpket.ID) (warpket.Node, error) {
+	n, err := one(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes where id = $1`, id)
+	return n, explain(err, "node", id)
+}
+
+// Nodes lists the nodes.
+func (s *Store) Nodes(ctx context.Context, page Page) ([]warpket.Node, string, error) {
+	before, rows, err := page.bounds()
+	if err != nil {
+		return nil, "", err
+	}
+	items, err := many(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes where id < $1 order by id desc limit $2`, before, rows)
+	if err != nil {
+		return nil, "", explain(err, "node", "")
+	}
+	items, next := cut(items, rows, func(n warpket.Node) warpket.ID { return n.ID })
+	return items, next, nil
+}
+
+// Fleet gives every node with the devices that nobody holds, for placement.
+func (s *Store) Fleet(ctx context.Context) ([]warpket.Node, error) {
+	nodes, err := many(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes order by id`)
+	return nodes, explain(err, "node", "")
+}
+
+// Pythons gives the Python minors that nodes have, whether live or not.
+func (s *Store) Pythons(ctx context.Context) ([]string, error) {
+	pythons, err := many(ctx, s.pool, pgx.RowTo[string], `select distinct p from nodes, jsonb_array_elements_text(inventory->'pythons') as p where jsonb_typeof(inventory->'pythons') = 'array' order by p`)
+	return pythons, explain(err, "node", "")
+}
+
+const nodeColumns = `id, name, boot, inventory, cpu_leased, memory_leased, cordoned, lease_until, lease_until > now(), created_date,
+	array(select d.id from devices d where d.node_id = nodes.id and d.slot_id is not null order by d.id)`
+
+func scanNode(row pgx.CollectableRow) (n warpket.Node, err error) {
+	err = row.Scan(&n.ID, &n.Name, &n.Boot, &n.Inventory, &n.CPULeased, &n.MemoryLeased, &n.Cordoned, &n.LeaseUntil, &n.Live, &n.CreatedDate, &n.DevicesLeased)
+	return n, err
+}
+
+func distinct(ids []warpket.ID) []warpket.ID {
+	seen := map[warpket.ID]bool{"": true}
+	var out []warpket.ID
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			out = append(out, id)
+		}
+	}
+	return out
+}

@@ -1,0 +1,63 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/warpket/warpket"
+)
+
+// Object is the row of an object {project}/{sha256} in the object store.
+type Object struct {
+	ProjectID warpket.ID
+	SHA256    string
+	Size      int64
+}
+
+// TouchObjects writes the rows of objects that are about to be stored. It must
+// come before each put, also of bytes that are there already: it keeps the
+// sweep of unreferenced objects away for a day.
+func (s *Store) TouchObjects(ctx context.Context, objects []Object, now time.Time) error {
+	hashes := make([]string, len(objects))
+	sizes := make([]int64, len(objects))
+	for i, o := range objects {
+		hashes[i], sizes[i] = o.SHA256, o.Size
+	}
+	if len(objects) == 0 {
+		return nil
+	}
+	_, err := s.pool.Exec(ctx, `insert into objects (project_id, sha256, size, touched_date)
+		select distinct on (h) $1::uuid, h, n, $4::timestamptz from unnest($2::text[], $3::bigint[]) as t (h, n) order by h
+		on conflict (project_id, sha256) do update set touched_date = excluded.touched_date`,
+		objects[0].ProjectID, hashes, sizes, now)
+	return explain(err, "object", "")
+}
+
+// SweepObjects deletes up to a hundred objects that nothing has referred to
+// since before. The row goes and remove is called while the row is locked, so
+// that whoever stores the same bytes again waits and then stores them anew. It
+// reports how many it deleted.
+func (s *Store) SweepObjects(ctx context.Context, before time.Time, remove func(context.Context, Object) error) (int, error) {
+	n := 0
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		objects, err := many(ctx, tx, pgx.RowToStructByPos[Object], `delete from objects o using (
+				select project_id, sha256 from objects o where touched_date < $1
+				and not exists (select from files f where f.project_id = o.project_id and f.sha256 = o.sha256)
+				and not exists (select from execution_objects e where e.project_id = o.project_id and e.sha256 = o.sha256)
+				limit 100 for update skip locked) u
+			where o.project_id = u.project_id and o.sha256 = u.sha256 returning o.project_id::text, o.sha256, o.size`, before)
+		if err != nil {
+			return err
+		}
+		for _, o := range objects {
+			if err := remove(ctx, o); err != nil {
+				return err
+			}
+		}
+		n = len(objects)
+		return nil
+	})
+	return n, explain(err, "object", "")
+}

@@ -1,0 +1,113 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/warpket/warpket"
+)
+
+// LeaseSlot takes what the slot needs on its node: cores and memory by guarded
+// counters, devices by their unique holder. Somebody else may have taken it
+// since the placement was made: then the error is Conflict and the caller
+// places again. The slot comes back with its generation.
+func (s *Store) LeaseSlot(ctx context.Context, slot warpket.Slot) (warpket.Slot, error) {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `update nodes set cpu_leased = cpu_leased + $2, memory_leased = memory_leased + $3
+			where id = $1 and cpu_leased + $2 <= cpu and memory_leased + $3 <= memory and not cordoned and lease_until > now()`,
+			slot.NodeID, slot.Resources.CPU, slot.Resources.Memory)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return warpket.Errorf(warpket.Conflict, "the place for slot %s was taken meanwhile", slot.ID)
+		}
+		err = tx.QueryRow(ctx, `insert into slots (id, node_id, deployment_id, project_id, function_id, snapshot_id, runtime_id, status, resources, reason, created_date)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning generation`,
+			slot.ID, slot.NodeID, orNull(slot.DeploymentID), slot.ProjectID, slot.FunctionID, slot.SnapshotID, slot.RuntimeID, slot.Status, slot.Resources, slot.Reason, slot.CreatedDate).
+			Scan(&slot.Generation)
+		if err != nil || len(slot.Devices) == 0 {
+			return err
+		}
+		tag, err = tx.Exec(ctx, `update devices set slot_id = $1 where node_id = $2 and id = any ($3) and slot_id is null`, slot.ID, slot.NodeID, slot.Devices)
+		if err == nil && int(tag.RowsAffected()) < len(slot.Devices) {
+			err = warpket.Errorf(warpket.Conflict, "a device for slot %s was taken meanwhile", slot.ID)
+		}
+		return err
+	})
+	return slot, explain(err, "slot", slot.ID)
+}
+
+// SlotIsReady records that the slot's worker serves. It is a Conflict when the
+// slot was handed out again or given up meanwhile.
+func (s *Store) SlotIsReady(ctx context.Context, id warpket.ID, generation int64) error {
+	tag, err := s.pool.Exec(ctx, `update slots set status = 'ready' where id = $1 and generation = $2 and status in ('preparing', 'ready')`, id, generation)
+	if err == nil && tag.RowsAffected() == 0 {
+		return warpket.Errorf(warpket.Conflict, "slot %s is no longer held", id)
+	}
+	return explain(err, "slot", id)
+}
+
+// ReleaseSlot gives back all that the slot held. Its node must have ended the
+// slot's programs before. Releasing it again does nothing.
+func (s *Store) ReleaseSlot(ctx context.Context, id warpket.ID, generation int64) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		return release(ctx, tx, `id = $1 and generation = $2`, id, generation)
+	})
+	return explain(err, "slot", id)
+}
+
+// release deletes the slots that the condition names and returns what they held.
+func release(ctx context.Context, tx pgx.Tx, where string, args ...any) error {
+	tag, err := tx.Exec(ctx, `with gone as (delete from slots where `+where+` returning node_id, (resources->>'cpu')::int as cpu, (resources->>'memory')::bigint as memory),
+		sums as (select node_id, sum(cpu)::int as cpu, sum(memory)::bigint as memory from gone group by node_id)
+		update nodes n set cpu_leased = greatest(0, cpu_leased - sums.cpu), memory_leased = greatest(0, memory_leased - sums.memory) from sums where n.id = sums.node_id`, args...)
+	if err != nil || tag.RowsAffected() == 0 {
+		return err
+	}
+	return notify(ctx, tx, CapacityFreed, "")
+}
+
+// DeploymentSlots gives the slots of a deployment.
+func (s *Store) DeploymentSlots(ctx context.Context, deployment warpket.ID) ([]warpket.Slot, error) {
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where deployment_id = $1 order by id`, deployment)
+	return slots, explain(err, "slot", "")
+}
+
+// SnapshotSlots gives the slots that hold a snapshot.
+func (s *Store) SnapshotSlots(ctx context.Context, snapshot warpket.ID) ([]warpket.Slot, error) {
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where snapshot_id = $1 order by id`, snapshot)
+	return slots, explain(err, "slot", "")
+}
+
+// NodeSlots gives the slots of a node.
+func (s *Store) NodeSlots(ctx context.Context, node warpket.ID) ([]warpket.Slot, error) {
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where node_id = $1 order by id`, node)
+	return slots, explain(err, "slot", "")
+}
+
+// OrphanSlots gives the slots of functions that are gone and of deployments that
+// have ended: what a process that died had left to release.
+func (s *Store) OrphanSlots(ctx context.Context) ([]warpket.Slot, error) {
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots
+		where not exists (select from functions f where f.id = slots.function_id)
+		or exists (select from deployments d where d.id = slots.deployment_id and d.status in ('failed', 'detached'))
+		or deployment_id is null and status = 'preparing' and created_date < now() - interval '1 hour'
+		order by id limit 100`)
+	return slots, explain(err, "slot", "")
+}
+
+// SlotByID gives one slot.
+func (s *Store) SlotByID(ctx context.Context, id warpket.ID) (warpket.Slot, error) {
+	slot, err := one(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where id = $1`, id)
+	return slot, explain(err, "slot", id)
+}
+
+const slotColumns = `id, node_id, coalesce(deployment_id::text, ''), project_id, function_id, snapshot_id, runtime_id, generation, status, resources, reason, created_date,
+	array(select v.id from devices v where v.slot_id = slots.id order by v.id)`
+
+func scanSlot(row pgx.CollectableRow) (s warpket.Slot, err error) {
+	err = row.Scan(&s.ID, &s.NodeID, &s.DeploymentID, &s.ProjectID, &s.FunctionID, &s.SnapshotID, &s.RuntimeID, &s.Generation, &s.Status, &s.Resources, &s.Reason, &s.CreatedDate, &s.Devices)
+	return s, err
+}

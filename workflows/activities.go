@@ -1,0 +1,115 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel"
+	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/storage/blob"
+	"github.com/warpket/warpket/storage/postgres"
+)
+
+// Activities are what workflows do. Each may be run again at any time.
+type Activities struct {
+	ServerID warpket.ID
+	Store    *postgres.Store
+	Blobs    *blob.Store
+	Nodes    *channel.Server
+	Hub      *live.Hub
+	Catalog  Catalog
+	Client   *Client
+	Now      func() time.Time
+	IdleSlot time.Duration // after which a slot on demand is given back
+	Log      *slog.Logger
+
+	providing singleflight.Group // slots on demand, by snapshot
+}
+
+// Catalog knows the templates.
+type Catalog interface {
+	Template(tag string) (warpket.Template, error)
+}
+
+// heartbeat tells Temporal every three seconds that the activity goes on, with
+// the words last said, until ctx ends. Saying something tells it at once.
+func heartbeat(ctx context.Context) func(string) {
+	var last atomic.Value
+	last.Store("")
+	go func() {
+		tick := time.NewTicker(3 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				activity.RecordHeartbeat(ctx, last.Load())
+			}
+		}
+	}()
+	return func(text string) {
+		last.Store(text)
+		activity.RecordHeartbeat(ctx, text)
+	}
+}
+
+// whileRunning is heartbeat for activities that have nothing to say; call stop
+// when the work is done.
+func whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithCancel(ctx)
+	heartbeat(ctx)
+	return ctx, stop
+}
+
+// messageOf is the part of an activity's error that people may read.
+func messageOf(err error) string {
+	if e, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+		return e.Message()
+	}
+	if e, ok := errors.AsType[*warpket.Error](err); ok {
+		return e.Message
+	}
+	if e, ok := errors.AsType[*temporal.TimeoutError](err); ok {
+		return "it took too long: " + e.Message()
+	}
+	return "something went wrong on our side; the server's log says what"
+}
+
+// once makes a function that runs f at most once at a time, again after a call
+// that came while it ran: many events become few rounds.
+func once(f func()) func() {
+	var mu sync.Mutex
+	running, again := false, false
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if running {
+			again = true
+			return
+		}
+		running = true
+		go func() {
+			for {
+				f()
+				mu.Lock()
+				if !again {
+					running = false
+					mu.Unlock()
+					return
+				}
+				again = false
+				mu.Unlock()
+			}
+		}()
+	}
+}

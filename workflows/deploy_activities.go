@@ -1,0 +1,239 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel"
+	"github.com/warpket/warpket/storage/postgres"
+)
+
+// Plan is what one round of a deployment has to do.
+type Plan struct {
+	Prepare []warpket.ID // slots that are leased and not ready
+	Release []warpket.ID // slots that are too many
+	Short   string       // why slots that are wanted could not be placed
+}
+
+// Settled is how a round left a deployment.
+type Settled struct {
+	Status  warpket.DeploymentStatus
+	Message string
+	Again   bool // slots were given up in this round: another one places them anew
+}
+
+// ResolveRuntime returns when the deployment's runtime can be installed.
+func (a *Activities) ResolveRuntime(ctx context.Context, id warpket.ID) error {
+	ctx, stop := whileRunning(ctx)
+	defer stop()
+	d, err := a.Store.DeploymentByID(ctx, id)
+	if err != nil {
+		return outcome(err)
+	}
+	if err := a.Store.Kept(ctx, postgres.Promise{Kind: "deploy", SubjectID: id}); err != nil {
+		return outcome(err)
+	}
+	r, err := a.Store.Runtime(ctx, d.RuntimeID)
+	if err != nil || r.Status == warpket.RuntimeAvailable {
+		return outcome(err)
+	}
+	if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentBuilding, "runtime "+r.SDK+" "+r.SDKVersion, a.Now()); err != nil {
+		return outcome(err)
+	}
+	return outcome(a.ensureRuntime(ctx, d.RuntimeID))
+}
+
+// Place leases the slots that a deployment lacks and picks those that it has
+// too many. Without room it says why and leaves the rest for a later round.
+func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
+	d, slots, runtime, err := a.deployment(ctx, id)
+	if err != nil {
+		return Plan{}, outcome(err)
+	}
+	var plan Plan
+	held := 0
+	for _, slot := range slots {
+		switch {
+		case slot.Status == warpket.SlotLost: // leased until its node answers, but it serves nobody
+		case held >= d.Slots:
+			plan.Release = append(plan.Release, slot.ID)
+		default:
+			held++
+			if slot.Status == warpket.SlotPreparing {
+				plan.Prepare = append(plan.Prepare, slot.ID)
+			}
+		}
+	}
+	if held == d.Slots {
+		return plan, nil
+	}
+	if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentPlacing, fmt.Sprintf("%d of %d slots are held", held, d.Slots), a.Now()); err != nil {
+		return Plan{}, outcome(err)
+	}
+	for ; held < d.Slots; held++ {
+		slot := warpket.Slot{
+			ID: warpket.NewID(a.Now()), DeploymentID: id, ProjectID: d.ProjectID, FunctionID: d.FunctionID, SnapshotID: d.SnapshotID, RuntimeID: d.RuntimeID,
+			Status: warpket.SlotPreparing, Resources: d.Resources, CreatedDate: a.Now(),
+		}
+		slot, _, err := a.lease(ctx, slot, runtime)
+		for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx) {
+			slot, _, err = a.lease(ctx, slot, runtime)
+		}
+		if warpket.KindOf(err) == warpket.NoCapacity {
+			plan.Short = messageOf(err)
+			return plan, nil
+		}
+		if err != nil {
+			return Plan{}, outcome(err)
+		}
+		plan.Prepare = append(plan.Prepare, slot.ID)
+	}
+	return plan, nil
+}
+
+func (a *Activities) deployment(ctx context.Context, id warpket.ID) (warpket.Deployment, []warpket.Slot, warpket.Runtime, error) {
+	d, err := a.Store.DeploymentByID(ctx, id)
+	if err != nil {
+		return d, nil, warpket.Runtime{}, err
+	}
+	slots, err := a.Store.DeploymentSlots(ctx, id)
+	if err != nil {
+		return d, nil, warpket.Runtime{}, err
+	}
+	runtime, err := a.Store.Runtime(ctx, d.RuntimeID)
+	return d, slots, runtime, err
+}
+
+// Prepare has a node prepare one slot of a deployment. A slot whose node is
+// lost, or that the node cannot hold now, is given up without an error: Settle
+// asks for another round. Code that does not load is an error for good.
+func (a *Activities) Prepare(ctx context.Context, id, slotID warpket.ID) error {
+	ctx, stop := whileRunning(ctx)
+	defer stop()
+	slot, err := a.Store.SlotByID(ctx, slotID)
+	if warpket.KindOf(err) == warpket.NotFound {
+		return nil
+	}
+	if err != nil {
+		return outcome(err)
+	}
+	node, err := a.Store.Node(ctx, slot.NodeID)
+	if err != nil {
+		return outcome(err)
+	}
+	say := heartbeat(ctx)
+	failure, err := a.prepare(ctx, slot, 0, func(text string) {
+		say(text)
+		if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentPreparing, node.Name+": "+text, a.Now()); err != nil {
+			a.Log.Warn("progress not recorded", "deployment", id, "error", err)
+		}
+	})
+	switch {
+	case failure != nil:
+		return outcome(warpket.Errorf(warpket.Invalid, "the code does not load (%s): %s", failure.Code, failure.Message))
+	case errors.Is(err, channel.ErrNotConnected) || errors.Is(err, channel.ErrBroken):
+		if err := a.awaitNode(ctx, slot.NodeID); warpket.KindOf(err) == warpket.NotFound {
+			return nil // the node is lost, and the slot marked so
+		} else if err != nil {
+			return outcome(err)
+		}
+		return err // the node is back: try again
+	case warpket.KindOf(err) == warpket.Conflict:
+		return nil // the slot was given up meanwhile
+	case err != nil:
+		return outcome(err)
+	}
+	return outcome(a.serve(ctx, slot, node.Name))
+}
+
+// ReleaseSlot gives one slot back.
+func (a *Activities) ReleaseSlot(ctx context.Context, id warpket.ID) error {
+	ctx, stop := whileRunning(ctx)
+	defer stop()
+	slot, err := a.Store.SlotByID(ctx, id)
+	if warpket.KindOf(err) == warpket.NotFound {
+		return nil
+	}
+	if err != nil {
+		return outcome(err)
+	}
+	return outcome(a.releaseOrLeave(ctx, slot))
+}
+
+// releaseOrLeave releases a slot. That of a lost node stays leased until the
+// node answers: then it learns that the slot is no longer its.
+func (a *Activities) releaseOrLeave(ctx context.Context, slot warpket.Slot) error {
+	for {
+		err := a.release(ctx, slot)
+		if !errors.Is(err, channel.ErrNotConnected) && !errors.Is(err, channel.ErrBroken) {
+			return err
+		}
+		if err := a.awaitNode(ctx, slot.NodeID); warpket.KindOf(err) == warpket.NotFound {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// Settle says how the deployment stands after a round.
+func (a *Activities) Settle(ctx context.Context, id warpket.ID, short string) (Settled, error) {
+	d, err := a.Store.DeploymentByID(ctx, id)
+	if err != nil {
+		return Settled{}, outcome(err)
+	}
+	s := Settled{Status: warpket.DeploymentReady, Message: fmt.Sprintf("%d of %d slots serve", d.Ready, d.Slots)}
+	switch {
+	case d.Ready >= d.Slots:
+	case d.Ready > 0:
+		s.Status = warpket.DeploymentDegraded
+	default:
+		s.Status = warpket.DeploymentPlacing
+	}
+	if d.Ready < d.Slots && short == "" {
+		s.Again = true
+	}
+	if short != "" {
+		s.Message += "; " + short
+	}
+	return s, outcome(a.Store.AdvanceDeployment(ctx, id, s.Status, s.Message, a.Now()))
+}
+
+// Scale records how many slots are wanted.
+func (a *Activities) Scale(ctx context.Context, id warpket.ID, slots int) error {
+	return outcome(a.Store.ScaleDeployment(ctx, id, slots, a.Now()))
+}
+
+// Detach gives all slots of a deployment back.
+func (a *Activities) Detach(ctx context.Context, id warpket.ID) error {
+	return a.end(ctx, id, warpket.DeploymentDetached, "")
+}
+
+// Fail gives all slots of a deployment back and records why.
+func (a *Activities) Fail(ctx context.Context, id warpket.ID, reason string) error {
+	return a.end(ctx, id, warpket.DeploymentFailed, reason)
+}
+
+func (a *Activities) end(ctx context.Context, id warpket.ID, status warpket.DeploymentStatus, reason string) error {
+	ctx, stop := whileRunning(ctx)
+	defer stop()
+	err := a.Store.AdvanceDeployment(ctx, id, status, reason, a.Now())
+	if err != nil && warpket.KindOf(err) != warpket.NotFound {
+		return outcome(err)
+	}
+	slots, err := a.Store.DeploymentSlots(ctx, id)
+	if err != nil {
+		return outcome(err)
+	}
+	for _, slot := range slots {
+		if err := a.releaseOrLeave(ctx, slot); err != nil {
+			return outcome(err)
+		}
+	}
+	if err := a.Store.AdvanceDeployment(ctx, id, status, reason, a.Now()); warpket.KindOf(err) != warpket.NotFound {
+		return outcome(err) // told once more: the slots are gone now
+	}
+	return nil
+}

@@ -1,0 +1,312 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel"
+	"github.com/warpket/warpket/channel/wire"
+	"github.com/warpket/warpket/storage/postgres"
+)
+
+// runWait is how long the first activity of an execution waits for its end.
+const runWait = 2 * time.Second
+
+// Run claims the execution for an idle slot, asks the node to run it, and
+// reports whether it became final within two seconds. With no slot idle it
+// stays queued and Run reports false. Claiming is one conditional update, so a
+// second Run of the same attempt finds it claimed and leaves it to Attach.
+func (a *Activities) Run(ctx context.Context, in ExecuteInput) (done bool, err error) {
+	slot, _, ok := a.Nodes.Reserve(in.SnapshotID, warpket.Resources{CPU: in.CPU, Memory: in.Memory})
+	if !ok {
+		return false, outcome(a.Store.KeepExecution(ctx, in.ExecutionID))
+	}
+	e, claimed, err := a.claim(ctx, in.ExecutionID, slot)
+	if err != nil || !claimed {
+		return e.Status.Final(), outcome(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, runWait)
+	defer cancel()
+	done, err = a.drive(ctx, e, true)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return false, nil
+	}
+	return done, outcome(err)
+}
+
+// claim takes the execution for a slot that was reserved, and frees the slot
+// if it does not get it.
+func (a *Activities) claim(ctx context.Context, id warpket.ID, slot channel.Ready) (warpket.Execution, bool, error) {
+	e, claimed, err := a.Store.ClaimExecution(ctx, id, warpket.Slot{ID: slot.ID, NodeID: slot.NodeID, Generation: slot.Generation, Reason: "its worker was idle"}, slot.NodeName, a.Now())
+	if err != nil || !claimed {
+		a.Nodes.Free(slot.ID, slot.Generation)
+	} else {
+		a.Hub.Changed(id)
+	}
+	return e, claimed, err
+}
+
+// Attach sees an execution through to its end: it waits for a slot, or has one
+// made, and for the node's outcome.
+func (a *Activities) Attach(ctx context.Context, id warpket.ID) error {
+	ctx, stop := whileRunning(ctx)
+	defer stop()
+	news := a.Hub.Watch(id)
+	defer news.Close()
+	e, err := a.Store.WaitHere(ctx, id, a.ServerID)
+	fresh := false // whether this attempt was claimed here and not yet sent
+	for {
+		if err != nil {
+			return outcome(err)
+		}
+		switch {
+		case e.Status.Final():
+			a.Hub.Finished(e)
+			return nil
+		case e.Status == warpket.Queued:
+			if err := a.awaitSlot(ctx, e, news.C); err != nil {
+				return outcome(err)
+			}
+			fresh = true
+		default:
+			if _, err := a.drive(ctx, e, fresh); err != nil {
+				return outcome(err)
+			}
+			fresh = false
+		}
+		e, err = a.Store.ExecutionByID(ctx, id)
+	}
+}
+
+// awaitSlot returns when a queued execution may have been claimed or become
+// final.
+func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-chan struct{}) error {
+	capacity := a.Hub.Watch(capacityTopic)
+	defer capacity.Close()
+	for {
+		slot, busy, ok := a.Nodes.Reserve(e.SnapshotID, e.Resources)
+		if ok {
+			_, _, err := a.claim(ctx, e.ID, slot)
+			return err
+		}
+		err := a.provide(ctx, e)
+		switch warpket.KindOf(err) {
+		case "":
+			if _, now, _ := a.peek(e); now && !busy { // made meanwhile: its own TakeNext has chosen who gets it
+				busy = true
+			}
+		case warpket.NoCapacity:
+			a.Log.Info("execution waits for room", "execution", e.ID, "function", e.FunctionID, "reason", messageOf(err))
+		case warpket.Invalid:
+			return a.refuse(ctx, e, warpket.FailedWith(warpket.NoRuntime, messageOf(err), ""))
+		case warpket.NotFound:
+			return a.refuse(ctx, e, warpket.FailedWith(warpket.NotPrepared, "its function was deleted", ""))
+		default:
+			return err
+		}
+		select {
+		case <-news:
+			return nil
+		case <-capacity.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// peek tells whether there is a slot for an execution, busy or not.
+func (a *Activities) peek(e warpket.Execution) (slot channel.Ready, known, idle bool) {
+	slot, known, idle = a.Nodes.Reserve(e.SnapshotID, e.Resources)
+	if idle {
+		a.Nodes.Free(slot.ID, slot.Generation)
+	}
+	return slot, known, idle
+}
+
+// refuse makes an execution that never ran final.
+func (a *Activities) refuse(ctx context.Context, e warpket.Execution, o warpket.Outcome) error {
+	_, _, err := a.Store.FinishExecution(ctx, postgres.Finish{ID: e.ID, Attempt: e.Attempt, Status: o.Status, Error: o.Failure,
+		Timings: warpket.Timings{Queued: time.Since(a.Hub.Begun(e)), Total: time.Since(a.Hub.Begun(e))}}, a.Now())
+	return err
+}
+
+// drive has the node run a claimed execution and records the outcome. fresh
+// says that this process has claimed the attempt and nobody has sent it yet:
+// then a refusal proves that it has not started, and it is queued again. It
+// reports whether the execution became final.
+func (a *Activities) drive(ctx context.Context, e warpket.Execution, fresh bool) (bool, error) {
+	a.Nodes.Hold(e.SlotID, e.Generation)
+	run := &wire.Run{Execution: string(e.ID), Attempt: int32(e.Attempt), Slot: string(e.SlotID), Generation: e.Generation, //nolint:gosec // small
+		Timeout: int64(e.Resources.Timeout), Shots: int32(e.Shots), Seed: e.Seed, Target: string(e.Target)} //nolint:gosec // bounded by the API
+	if err := a.inputOf(ctx, e, run); err != nil {
+		return false, err
+	}
+	if e.CancelAsked {
+		go func() { _ = a.Nodes.Cancel(ctx, e.NodeID, e.ID, e.Attempt) }()
+	}
+	claimed := time.Now()
+	out, err := a.Nodes.Run(ctx, e.NodeID, run)
+	switch k := warpket.KindOf(err); {
+	case err == nil:
+		return true, a.finish(ctx, e, out, claimed)
+	case fresh && (errors.Is(err, channel.ErrNotConnected) || k == warpket.NotFound || k == warpket.Conflict || k == warpket.Unavailable):
+		// Refused, or never reached: it has not started.
+		if k == warpket.NotFound {
+			a.Nodes.GoneSlot(e.SlotID, e.Generation)
+		}
+		a.Nodes.Free(e.SlotID, e.Generation)
+		return false, a.Store.UnclaimExecution(ctx, e.ID, e.Attempt)
+	case k == warpket.NotFound:
+		return true, a.lost(ctx, e, "its node has come back without it")
+	case k == warpket.Conflict: // the node is still busy with another: ours has not started yet
+		return false, nil
+	case errors.Is(err, channel.ErrNotConnected), errors.Is(err, channel.ErrBroken):
+		if err := a.awaitNode(ctx, e.NodeID); warpket.KindOf(err) == warpket.NotFound {
+			return true, a.lost(ctx, e, "its node has fallen silent")
+		} else if err != nil {
+			return false, err
+		}
+		return false, nil // the node is back: ask again
+	}
+	return false, fmt.Errorf("running execution %s: %w", e.ID, err)
+}
+
+// awaitNode returns when a node is connected again. When its lease has run out
+// instead, the error is NotFound.
+func (a *Activities) awaitNode(ctx context.Context, node warpket.ID) error {
+	news := a.Hub.Watch(node)
+	defer news.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := warpket.Errorf(warpket.NotFound, "node %s is silent", node)
+	check := func() error {
+		gone, _, err := a.Store.SilentNode(ctx, node)
+		if err == nil && gone {
+			return silent
+		}
+		return err
+	}
+	if _, up := a.Nodes.Boot(node); up {
+		return nil
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	go func() {
+		for {
+			select {
+			case <-news.C:
+				if err := check(); err != nil {
+					cancel(err)
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	if err := a.Nodes.Connected(ctx, node); err != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// finish records an outcome and gives the slot to whoever waits for it.
+func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.Outcome, claimed time.Time) error {
+	arrived := time.Now()
+	// What the node has done is to be recorded whatever becomes of this call.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	begun := a.Hub.Begun(e)
+	f := postgres.Finish{
+		ID: e.ID, Attempt: e.Attempt, Status: warpket.Status(out.GetStatus()), Error: channel.FailureOf(out),
+		Result: payload(out.GetResult()), Log: payload(out.GetLog()), LogSize: out.GetLogSize(), NodeName: e.NodeName,
+	}
+	f.Again = e.Attempt <= e.Retries && !e.CancelAsked && (f.Status == warpket.Failed || f.Status == warpket.TimedOut)
+	held := time.Duration(out.GetHeld())
+	f.Timings = warpket.Timings{
+		Queued:   max(0, claimed.Sub(begun)),
+		Placed:   max(0, arrived.Sub(claimed)-held) + time.Duration(out.GetAdmitted()),
+		Started:  time.Duration(out.GetStarted()),
+		Ran:      time.Duration(out.GetRan()),
+		Recorded: time.Since(arrived),
+		Total:    time.Since(begun),
+	}
+	slot, ok := a.Nodes.Slot(e.SlotID)
+	if ok && slot.Generation == e.Generation {
+		f.FreeSlot = warpket.Slot{ID: slot.ID, NodeID: slot.NodeID, SnapshotID: slot.SnapshotID, Generation: slot.Generation, Reason: "its worker had become free",
+			Resources: warpket.Resources{CPU: slot.CPU, Memory: slot.Memory}}
+	}
+	return a.record(ctx, e, f)
+}
+
+// lost records that an execution had started and that its outcome cannot be
+// known.
+func (a *Activities) lost(ctx context.Context, e warpket.Execution, why string) error {
+	begun := a.Hub.Begun(e)
+	o := warpket.FailedWith(warpket.LostCode, "it may have run, but its outcome is lost: "+why, "")
+	f := postgres.Finish{ID: e.ID, Attempt: e.Attempt, Status: o.Status, Error: o.Failure, Timings: warpket.Timings{Total: time.Since(begun)}}
+	f.Again = e.Attempt <= e.Retries && !e.CancelAsked
+	return a.record(ctx, e, f)
+}
+
+func (a *Activities) record(ctx context.Context, e warpket.Execution, f postgres.Finish) error {
+	now := a.Now()
+	finished, next, err := a.Store.FinishExecution(ctx, f, now)
+	if err != nil {
+		return err
+	}
+	if next != nil {
+		a.wake(ctx, next.ID, next.ServerID)
+	} else {
+		a.Nodes.Free(e.SlotID, e.Generation)
+	}
+	a.Nodes.Ack(e.NodeID, e.ID, e.Attempt)
+	if finished && !f.Again {
+		e.Status, e.Result, e.Error, e.Log, e.LogSize, e.Timings, e.FinishedDate = f.Status, f.Result, f.Error, f.Log, f.LogSize, f.Timings, &now
+		a.Hub.Finished(e)
+	}
+	return nil
+}
+
+// Cancel ends an execution for someone who has cancelled its workflow in the
+// Temporal UI.
+func (a *Activities) Cancel(ctx context.Context, id warpket.ID) error {
+	e, err := a.Store.ExecutionByID(ctx, id)
+	if err != nil {
+		return outcome(err)
+	}
+	e, err = a.CancelExecution(ctx, e.ProjectID, id)
+	if err != nil || e.Status.Final() {
+		return outcome(err)
+	}
+	_, err = a.drive(ctx, e, false)
+	return outcome(err)
+}
+
+// CancelExecution asks for the end of an execution. A queued one is final when
+// it returns; a running one becomes so when its node has ended it.
+func (a *Activities) CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error) {
+	o := warpket.FailedWith(warpket.CancelledCode, "it was cancelled before it started", "")
+	e, err := a.Store.AskCancel(ctx, project, id, *o.Failure, a.Now())
+	if err != nil {
+		return e, err
+	}
+	if e.Status.Final() {
+		a.Hub.Finished(e)
+		a.Hub.Changed(id)
+		return e, nil
+	}
+	err = a.Nodes.Cancel(ctx, e.NodeID, id, e.Attempt)
+	if errors.Is(err, channel.ErrNotConnected) || errors.Is(err, channel.ErrBroken) || warpket.KindOf(err) == warpket.NotFound {
+		return e, nil // its activity asks again when the node is back
+	}
+	return e, err
+}
+
+func payload(p *wire.Payload) warpket.Payload {
+	return warpket.Payload{Inline: p.GetInline(), SHA256: p.GetSha256(), Size: p.GetSize()}
+}

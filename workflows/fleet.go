@@ -1,0 +1,344 @@
+package workflows
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/storage/postgres"
+)
+
+const capacityTopic = live.Capacity
+
+// Fleet keeps the records true to what nodes say, and the workflows told.
+type Fleet struct {
+	Activities *Activities
+	Server     postgres.Server // this one, as nodes reach it
+
+	mu      sync.Mutex
+	servers []string
+}
+
+// Join spends a one-time token.
+func (f *Fleet) Join(ctx context.Context, token warpket.ID, secret, name string) (warpket.ID, error) {
+	now := f.Activities.Now()
+	return f.Activities.Store.JoinNode(ctx, token, warpket.HashSecret(secret), warpket.Node{ID: warpket.NewID(now), Name: name, Boot: warpket.NewID(now), CreatedDate: now})
+}
+
+// Up records a node that has connected, and has the deployments reconciled
+// whose slots it no longer has.
+func (f *Fleet) Up(ctx context.Context, node, boot warpket.ID, inventory warpket.Inventory, held map[warpket.ID]int64) (string, map[warpket.ID]int64, error) {
+	a := f.Activities
+	over, deployments, err := a.Store.NodeIsUp(ctx, node, boot, inventory, held)
+	if err != nil {
+		return "", nil, err
+	}
+	n, err := a.Store.Node(ctx, node)
+	if err != nil {
+		return "", nil, err
+	}
+	mine, err := a.Store.NodeSlots(ctx, node)
+	if err != nil {
+		return "", nil, err
+	}
+	end := map[warpket.ID]int64{}
+	for slot, generation := range held {
+		end[slot] = generation
+	}
+	for _, slot := range mine {
+		if end[slot.ID] == slot.Generation {
+			delete(end, slot.ID)
+		}
+	}
+	for _, slot := range over {
+		a.Nodes.GoneSlot(slot.ID, slot.Generation)
+	}
+	go f.reconcile(context.WithoutCancel(ctx), deployments)
+	return n.Name, end, nil
+}
+
+// Renew extends a node's lease.
+func (f *Fleet) Renew(ctx context.Context, node, boot warpket.ID) error {
+	return f.Activities.Store.RenewNode(ctx, node, boot)
+}
+
+// SlotGone gives back what a slot held that its node has ended.
+func (f *Fleet) SlotGone(ctx context.Context, node, id warpket.ID, generation int64) {
+	a := f.Activities
+	slot, err := a.Store.SlotByID(ctx, id)
+	if err != nil || slot.NodeID != node || slot.Generation != generation {
+		return
+	}
+	if err := a.Store.ReleaseSlot(ctx, id, generation); err != nil {
+		a.Log.Warn("slot not given back; the sweeper does", "slot", id, "error", err)
+		return
+	}
+	if slot.DeploymentID != "" {
+		f.reconcile(ctx, []warpket.ID{slot.DeploymentID})
+	}
+}
+
+// Upload lets a node store bytes for an execution that it runs, and no other.
+func (f *Fleet) Upload(ctx context.Context, node, execution warpket.ID, sha256 string, size int64) (string, map[string]string, error) {
+	e, err := f.Activities.Store.ExecutionByID(ctx, execution)
+	if err != nil {
+		return "", nil, err
+	}
+	if e.NodeID != node || e.Status.Final() || size > warpket.MaxResult {
+		return "", nil, warpket.Errorf(warpket.Denied, "this node does not run execution %s", execution)
+	}
+	u, err := f.Activities.upload(ctx, e, sha256, size)
+	return u.URL, u.Header, err
+}
+
+// Log passes on what a running execution has written.
+func (f *Fleet) Log(execution warpket.ID, _ int, offset int64, data []byte) {
+	f.Activities.Hub.Log(execution).Write(offset, data)
+}
+
+// Servers are the addresses that nodes connect to.
+func (f *Fleet) Servers() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.servers
+}
+
+func (f *Fleet) reconcile(ctx context.Context, deployments []warpket.ID) {
+	for _, id := range deployments {
+		if err := f.Activities.Client.Reconcile(ctx, id); err != nil {
+			f.Activities.Log.Warn("deployment not told of its slots", "deployment", id, "error", err)
+		}
+	}
+}
+
+// ReleaseAll ends what a deleted function has left on nodes and in workflows.
+// What cannot be ended now, the sweeper ends.
+func (f *Fleet) ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted) {
+	a := f.Activities
+	for _, id := range left.Executions {
+		if _, err := a.CancelExecution(ctx, project, id); err != nil {
+			a.Log.Warn("execution of a deleted function not cancelled", "execution", id, "error", err)
+		}
+	}
+	for _, slot := range left.Slots {
+		if err := a.release(ctx, slot); err != nil {
+			a.Log.Warn("slot of a deleted function not released; the sweeper does", "slot", slot.ID, "error", err)
+		}
+	}
+	f.reconcile(ctx, left.Deployments)
+}
+
+// Run keeps this server listed, watches over nodes' leases, passes on what
+// other servers say, and sweeps up after processes that died, until ctx ends.
+func (f *Fleet) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { f.listen(ctx) })
+	every := func(interval time.Duration, what string, do func(context.Context) error) {
+		wg.Go(func() { repeat(ctx, f.Activities.Log, interval, what, do) })
+	}
+	every(warpket.Lease/3, "keeping this server listed", f.keepListed)
+	every(warpket.Lease/5, "watching nodes", f.watchNodes)
+	every(5*time.Second, "keeping promises", f.keepPromises)
+	every(30*time.Second, "releasing orphaned slots", f.releaseOrphans)
+	every(time.Hour, "housekeeping", f.housekeep)
+	return f.resume(ctx)
+}
+
+// repeat does something at once and then again and again.
+func repeat(ctx context.Context, log *slog.Logger, interval time.Duration, what string, do func(context.Context) error) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			log.Warn(what+" failed; tried again", "error", err, "in", interval)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// listen passes on what any server has committed.
+func (f *Fleet) listen(ctx context.Context) {
+	a := f.Activities
+	freed := once(func() {
+		a.Hub.Changed(capacityTopic)
+		ids, err := a.Store.UnsettledDeployments(ctx)
+		if err == nil {
+			f.reconcile(ctx, ids)
+		}
+	})
+	for ctx.Err() == nil {
+		err := a.Store.Listen(ctx, freed, func(topic postgres.Topic, id warpket.ID) {
+			if topic == postgres.CapacityFreed {
+				freed()
+				return
+			}
+			a.Hub.Changed(id)
+		})
+		if ctx.Err() == nil {
+			a.Log.Warn("not hearing from other servers; listening again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(500 * time.Millisecond):
+			}
+		}
+	}
+}
+
+func (f *Fleet) keepListed(ctx context.Context) error {
+	list, err := f.Activities.Store.RenewServer(ctx, f.Server)
+	if err != nil {
+		return err
+	}
+	servers := make([]string, len(list))
+	for i, s := range list {
+		servers[i] = s.Channel
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.servers = servers
+	return nil
+}
+
+func (f *Fleet) watchNodes(ctx context.Context) error {
+	nodes, deployments, err := f.Activities.Store.LoseSilentNodes(ctx)
+	for _, id := range nodes {
+		f.Activities.Log.Warn("node is lost: its lease has run out", "node", id)
+	}
+	f.reconcile(ctx, deployments)
+	return err
+}
+
+// keepPromises starts workflows that a server promised and did not start.
+func (f *Fleet) keepPromises(ctx context.Context) error {
+	promises, err := f.Activities.Store.Overdue(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range promises {
+		if err := f.keep(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Fleet) keep(ctx context.Context, p postgres.Promise) error {
+	a := f.Activities
+	var err error
+	if p.Kind == "deploy" {
+		err = f.startDeployment(ctx, p.SubjectID)
+	} else {
+		err = f.startExecution(ctx, p.SubjectID)
+	}
+	if err != nil && warpket.KindOf(err) != warpket.NotFound {
+		return err
+	}
+	return a.Store.Kept(ctx, p)
+}
+
+func (f *Fleet) startDeployment(ctx context.Context, id warpket.ID) error {
+	d, err := f.Activities.Store.DeploymentByID(ctx, id)
+	if err != nil || d.Status.Final() {
+		return err
+	}
+	return f.Activities.Client.StartDeployment(ctx, d)
+}
+
+func (f *Fleet) startExecution(ctx context.Context, id warpket.ID) error {
+	e, err := f.Activities.Store.ExecutionByID(ctx, id)
+	if err != nil || e.Status.Final() {
+		return err
+	}
+	return f.Activities.Client.StartExecution(ctx, e)
+}
+
+// resume makes sure that all open work has a workflow, also when Temporal was
+// wiped. It tries until it has.
+func (f *Fleet) resume(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := f.resumeAll(ctx)
+		if err == nil {
+			<-ctx.Done()
+			return nil
+		}
+		f.Activities.Log.Warn("open work not resumed; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(2 * time.Second):
+		}
+	}
+	return nil
+}
+
+func (f *Fleet) resumeAll(ctx context.Context) error {
+	deployments, err := f.Activities.Store.OpenDeployments(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range deployments {
+		if err := f.startDeployment(ctx, id); err != nil && warpket.KindOf(err) != warpket.NotFound {
+			return err
+		}
+	}
+	for after := warpket.ID(""); ; {
+		open, err := f.Activities.Store.OpenExecutions(ctx, after)
+		if err != nil || len(open) == 0 {
+			return err
+		}
+		for _, id := range open {
+			if err := f.startExecution(ctx, id); err != nil {
+				return err
+			}
+			after = id
+		}
+	}
+}
+
+// releaseOrphans ends slots that a process which died was to end.
+func (f *Fleet) releaseOrphans(ctx context.Context) error {
+	slots, err := f.Activities.Store.OrphanSlots(ctx)
+	if err != nil {
+		return err
+	}
+	for _, slot := range slots {
+		if _, up := f.Activities.Nodes.Boot(slot.NodeID); !up {
+			continue // Up releases it when the node comes
+		}
+		if err := f.Activities.release(ctx, slot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// housekeep makes next month's partitions and drops what is no longer needed.
+func (f *Fleet) housekeep(ctx context.Context) error {
+	a := f.Activities
+	if err := a.Store.ExtendPartitions(ctx); err != nil {
+		return err
+	}
+	if err := a.Store.ForgetRequests(ctx); err != nil {
+		return err
+	}
+	for {
+		n, err := a.Store.SweepObjects(ctx, a.Now().Add(-24*time.Hour), func(ctx context.Context, o postgres.Object) error {
+			return a.Blobs.Remove(ctx, o.ProjectID, o.SHA256)
+		})
+		if err != nil || n == 0 {
+			return err
+		}
+		a.Log.Info("swept unreferenced objects", "objects", n)
+	}
+}
+
+func (a *Activities) touch(ctx context.Context, project warpket.ID, sha256 string, size int64) error {
+	return a.Store.TouchObjects(ctx, []postgres.Object{{ProjectID: project, SHA256: sha256, Size: size}}, a.Now())
+}

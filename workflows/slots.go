@@ -1,0 +1,188 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/accelerators/placement"
+	"github.com/warpket/warpket/channel"
+	"github.com/warpket/warpket/channel/wire"
+	"github.com/warpket/warpket/storage/blob"
+)
+
+// urlLife is how long a node may use the URLs that it gets with a call.
+const urlLife = 15 * time.Minute
+
+// lease places a slot and takes what it needs. When somebody takes the same
+// place first, it places again.
+func (a *Activities) lease(ctx context.Context, slot warpket.Slot, runtime warpket.Runtime) (warpket.Slot, string, error) {
+	for {
+		fleet, err := a.Store.Fleet(ctx)
+		if err != nil {
+			return slot, "", err
+		}
+		d, err := placement.Place(fleet, placement.Request{Resources: slot.Resources, Platform: runtime.Platform, Python: runtime.Python})
+		if err != nil {
+			return slot, "", err
+		}
+		slot.NodeID, slot.Reason = d.Node.ID, d.Reason
+		leased, err := a.Store.LeaseSlot(ctx, slot)
+		if warpket.KindOf(err) == warpket.Conflict {
+			continue // the fleet has changed: every turn means that somebody else won
+		}
+		return leased, d.Node.Name, err
+	}
+}
+
+// prepare has the slot's node put a worker into it and lists it as serving.
+func (a *Activities) prepare(ctx context.Context, slot warpket.Slot, idle time.Duration, say func(string)) (*warpket.Failure, error) {
+	snapshot, err := a.Store.Snapshot(ctx, slot.SnapshotID)
+	if err != nil {
+		return nil, err
+	}
+	function, err := a.Store.Function(ctx, slot.ProjectID, slot.FunctionID)
+	if err != nil {
+		return nil, err
+	}
+	_, runtime, err := a.runtime(ctx, slot.RuntimeID)
+	if err != nil {
+		return nil, err
+	}
+	in := &wire.Prepare{
+		Slot: string(slot.ID), Generation: slot.Generation, Snapshot: string(slot.SnapshotID), Digest: snapshot.Digest,
+		Runtime: runtime, Entry: snapshot.Entry, Cpu: int32(slot.Resources.CPU), Memory: slot.Resources.Memory, Devices: slot.Devices, //nolint:gosec // bounded by Resources.Check
+		Reuse: string(function.Settings.Reuse), FunctionId: string(function.ID), FunctionName: function.Name,
+		Sdk: function.SDK, SdkVersion: function.SDKVersion, Idle: int64(idle),
+	}
+	for _, f := range snapshot.Files {
+		url, err := a.Blobs.GetURL(ctx, slot.ProjectID, f.SHA256, urlLife)
+		if err != nil {
+			return nil, err
+		}
+		in.Files = append(in.Files, &wire.File{Path: f.Path, Sha256: f.SHA256, Size: f.Size, Url: url})
+	}
+	failure, err := a.Nodes.Prepare(ctx, slot.NodeID, in, say)
+	if err != nil {
+		return nil, fmt.Errorf("preparing slot %s: %w", slot.ID, err)
+	}
+	return failure, a.Store.SlotIsReady(ctx, slot.ID, slot.Generation)
+}
+
+// serve gives a slot that has just become ready to the execution that has
+// waited longest for one.
+func (a *Activities) serve(ctx context.Context, slot warpket.Slot, node string) error {
+	ready := channel.Ready{ID: slot.ID, NodeID: slot.NodeID, NodeName: node, SnapshotID: slot.SnapshotID, Generation: slot.Generation, CPU: slot.Resources.CPU, Memory: slot.Resources.Memory}
+	a.Nodes.ReadySlot(ready)
+	a.Nodes.Hold(slot.ID, slot.Generation)
+	next, err := a.Store.TakeNext(ctx, slot, node, a.Now())
+	if err != nil || next == nil {
+		a.Nodes.Free(slot.ID, slot.Generation)
+		return err
+	}
+	a.wake(ctx, next.ID, next.ServerID)
+	return nil
+}
+
+// wake tells the activity in which an execution waits that it has a slot.
+func (a *Activities) wake(ctx context.Context, id, server warpket.ID) {
+	if server == a.ServerID {
+		a.Hub.Changed(id)
+		return
+	}
+	if err := a.Store.WakeElsewhere(ctx, id); err != nil {
+		a.Log.Warn("execution not woken; it is when its activity is tried again", "execution", id, "error", err)
+	}
+}
+
+// release ends a slot on its node and gives back what it held. A node that
+// cannot be asked keeps the slot until it answers, see Fleet.Up.
+func (a *Activities) release(ctx context.Context, slot warpket.Slot) error {
+	err := a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, false)
+	if err != nil && warpket.KindOf(err) != warpket.NotFound {
+		return fmt.Errorf("releasing slot %s: %w", slot.ID, err)
+	}
+	return a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation)
+}
+
+// provide makes a slot on demand for a snapshot, unless slots for it are being
+// prepared already. Calls for one snapshot share the work.
+func (a *Activities) provide(ctx context.Context, e warpket.Execution) error {
+	_, err, _ := a.providing.Do(string(e.SnapshotID), func() (any, error) {
+		slots, err := a.Store.SnapshotSlots(ctx, e.SnapshotID)
+		if err != nil {
+			return nil, err
+		}
+		for _, slot := range slots {
+			if slot.DeploymentID != "" && slot.Status != warpket.SlotLost && slot.Resources.Cover(e.Resources) {
+				return nil, nil // its deployment sees to it
+			}
+		}
+		if err := a.ensureRuntime(ctx, e.RuntimeID); err != nil {
+			return nil, err
+		}
+		return nil, a.provideSlot(ctx, e)
+	})
+	return err
+}
+
+func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error {
+	runtime, err := a.Store.Runtime(ctx, e.RuntimeID)
+	if err != nil {
+		return err
+	}
+	slot := warpket.Slot{
+		ID: warpket.NewID(a.Now()), ProjectID: e.ProjectID, FunctionID: e.FunctionID, SnapshotID: e.SnapshotID, RuntimeID: e.RuntimeID,
+		Status: warpket.SlotPreparing, Resources: e.Resources, CreatedDate: a.Now(),
+	}
+	slot, node, err := a.lease(ctx, slot, runtime)
+	for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx) {
+		slot, node, err = a.lease(ctx, slot, runtime)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = a.prepare(ctx, slot, a.IdleSlot, func(string) {})
+	if err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		return errors.Join(err, a.release(undo, slot))
+	}
+	return a.serve(ctx, slot, node)
+}
+
+// evict gives back the slot on demand that has been idle longest. It reports
+// whether there was one.
+func (a *Activities) evict(ctx context.Context) bool {
+	for _, r := range a.Nodes.Idle() {
+		slot, err := a.Store.SlotByID(ctx, r.ID)
+		if err != nil || slot.DeploymentID != "" || slot.Generation != r.Generation {
+			continue
+		}
+		if a.Nodes.Release(ctx, r.NodeID, r.ID, r.Generation, true) == nil && a.Store.ReleaseSlot(ctx, r.ID, r.Generation) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// inputOf puts an execution's input into a call: here, or as a URL when large.
+func (a *Activities) inputOf(ctx context.Context, e warpket.Execution, run *wire.Run) (err error) {
+	if e.Input.SHA256 == "" {
+		run.Input = e.Input.Inline
+		return nil
+	}
+	run.InputSha256 = e.Input.SHA256
+	run.InputUrl, err = a.Blobs.GetURL(ctx, e.ProjectID, e.Input.SHA256, urlLife)
+	return err
+}
+
+// upload gives a node the right to store bytes for an execution that it runs.
+func (a *Activities) upload(ctx context.Context, e warpket.Execution, sha256 string, size int64) (blob.Upload, error) {
+	if err := a.touch(ctx, e.ProjectID, sha256, size); err != nil {
+		return blob.Upload{}, err
+	}
+	return a.Blobs.PutURL(ctx, e.ProjectID, sha256, size, urlLife)
+}
