@@ -34,6 +34,7 @@ type Config struct {
 	Inventory warpket.Inventory
 	Runtimes  *runtimes.Store
 	Launcher  sandbox.Launcher
+	Connected func() // called when a server has taken the node in, each time
 	Log       *slog.Logger
 }
 
@@ -127,6 +128,7 @@ func (a *Agent) End(refs []*wire.SlotRef) {
 			s.end()
 		}
 	}
+	a.config.Connected()
 }
 
 func (a *Agent) endAll() {

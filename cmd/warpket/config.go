@@ -1,0 +1,177 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// config is all that can be set. Each setting is a flag and a variable
+// WARPKET_...; the flag wins.
+type config struct {
+	postgres string
+	s3       struct{ endpoint, accessKey, secretKey, bucket, region string }
+	temporal struct{ address, executions, deployments, ui, ca, certificate, key string }
+	listen   string
+	channel  struct{ listen, address string }
+	token    string
+	index    string
+	cache    string
+	log      string
+	node     struct{ server, joinToken, name, dir string }
+	dev      struct {
+		data   string
+		noDemo bool
+	}
+	watch bool // end when standard input does: a parent holds it open
+}
+
+// setting ties a field of config to its flag and variable.
+type setting struct {
+	flag, variable string
+	field          *string
+	initial, usage string
+	needed         bool
+}
+
+// bind adds flags for settings to a command. Secrets have no flag, for flags
+// show in lists of processes.
+func bind(c *cobra.Command, settings []setting) {
+	for _, s := range settings {
+		*s.field = s.initial
+		if v, ok := os.LookupEnv(s.variable); ok {
+			*s.field = v
+		}
+		if s.flag != "" {
+			c.Flags().StringVar(s.field, s.flag, *s.field, s.usage+" ($"+s.variable+")")
+			c.Flags().Lookup(s.flag).DefValue = s.initial
+		}
+	}
+}
+
+// missing reports the settings that are needed and not there.
+func missing(settings []setting) (list []error) {
+	for _, s := range settings {
+		if s.needed && *s.field == "" {
+			how := s.variable
+			if s.flag != "" {
+				how = "--" + s.flag + " or " + how
+			}
+			list = append(list, fmt.Errorf("%s: set %s", s.usage, how))
+		}
+	}
+	return list
+}
+
+func (c *config) external() []setting {
+	return []setting{
+		{"", "WARPKET_POSTGRES_URL", &c.postgres, "", "URL of Postgres, postgres://USER:PASSWORD@HOST:PORT/DATABASE", true},
+		{"s3-endpoint", "WARPKET_S3_ENDPOINT", &c.s3.endpoint, "", "URL of the object store", true},
+		{"", "WARPKET_S3_ACCESS_KEY", &c.s3.accessKey, "", "access key of the object store", true},
+		{"", "WARPKET_S3_SECRET_KEY", &c.s3.secretKey, "", "secret key of the object store", true},
+		{"s3-bucket", "WARPKET_S3_BUCKET", &c.s3.bucket, "warpket", "bucket of the object store", true},
+		{"s3-region", "WARPKET_S3_REGION", &c.s3.region, "us-east-1", "region of the object store", false},
+		{"temporal", "WARPKET_TEMPORAL_ADDRESS", &c.temporal.address, "", "host:port of Temporal's frontend", true},
+		{"temporal-ui", "WARPKET_TEMPORAL_UI", &c.temporal.ui, "", "URL of the Temporal UI, for links", false},
+		{"temporal-executions", "WARPKET_TEMPORAL_EXECUTION_NAMESPACE", &c.temporal.executions, "warpket-executions", "Temporal namespace of executions", true},
+		{"temporal-deployments", "WARPKET_TEMPORAL_DEPLOYMENT_NAMESPACE", &c.temporal.deployments, "warpket-deployments", "Temporal namespace of deployments and runtimes", true},
+		{"temporal-ca", "WARPKET_TEMPORAL_CA", &c.temporal.ca, "", "file with the authorities that Temporal's certificate is checked against; turns TLS on", false},
+		{"temporal-certificate", "WARPKET_TEMPORAL_CERTIFICATE", &c.temporal.certificate, "", "file with the client certificate for Temporal", false},
+		{"temporal-key", "WARPKET_TEMPORAL_KEY", &c.temporal.key, "", "file with the key of the client certificate", false},
+	}
+}
+
+func (c *config) server() []setting {
+	return append(c.external(),
+		setting{"listen", "WARPKET_LISTEN", &c.listen, "127.0.0.1:8080", "host:port of the API", true},
+		setting{"channel-listen", "WARPKET_CHANNEL_LISTEN", &c.channel.listen, "127.0.0.1:8081", "host:port where nodes connect", true},
+		setting{"channel-address", "WARPKET_CHANNEL_ADDRESS", &c.channel.address, "", "host:port by which nodes reach this server; that of --channel-listen unless set", false},
+		setting{"", "WARPKET_OPERATOR_TOKEN", &c.token, "", "an operator's token, wk_..., that is to hold from the start", false},
+	)
+}
+
+func (c *config) shared() []setting {
+	return []setting{
+		{"python-index", "WARPKET_PYTHON_INDEX", &c.index, "", "URL of the Python package index (simple API); the public one unless set", false},
+		{"cache", "WARPKET_CACHE", &c.cache, "", "folder for runtimes and downloads, which several instances may share; the user's cache folder unless set", false},
+		{"log-level", "WARPKET_LOG_LEVEL", &c.log, "info", "debug, info, warn or error", false},
+	}
+}
+
+func (c *config) agent() []setting {
+	return []setting{
+		{"server", "WARPKET_NODE_SERVER", &c.node.server, "", "host:port of the node channel of any server", true},
+		{"", "WARPKET_JOIN_TOKEN", &c.node.joinToken, "", "one-time token, when the node joins", false},
+		{"name", "WARPKET_NODE_NAME", &c.node.name, "", "name to join under; the host's unless set", false},
+		{"dir", "WARPKET_NODE_DIR", &c.node.dir, "", "folder of the node", true},
+	}
+}
+
+// logger writes one line for each event to standard error.
+func (c *config) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.log)); err != nil {
+		return nil, fmt.Errorf("the log level %q is none of debug, info, warn and error", c.log)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), nil
+}
+
+// cacheDir is the folder for what can be fetched or built again.
+func (c *config) cacheDir(fallback string) string {
+	if c.cache != "" {
+		return c.cache
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return filepath.Join(fallback, "cache")
+	}
+	return filepath.Join(dir, "warpket")
+}
+
+// temporalTLS is nil when Temporal is to be reached without TLS.
+func (c *config) temporalTLS() (*tls.Config, error) {
+	t := c.temporal
+	if t.ca == "" && t.certificate == "" {
+		return nil, nil
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.ca != "" {
+		pem, err := os.ReadFile(t.ca)
+		if err != nil {
+			return nil, fmt.Errorf("reading the authorities for Temporal: %w", err)
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificates", t.ca)
+		}
+	}
+	if (t.certificate == "") != (t.key == "") {
+		return nil, errors.New("a client certificate for Temporal needs both --temporal-certificate and --temporal-key")
+	}
+	if t.certificate != "" {
+		pair, err := tls.LoadX509KeyPair(t.certificate, t.key)
+		if err != nil {
+			return nil, fmt.Errorf("reading the client certificate for Temporal: %w", err)
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}
+
+// reachable is the address of a listener as others reach it.
+func reachable(l net.Listener) string {
+	host, port, err := net.SplitHostPort(l.Addr().String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		if name, err := os.Hostname(); err == nil {
+			return net.JoinHostPort(name, port)
+		}
+	}
+	return l.Addr().String()
+}

@@ -1,0 +1,67 @@
+// Command warpket is the server, the node agent, the all-in-one development
+// mode and the command line client, in one binary. This package wires them;
+// it is the only place that names implementations.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/warpket/warpket/cli"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx))
+}
+
+func run(ctx context.Context) int {
+	root := &cobra.Command{
+		Use:           "warpket",
+		Short:         "Host and run quantum and GPU functions",
+		Long:          "warpket hosts quantum and GPU functions: pick a template and an SDK version, edit files as immutable versions, deploy and execute.\n\nStart with \"warpket dev\", which needs nothing else.",
+		Version:       release(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Run warpket:"})
+	for _, c := range []*cobra.Command{devCommand(), serverCommand(), nodeCommand(), openapiCommand()} {
+		c.GroupID = "run"
+		root.AddCommand(c)
+	}
+	cli.AddTo(root)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if code, ok := errors.AsType[cli.ExitCode](err); ok {
+		return int(code)
+	}
+	return cli.Report(os.Stderr, err)
+}
+
+// release is what this binary was built from.
+func release() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "development"
+	}
+	return info.Main.Version
+}
+
+// mistakes joins what is wrong with a configuration into one error that shows
+// all of it.
+func mistakes(list []error) error {
+	if len(list) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the configuration cannot be used:\n%w", errors.Join(list...))
+}

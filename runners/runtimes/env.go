@@ -1,0 +1,36 @@
+package runtimes
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// Env is a runtime installed on this machine. Nothing in it may be changed.
+type Env struct {
+	Dir       string // its folder
+	Python    string // path of its interpreter
+	CacheHome string // XDG_CACHE_HOME for its programs: what the smoke run left there
+}
+
+func envAt(dir string) Env {
+	return Env{Dir: dir, Python: filepath.Join(dir, "bin", "python"), CacheHome: filepath.Join(dir, "cache")}
+}
+
+// passed are the variables of the agent that its installers need to reach the
+// index through what the operator has set up.
+var passed = map[string]bool{
+	"HTTP_PROXY": true, "HTTPS_PROXY": true, "ALL_PROXY": true, "NO_PROXY": true,
+	"SSL_CERT_FILE": true, "SSL_CERT_DIR": true, "PIP_CERT": true,
+}
+
+// passOn picks from the agent's environment what installers may see.
+func passOn(environ []string) []string {
+	var env []string
+	for _, variable := range environ {
+		name, _, _ := strings.Cut(variable, "=")
+		if passed[strings.ToUpper(name)] {
+			env = append(env, variable)
+		}
+	}
+	return env
+}

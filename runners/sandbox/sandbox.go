@@ -1,0 +1,77 @@
+// Package sandbox starts programs with nothing but what they were given. It is
+// the seam between those who run programs (package runtimes, package worker)
+// and the ways of keeping a program apart from the machine.
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Launcher starts sandboxes on this machine.
+type Launcher interface {
+	// Start starts the program and returns as soon as it is running. The
+	// sandbox outlives ctx: whoever started it closes it. A name that is
+	// already running is refused, since its files belong to its first caller.
+	Start(ctx context.Context, spec Spec) (Sandbox, error)
+	// Isolation names what keeps its programs apart, for the operator and the
+	// execution's record.
+	Isolation() string
+}
+
+// Sandbox is one running program.
+type Sandbox interface {
+	// Wait returns how the program ended, or stops the program when ctx ends first.
+	Wait(ctx context.Context) (Exit, error)
+	// Done is closed when the program and all that it started have ended.
+	Done() <-chan struct{}
+	// Close ends the program and frees all that it held. Only then may its
+	// devices go to someone else. It may be called more than once.
+	Close() error
+}
+
+// Spec lists everything the program may touch; what is not listed is not there.
+type Spec struct {
+	Name     string   // unique among the programs that run
+	Argv     []string // Argv[0] is the path of the program
+	Env      []string // all of its environment, as NAME=value
+	Dir      string   // its working directory
+	Stdin    *os.File // nil: empty
+	Stdout   *os.File // nil: dropped
+	Stderr   *os.File // nil: dropped
+	Files    []*os.File
+	ReadOnly []string // paths that it may read, with what is below them
+	Writable []string // paths that it may also write
+	Limits   Limits
+}
+
+// Limits are what the program may use; zero means no limit.
+type Limits struct {
+	CPU       int   // thousandths of a core
+	Memory    int64 // bytes
+	Processes int
+	OpenFiles uint64
+}
+
+// Exit says how a program ended.
+type Exit struct {
+	Code   int            // its exit code; meaningless if a signal ended it
+	Signal syscall.Signal // zero unless a signal ended it
+}
+
+// OK reports whether the program ended as one that succeeded.
+func (e Exit) OK() bool { return e == Exit{} }
+
+func (e Exit) String() string {
+	if e.Signal != 0 {
+		if name := unix.SignalName(e.Signal); name != "" {
+			return name
+		}
+		return fmt.Sprintf("signal %d", int(e.Signal))
+	}
+	return fmt.Sprintf("exit code %d", e.Code)
+}

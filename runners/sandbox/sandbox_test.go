@@ -1,0 +1,243 @@
+package sandbox_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/runners/sandbox"
+)
+
+// launchers are all implementations: each passes the same tests.
+func launchers() map[string]sandbox.Launcher {
+	return map[string]sandbox.Launcher{"plain": sandbox.NewPlain()}
+}
+
+func each(t *testing.T, test func(t *testing.T, launcher sandbox.Launcher)) {
+	t.Helper()
+	for name, launcher := range launchers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, launcher)
+		})
+	}
+}
+
+func TestAProgramsEndIsTold(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		script, text string
+		want         sandbox.Exit
+	}{
+		"success":      {"exit 0", "exit code 0", sandbox.Exit{}},
+		"an exit code": {"exit 3", "exit code 3", sandbox.Exit{Code: 3}},
+		"a signal":     {"kill -SEGV $$", "SIGSEGV", sandbox.Exit{Signal: syscall.SIGSEGV}},
+	}
+	each(t, func(t *testing.T, launcher sandbox.Launcher) {
+		for name, test := range tests {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				box := start(t, launcher, shell(t, test.script))
+				got, err := box.Wait(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(test.want, got); diff != "" || got.String() != test.text {
+					t.Errorf("%s: %s", got, diff)
+				}
+			})
+		}
+	})
+}
+
+func TestAProgramSeesOnlyWhatItWasGiven(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, launcher sandbox.Launcher) {
+		reader, writer := pipe(t)
+		extraIn, extraOut := pipe(t)
+		goIn, goOut := pipe(t)
+		spec := shell(t, `read go; env | grep -v -E '^(PWD|SHLVL|_|go)='; ulimit -c; ulimit -n; echo to-three >&3; ls /proc/self/fd | wc -l`)
+		spec.Env = []string{"A=1"}
+		spec.Stdin, spec.Stdout = goIn, writer
+		spec.Files = []*os.File{extraOut}
+		spec.Limits.OpenFiles = 64
+		box := start(t, launcher, spec)
+		_ = writer.Close()
+		_ = extraOut.Close()
+		_ = goOut.Close() // limits hold now that it has been started
+		out, err := io.ReadAll(reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := box.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// Standard streams, the extra file, and the folder that ls reads.
+		if diff := cmp.Diff("A=1\n0\n64\n5\n", string(out)); diff != "" {
+			t.Error(diff)
+		}
+		if extra, _ := io.ReadAll(extraIn); string(extra) != "to-three\n" {
+			t.Errorf("the extra file got %q", extra)
+		}
+	})
+}
+
+func TestWaitStopsTheProgramWhenItsContextEnds(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, launcher sandbox.Launcher) {
+		box := start(t, launcher, shell(t, "sleep 60"))
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		exit, err := box.Wait(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || exit.Signal != syscall.SIGKILL {
+			t.Errorf("%s, %v", exit, err)
+		}
+		<-box.Done()
+	})
+}
+
+func TestCloseEndsAllThatTheProgramStarted(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, launcher sandbox.Launcher) {
+		reader, writer := pipe(t)
+		spec := shell(t, "sleep 60 & echo started; wait")
+		spec.Stdout = writer
+		box := start(t, launcher, spec)
+		_ = writer.Close()
+		if _, err := reader.Read(make([]byte, 8)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := box.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// The pipe ends when nobody holds its other end.
+		if rest, err := io.ReadAll(reader); err != nil || len(rest) > 0 {
+			t.Errorf("%q, %v", rest, err)
+		}
+	})
+}
+
+func TestWhatAProgramLeavesBehindEndsWithIt(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, launcher sandbox.Launcher) {
+		reader, writer := pipe(t)
+		spec := shell(t, "sleep 60 & exit 0")
+		spec.Stdout = writer
+		start(t, launcher, spec)
+		_ = writer.Close()
+		if _, err := io.ReadAll(reader); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestANameThatRunsIsRefused(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, launcher sandbox.Launcher) {
+		box := start(t, launcher, shell(t, "sleep 60"))
+		_, err := launcher.Start(t.Context(), shell(t, "exit 0"))
+		if warpket.KindOf(err) != warpket.Conflict {
+			t.Errorf("error %v", err)
+		}
+		if err := box.Close(); err != nil {
+			t.Fatal(err)
+		}
+		start(t, launcher, shell(t, "exit 0"))
+	})
+}
+
+func TestAProgramThatCannotStartIsAnError(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, launcher sandbox.Launcher) {
+		for range 2 { // and its name is free again
+			if _, err := launcher.Start(t.Context(), sandbox.Spec{Name: t.Name(), Argv: []string{"/nonesuch"}}); err == nil {
+				t.Error("no error")
+			}
+		}
+	})
+}
+
+// TestProgramsEndWithTheAgent runs this test binary as an agent and kills it.
+func TestProgramsEndWithTheAgent(t *testing.T) {
+	t.Parallel()
+	reader, writer := pipe(t)
+	agent := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAgent$")
+	agent.Env = append(os.Environ(), "WARPKET_TEST_AGENT=1")
+	agent.Stdout = writer
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = writer.Close()
+	line := make([]byte, 64)
+	n, err := reader.Read(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(line[:n])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = agent.Wait()
+	// The program holds the pipe too: it ends when both have ended.
+	if _, err := io.ReadAll(reader); err != nil {
+		t.Error(err)
+	}
+	if err := syscall.Kill(pid, 0); err == nil {
+		t.Logf("process %d is dead but nobody has reaped it", pid)
+	}
+}
+
+// TestAgent is no test but the agent of the one above.
+func TestAgent(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("WARPKET_TEST_AGENT") == "" {
+		t.Skip("only run by another test")
+	}
+	spec := shell(t, "echo $$; exec sleep 60")
+	spec.Stdout = os.Stdout
+	box := start(t, sandbox.NewPlain(), spec)
+	<-box.Done()
+}
+
+func shell(t *testing.T, script string) sandbox.Spec {
+	t.Helper()
+	return sandbox.Spec{Name: t.Name(), Argv: []string{"/bin/sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/"}
+}
+
+func start(t *testing.T, launcher sandbox.Launcher, spec sandbox.Spec) sandbox.Sandbox {
+	t.Helper()
+	box, err := launcher.Start(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = box.Close() })
+	return box
+}
+
+func pipe(t *testing.T) (reader, writer *os.File) {
+	t.Helper()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = reader.Close()
+		_ = writer.Close()
+	})
+	return reader, writer
+}

@@ -1,0 +1,88 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/runners/sandbox"
+)
+
+// timings tell the two phases of a run. What the worker says of the second is
+// taken if it can be true: its own clock leaves out the way to us.
+func timings(admitted, received time.Time, ran time.Duration) (started, took time.Duration) {
+	total := time.Since(admitted)
+	started = total
+	if !received.IsZero() {
+		started = received.Sub(admitted)
+	}
+	if ran <= 0 || ran > total {
+		ran = total - started
+	}
+	return min(started, total-ran), ran
+}
+
+// end kills a worker whose exchange failed, and says what the failure was.
+func (w *Worker) end(ctx context.Context, err error, did string, timeout time.Duration) *warpket.Failure {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = w.box.Close()
+		if ctx.Err() != nil {
+			return &warpket.Failure{Code: warpket.CancelledCode, Message: "cancelled while it ran"}
+		}
+		message := fmt.Sprintf("%s longer than its timeout of %s s", did, strconv.FormatFloat(timeout.Seconds(), 'g', -1, 64))
+		return &warpket.Failure{Code: warpket.TimedOutCode, Message: message}
+	}
+	if _, bad := errors.AsType[errFrame](err); bad {
+		_ = w.box.Close()
+		return &warpket.Failure{Code: warpket.Crashed, Message: "the code wrote to the worker's control stream: " + err.Error()}
+	}
+	// The stream ended, and so does the process, unless the code only closed it.
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	exit, waitErr := w.box.Wait(grace)
+	switch {
+	case waitErr != nil:
+		return &warpket.Failure{Code: warpket.Exited, Message: "the code closed the worker's control stream"}
+	case exit.Signal != 0:
+		return &warpket.Failure{Code: warpket.Crashed, Message: crashMessage(exit)}
+	}
+	return &warpket.Failure{Code: warpket.Exited, Message: fmt.Sprintf("the code ended its process with %s", exit)}
+}
+
+func crashMessage(exit sandbox.Exit) string {
+	message := fmt.Sprintf("the process was ended by %s", exit)
+	if exit.String() == "SIGKILL" {
+		message += ", which the system does when memory runs out"
+	}
+	return message
+}
+
+// judge makes an outcome of what the worker says, which user code may have
+// said in its place.
+func judge(head answer, body []byte) warpket.Outcome {
+	if f := head.Failure; f != nil {
+		return warpket.FailedWith(knownCode(f.Code), f.Message, f.Traceback)
+	}
+	if len(body) > warpket.MaxResult {
+		return warpket.FailedWith(warpket.ResultTooLarge, fmt.Sprintf("the result has %d bytes; at most %d are allowed", len(body), warpket.MaxResult), "")
+	}
+	if !json.Valid(body) {
+		return warpket.FailedWith(warpket.ResultNotEncodable, "the result is not JSON", "")
+	}
+	return warpket.Outcome{Status: warpket.Succeeded, Result: body}
+}
+
+// knownCode lets through the codes that a worker may report of itself.
+func knownCode(code warpket.FailureCode) warpket.FailureCode {
+	switch code { //nolint:exhaustive // the others are not for a worker to say
+	case warpket.ImportFailed, warpket.NoEntry, warpket.BadArguments, warpket.ResultNotEncodable, warpket.ResultTooLarge, warpket.Exited:
+		return code
+	default:
+		return warpket.Raised
+	}
+}
