@@ -55,6 +55,17 @@ func (s *Server) toDeployment(d warpket.Deployment) Deployment {
 	return out
 }
 
+// CreateDeploymentRequest says how a version is to be deployed.
+type CreateDeploymentRequest struct {
+	Slots     *int       `json:"slots,omitempty" minimum:"0" maximum:"1000" doc:"How many slots; 1 unless set" example:"1"`
+	Resources *Resources `json:"resources,omitempty" doc:"What each slot has; the function's unless set"`
+}
+
+// ScaleDeploymentRequest sets the number of slots.
+type ScaleDeploymentRequest struct {
+	Slots int `json:"slots" minimum:"0" maximum:"1000" doc:"How many slots are wanted" example:"2"`
+}
+
 type (
 	deploymentInput struct {
 		ID string `path:"id" maxLength:"64" doc:"ID of the deployment"`
@@ -141,10 +152,7 @@ func (s *Server) addDeployments() {
 func (s *Server) createDeployment(ctx context.Context, in *struct {
 	versionInput
 	heldInput
-	Body *struct {
-		Slots     *int       `json:"slots,omitempty" minimum:"0" maximum:"1000" doc:"How many slots; 1 unless set" example:"1"`
-		Resources *Resources `json:"resources,omitempty" doc:"What each slot has; the function's unless set"`
-	} `required:"false"`
+	Body *CreateDeploymentRequest `required:"false"`
 },
 ) (*deploymentOutput, error) {
 	f, err := s.function(ctx, in.FunctionID)
@@ -210,9 +218,7 @@ func (s *Server) followDeployment(ctx context.Context, id warpket.ID, prefer str
 func (s *Server) scaleDeployment(ctx context.Context, in *struct {
 	deploymentInput
 	heldInput
-	Body struct {
-		Slots int `json:"slots" minimum:"0" maximum:"1000" doc:"How many slots are wanted" example:"2"`
-	}
+	Body ScaleDeploymentRequest
 },
 ) (*deploymentOutput, error) {
 	d, err := s.deployment(ctx, in.ID)

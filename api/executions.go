@@ -100,20 +100,23 @@ const executionBody = warpket.MaxInput + 1<<20
 
 type createExecutionInput struct {
 	heldInput
-	Body struct {
-		FunctionID  string     `json:"functionId" minLength:"1" maxLength:"64" doc:"ID of the function"`
-		Version     int        `json:"version,omitempty" minimum:"1" doc:"Number of the version; the newest unless set" example:"1"`
-		Input       Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB"`
-		Sync        *bool      `json:"sync,omitempty" default:"true" doc:"Whether the answer is held until the execution is final; Prefer: wait=SECONDS bounds that"`
-		Lane        string     `json:"lane,omitempty" enum:"durable" default:"durable" doc:"durable: a Temporal workflow drives it"`
-		Target      string     `json:"target,omitempty" enum:"cpu,simulator,gpu,compile,sim" doc:"Where it is to run; the template's first target unless set. It never runs elsewhere"`
-		Queue       *bool      `json:"queue,omitempty" default:"true" doc:"false answers 503 no_capacity at once when there is no room, and records nothing"`
-		Shots       int        `json:"shots,omitempty" minimum:"1" maximum:"100000000" default:"1024" doc:"context.shots of the handler" example:"1024"`
-		Seed        *int64     `json:"seed,omitempty" minimum:"0" maximum:"2147483647" doc:"Seed of its random numbers; chosen unless set"`
-		Resources   *Resources `json:"resources,omitempty" doc:"What it may use; the function's unless set"`
-		Description string     `json:"description,omitempty" maxLength:"4096" doc:"What you say of it"`
-		Tags        []string   `json:"tags,omitempty" maxItems:"20" nullable:"false" doc:"Your labels, each at most 64 bytes"`
-	}
+	Body CreateExecutionRequest
+}
+
+// CreateExecutionRequest asks for an execution.
+type CreateExecutionRequest struct {
+	FunctionID  string     `json:"functionId" minLength:"1" maxLength:"64" doc:"ID of the function"`
+	Version     int        `json:"version,omitempty" minimum:"1" doc:"Number of the version; the newest unless set" example:"1"`
+	Input       Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB"`
+	Sync        *bool      `json:"sync,omitempty" default:"true" doc:"Whether the answer is held until the execution is final; Prefer: wait=SECONDS bounds that"`
+	Lane        string     `json:"lane,omitempty" enum:"durable" default:"durable" doc:"durable: a Temporal workflow drives it"`
+	Target      string     `json:"target,omitempty" enum:"cpu,simulator,gpu,compile,sim" doc:"Where it is to run; the template's first target unless set. It never runs elsewhere"`
+	Queue       *bool      `json:"queue,omitempty" default:"true" doc:"false answers 503 no_capacity at once when there is no room, and records nothing"`
+	Shots       int        `json:"shots,omitempty" minimum:"1" maximum:"100000000" default:"1024" doc:"context.shots of the handler" example:"1024"`
+	Seed        *int64     `json:"seed,omitempty" minimum:"0" maximum:"2147483647" doc:"Seed of its random numbers; chosen unless set"`
+	Resources   *Resources `json:"resources,omitempty" doc:"What it may use; the function's unless set"`
+	Description string     `json:"description,omitempty" maxLength:"4096" doc:"What you say of it"`
+	Tags        []string   `json:"tags,omitempty" maxItems:"20" nullable:"false" doc:"Your labels, each at most 64 bytes"`
 }
 
 type (

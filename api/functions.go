@@ -104,14 +104,25 @@ func (c FunctionSettings) apply(s *warpket.Settings) error {
 	return s.Check()
 }
 
-type createFunctionInput struct {
-	Body struct {
-		FunctionName        string `json:"functionName" minLength:"1" maxLength:"255" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell"`
-		SDKVersion          string `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set" example:"0.45.3"`
-		TemplateLanguageTag string `json:"templateLanguageTag" minLength:"1" maxLength:"64" doc:"Tag of a template, see GET /v1/templates" example:"Qiskit"`
-		Description         string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
-		FunctionSettings
-	}
+// CreateFunctionRequest asks for a function.
+type CreateFunctionRequest struct {
+	FunctionName        string `json:"functionName" minLength:"1" maxLength:"255" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell"`
+	SDKVersion          string `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set" example:"0.45.3"`
+	TemplateLanguageTag string `json:"templateLanguageTag" minLength:"1" maxLength:"64" doc:"Tag of a template, see GET /v1/templates" example:"Qiskit"`
+	Description         string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
+	FunctionSettings
+}
+
+// UpdateFunctionRequest changes what it sets.
+type UpdateFunctionRequest struct {
+	FunctionName string  `json:"functionName,omitempty" maxLength:"63" doc:"A new name" example:"bell-2"`
+	Description  *string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
+	FunctionSettings
+}
+
+// DeletedFunction names a function that is gone.
+type DeletedFunction struct {
+	FunctionID string `json:"functionId" doc:"ID of the function that is gone"`
 }
 
 func (s *Server) addFunctions() {
@@ -148,7 +159,7 @@ func (s *Server) addFunctions() {
 	}, s.deleteFunction)
 }
 
-func (s *Server) createFunction(ctx context.Context, in *createFunctionInput) (*createdFunctionOutput, error) {
+func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunctionRequest }) (*createdFunctionOutput, error) {
 	b := in.Body
 	if err := warpket.CheckName("function", b.FunctionName); err != nil {
 		return nil, err
@@ -288,11 +299,7 @@ func functionStatus(deployments []warpket.Deployment) string {
 
 func (s *Server) updateFunction(ctx context.Context, in *struct {
 	functionInput
-	Body struct {
-		FunctionName string  `json:"functionName,omitempty" maxLength:"63" doc:"A new name" example:"bell-2"`
-		Description  *string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
-		FunctionSettings
-	}
+	Body UpdateFunctionRequest
 },
 ) (*functionOutput, error) {
 	id, err := warpket.ParseID("function", in.FunctionID)
@@ -315,11 +322,7 @@ func (s *Server) updateFunction(ctx context.Context, in *struct {
 	return &functionOutput{toFunction(f)}, err
 }
 
-type deletedFunctionOutput struct {
-	Body struct {
-		FunctionID string `json:"functionId" doc:"ID of the function that is gone"`
-	}
-}
+type deletedFunctionOutput struct{ Body DeletedFunction }
 
 func (s *Server) deleteFunction(ctx context.Context, in *struct {
 	functionInput

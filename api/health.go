@@ -8,10 +8,11 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-type healthOutput struct {
-	Body struct {
-		Status string `json:"status" doc:"ok" example:"ok"`
-	}
+type healthOutput struct{ Body Health }
+
+// Health says that all is well.
+type Health struct {
+	Status string `json:"status" enum:"ok" doc:"Always ok: what is not well is a Problem" example:"ok"`
 }
 
 func (s *Server) addHealth() {

@@ -134,11 +134,12 @@ func (s *Server) addNodes() {
 	}, s.createNodeToken)
 }
 
-type nodeTokenOutput struct {
-	Body struct {
-		Token       string    `json:"token" doc:"The token; it is shown only now"`
-		ExpiresDate time.Time `json:"expiresDate" doc:"When it ceases to hold"`
-	}
+type nodeTokenOutput struct{ Body NodeToken }
+
+// NodeToken is a one-time token with which a node may join.
+type NodeToken struct {
+	Token       string    `json:"token" doc:"The token; it is shown only now"`
+	ExpiresDate time.Time `json:"expiresDate" doc:"When it ceases to hold"`
 }
 
 func (s *Server) createNodeToken(ctx context.Context, _ *struct{}) (*nodeTokenOutput, error) {

@@ -35,6 +35,18 @@ func toToken(t warpket.Token) Token {
 	return Token{ID: string(t.ID), ProjectID: string(t.ProjectID), Role: string(t.Role), Name: t.Name, CreatedDate: t.CreatedDate}
 }
 
+// CreateProjectRequest asks for a project.
+type CreateProjectRequest struct {
+	Name string `json:"name" minLength:"2" maxLength:"63" doc:"2 to 63 of a-z, 0-9 and -, unique" example:"chemistry"`
+}
+
+// CreateTokenRequest asks for a token.
+type CreateTokenRequest struct {
+	ProjectID string `json:"projectId,omitempty" maxLength:"64" doc:"ID or name of the project; the caller's unless set. Only an operator may name another"`
+	Role      string `json:"role" enum:"viewer,member,admin" doc:"What it may do"`
+	Name      string `json:"name" minLength:"2" maxLength:"63" doc:"What it is for: 2 to 63 of a-z, 0-9 and -" example:"notebook"`
+}
+
 type (
 	projectOutput struct{ Body Project }
 	tokenOutput   struct{ Body Token }
@@ -50,12 +62,7 @@ func (s *Server) addProjects() {
 	register(s, Operate, huma.Operation{
 		OperationID: "create-project", Method: http.MethodPost, Path: "/v1/projects", Tags: []string{"Projects"}, Summary: "Create a project", DefaultStatus: http.StatusOK,
 		Errors: []int{http.StatusConflict},
-	}, func(ctx context.Context, in *struct {
-		Body struct {
-			Name string `json:"name" minLength:"2" maxLength:"63" doc:"2 to 63 of a-z, 0-9 and -, unique" example:"chemistry"`
-		}
-	},
-	) (*projectOutput, error) {
+	}, func(ctx context.Context, in *struct{ Body CreateProjectRequest }) (*projectOutput, error) {
 		if err := warpket.CheckName("project", in.Body.Name); err != nil {
 			return nil, err
 		}
@@ -88,14 +95,7 @@ func (s *Server) addProjects() {
 	})
 }
 
-func (s *Server) createToken(ctx context.Context, in *struct {
-	Body struct {
-		ProjectID string `json:"projectId,omitempty" maxLength:"64" doc:"ID or name of the project; the caller's unless set. Only an operator may name another"`
-		Role      string `json:"role" enum:"viewer,member,admin" doc:"What it may do"`
-		Name      string `json:"name" minLength:"2" maxLength:"63" doc:"What it is for: 2 to 63 of a-z, 0-9 and -" example:"notebook"`
-	}
-},
-) (*tokenOutput, error) {
+func (s *Server) createToken(ctx context.Context, in *struct{ Body CreateTokenRequest }) (*tokenOutput, error) {
 	if err := warpket.CheckName("token", in.Body.Name); err != nil {
 		return nil, err
 	}

@@ -57,11 +57,14 @@ const versionBody = warpket.MaxVersionSize*4/3 + 4<<20
 
 type createVersionInput struct {
 	functionInput
-	Body struct {
-		FunctionID    string       `json:"functionId,omitempty" maxLength:"64" doc:"The same as in the path"`
-		Description   string       `json:"description,omitempty" maxLength:"4096" doc:"What is new in it"`
-		TemplateFiles []SourceFile `json:"templateFiles" nullable:"false" maxItems:"1000" doc:"All its files: what is not listed is not carried over"`
-	}
+	Body CreateVersionRequest
+}
+
+// CreateVersionRequest asks for a new version.
+type CreateVersionRequest struct {
+	FunctionID    string       `json:"functionId,omitempty" maxLength:"64" doc:"The same as in the path"`
+	Description   string       `json:"description,omitempty" maxLength:"4096" doc:"What is new in it"`
+	TemplateFiles []SourceFile `json:"templateFiles" nullable:"false" maxItems:"1000" doc:"All its files: what is not listed is not carried over"`
 }
 
 // SourceFile is a file of a new version.

@@ -23,11 +23,12 @@ type pageInput struct {
 func (p pageInput) page() postgres.Page { return postgres.Page{Cursor: p.Cursor, Limit: p.Limit} }
 
 // listOutput is what every list answers.
-type listOutput[T any] struct {
-	Body struct {
-		Items      []T    `json:"items" nullable:"false" doc:"Newest first"`
-		NextCursor string `json:"nextCursor,omitempty" doc:"Cursor of the next page; absent on the last"`
-	}
+type listOutput[T any] struct{ Body List[T] }
+
+// List is one page of a list.
+type List[T any] struct {
+	Items      []T    `json:"items" nullable:"false" doc:"Newest first"`
+	NextCursor string `json:"nextCursor,omitempty" doc:"Cursor of the next page; absent on the last"`
 }
 
 // list converts the items of a page.
