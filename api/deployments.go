@@ -67,10 +67,14 @@ type ScaleDeploymentRequest struct {
 }
 
 type (
-	deploymentInput struct {
+	// DeploymentInput names a deployment in a path. It is exported for huma, which reads no
+	// other embedded fields.
+	DeploymentInput struct {
 		ID string `path:"id" maxLength:"64" doc:"ID of the deployment"`
 	}
-	heldInput struct {
+	// HeldInput says how long the answer may be held. It is exported for huma, which reads no
+	// other embedded fields.
+	HeldInput struct {
 		Prefer string `header:"Prefer" maxLength:"100" doc:"wait=SECONDS holds the answer until there is nothing left to wait for, at most so long" example:"wait=30"`
 	}
 	deploymentOutput struct {
@@ -92,7 +96,7 @@ func (s *Server) addDeployments() {
 	register(s, Read, huma.Operation{
 		OperationID: "list-deployments", Method: http.MethodGet, Path: "/v1/deployments", Tags: tags, Summary: "List deployments",
 	}, func(ctx context.Context, in *struct {
-		pageInput
+		PageInput
 		FunctionID string `query:"functionId" maxLength:"64" doc:"Only those of this function"`
 		Status     string `query:"status" enum:"pending,building,placing,preparing,ready,degraded,failed,detached" doc:"Only those with this status"`
 	},
@@ -112,8 +116,8 @@ func (s *Server) addDeployments() {
 		OperationID: "get-deployment", Method: http.MethodGet, Path: "/v1/deployments/{id}", Tags: tags, Summary: "Get a deployment",
 		Description: "With `Prefer: wait=SECONDS` the answer is held until the deployment is ready, failed or detached.", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *struct {
-		deploymentInput
-		heldInput
+		DeploymentInput
+		HeldInput
 	},
 	) (*deploymentOutput, error) {
 		id, err := warpket.ParseID("deployment", in.ID)
@@ -137,11 +141,11 @@ func (s *Server) addDeployments() {
 	register(s, Write, huma.Operation{
 		OperationID: "delete-deployment", Method: http.MethodDelete, Path: "/v1/deployments/{id}", Tags: tags, Summary: "Delete a deployment", DefaultStatus: http.StatusNoContent,
 		Description: "Detaches it first.", Errors: []int{http.StatusNotFound, http.StatusConflict},
-	}, func(ctx context.Context, in *deploymentInput) (*struct{}, error) {
+	}, func(ctx context.Context, in *DeploymentInput) (*struct{}, error) {
 		out, err := s.detachDeployment(ctx, &struct {
-			deploymentInput
-			heldInput
-		}{*in, heldInput{"wait=30"}})
+			DeploymentInput
+			HeldInput
+		}{*in, HeldInput{"wait=30"}})
 		if err != nil {
 			return nil, err
 		}
@@ -150,8 +154,8 @@ func (s *Server) addDeployments() {
 }
 
 func (s *Server) createDeployment(ctx context.Context, in *struct {
-	versionInput
-	heldInput
+	VersionInput
+	HeldInput
 	Body *CreateDeploymentRequest `required:"false"`
 },
 ) (*deploymentOutput, error) {
@@ -159,7 +163,7 @@ func (s *Server) createDeployment(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.version(ctx, &in.versionInput)
+	v, err := s.version(ctx, &in.VersionInput)
 	if err != nil {
 		return nil, err
 	}
@@ -216,8 +220,8 @@ func (s *Server) followDeployment(ctx context.Context, id warpket.ID, prefer str
 }
 
 func (s *Server) scaleDeployment(ctx context.Context, in *struct {
-	deploymentInput
-	heldInput
+	DeploymentInput
+	HeldInput
 	Body ScaleDeploymentRequest
 },
 ) (*deploymentOutput, error) {
@@ -237,8 +241,8 @@ func (s *Server) scaleDeployment(ctx context.Context, in *struct {
 }
 
 func (s *Server) detachDeployment(ctx context.Context, in *struct {
-	deploymentInput
-	heldInput
+	DeploymentInput
+	HeldInput
 },
 ) (*deploymentOutput, error) {
 	d, err := s.deployment(ctx, in.ID)

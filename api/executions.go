@@ -99,7 +99,7 @@ func (s *Server) toExecution(e warpket.Execution) Execution {
 const executionBody = warpket.MaxInput + 1<<20
 
 type createExecutionInput struct {
-	heldInput
+	HeldInput
 	Body CreateExecutionRequest
 }
 
@@ -120,7 +120,9 @@ type CreateExecutionRequest struct {
 }
 
 type (
-	executionInput struct {
+	// ExecutionInput names an execution in a path. It is exported for huma, which reads no
+	// other embedded fields.
+	ExecutionInput struct {
 		ID string `path:"id" maxLength:"64" doc:"ID of the execution"`
 	}
 	executionOutput struct {
@@ -147,8 +149,8 @@ func (s *Server) addExecutions() {
 		OperationID: "get-execution", Method: http.MethodGet, Path: "/v1/executions/{id}", Tags: tags, Summary: "Get an execution",
 		Description: "With `Prefer: wait=SECONDS` the answer is held until it is final.", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *struct {
-		executionInput
-		heldInput
+		ExecutionInput
+		HeldInput
 	},
 	) (*executionOutput, error) {
 		id, err := warpket.ParseID("execution", in.ID)
@@ -371,7 +373,7 @@ func (s *Server) executionAnswer(e warpket.Execution) *executionOutput {
 }
 
 func (s *Server) listExecutions(ctx context.Context, in *struct {
-	pageInput
+	PageInput
 	FunctionID string    `query:"functionId" maxLength:"64" doc:"Only those of this function"`
 	Version    int       `query:"version" minimum:"1" doc:"Only those of the version with this number"`
 	Status     string    `query:"status" enum:"queued,running,succeeded,failed,cancelled,timed_out,lost" doc:"Only those with this status"`
@@ -399,7 +401,7 @@ func (s *Server) execution(ctx context.Context, id string) (warpket.Execution, e
 	return s.Store.Execution(ctx, projectOf(ctx), parsed)
 }
 
-func (s *Server) getResult(ctx context.Context, in *executionInput) (*huma.StreamResponse, error) {
+func (s *Server) getResult(ctx context.Context, in *ExecutionInput) (*huma.StreamResponse, error) {
 	e, err := s.execution(ctx, in.ID)
 	if err != nil {
 		return nil, err
@@ -433,8 +435,8 @@ func stream(contentType string, write func(io.Writer) error) *huma.StreamRespons
 }
 
 func (s *Server) cancelExecution(ctx context.Context, in *struct {
-	executionInput
-	heldInput
+	ExecutionInput
+	HeldInput
 },
 ) (*executionOutput, error) {
 	id, err := warpket.ParseID("execution", in.ID)

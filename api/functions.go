@@ -74,7 +74,9 @@ type Source struct {
 }
 
 type (
-	functionInput struct {
+	// FunctionInput names a function in a path. It is exported for huma, which reads no
+	// other embedded fields.
+	FunctionInput struct {
 		FunctionID string `path:"functionId" maxLength:"64" doc:"ID of the function"`
 	}
 	functionOutput        struct{ Body Function }
@@ -135,7 +137,7 @@ func (s *Server) addFunctions() {
 	register(s, Read, huma.Operation{
 		OperationID: "list-functions", Method: http.MethodGet, Path: "/v1/functions", Tags: tags, Summary: "List functions",
 	}, func(ctx context.Context, in *struct {
-		pageInput
+		PageInput
 		Name string `query:"name" maxLength:"63" doc:"Only the function of this name"`
 		Tag  string `query:"templateLanguageTag" maxLength:"64" doc:"Only functions of this template"`
 	},
@@ -225,7 +227,7 @@ func (s *Server) runtimeFor(ctx context.Context, t warpket.Template, version str
 	})
 }
 
-func (s *Server) getFunction(ctx context.Context, in *functionInput) (*functionDetailsOutput, error) {
+func (s *Server) getFunction(ctx context.Context, in *FunctionInput) (*functionDetailsOutput, error) {
 	id, err := warpket.ParseID("function", in.FunctionID)
 	if err != nil {
 		return nil, err
@@ -298,7 +300,7 @@ func functionStatus(deployments []warpket.Deployment) string {
 }
 
 func (s *Server) updateFunction(ctx context.Context, in *struct {
-	functionInput
+	FunctionInput
 	Body UpdateFunctionRequest
 },
 ) (*functionOutput, error) {
@@ -325,7 +327,7 @@ func (s *Server) updateFunction(ctx context.Context, in *struct {
 type deletedFunctionOutput struct{ Body DeletedFunction }
 
 func (s *Server) deleteFunction(ctx context.Context, in *struct {
-	functionInput
+	FunctionInput
 	Force bool `query:"force" doc:"Cancel what is queued or running"`
 },
 ) (*deletedFunctionOutput, error) {

@@ -80,20 +80,22 @@ func orEmpty(s []string) []string {
 
 type nodeOutput struct{ Body Node }
 
-type nodeInput struct {
+// NodeInput names a node in a path. It is exported for huma, which reads no
+// other embedded fields.
+type NodeInput struct {
 	ID string `path:"id" maxLength:"64" doc:"ID of the node"`
 }
 
 func (s *Server) addNodes() {
 	register(s, Read, huma.Operation{
 		OperationID: "list-nodes", Method: http.MethodGet, Path: "/v1/nodes", Tags: []string{"Nodes"}, Summary: "List nodes",
-	}, func(ctx context.Context, in *pageInput) (*listOutput[Node], error) {
+	}, func(ctx context.Context, in *PageInput) (*listOutput[Node], error) {
 		items, next, err := s.Store.Nodes(ctx, in.page())
 		return list(items, next, toNode), err
 	})
 	register(s, Read, huma.Operation{
 		OperationID: "list-devices", Method: http.MethodGet, Path: "/v1/devices", Tags: []string{"Nodes"}, Summary: "List devices", Description: "Of all nodes. A page holds the devices of up to limit nodes.",
-	}, func(ctx context.Context, in *pageInput) (*listOutput[Device], error) {
+	}, func(ctx context.Context, in *PageInput) (*listOutput[Device], error) {
 		nodes, next, err := s.Store.Nodes(ctx, in.page())
 		out := &listOutput[Device]{}
 		out.Body.Items, out.Body.NextCursor = []Device{}, next
@@ -104,7 +106,7 @@ func (s *Server) addNodes() {
 	})
 	register(s, Read, huma.Operation{
 		OperationID: "get-node", Method: http.MethodGet, Path: "/v1/nodes/{id}", Tags: []string{"Nodes"}, Summary: "Get a node", Errors: []int{http.StatusNotFound},
-	}, func(ctx context.Context, in *nodeInput) (*nodeOutput, error) {
+	}, func(ctx context.Context, in *NodeInput) (*nodeOutput, error) {
 		id, err := warpket.ParseID("node", in.ID)
 		if err != nil {
 			return nil, err
@@ -119,7 +121,7 @@ func (s *Server) addNodes() {
 		register(s, Operate, huma.Operation{
 			OperationID: c.id, Method: c.method, Path: "/v1/nodes/{id}/cordon", Tags: []string{"Nodes"}, Summary: c.summary,
 			Description: "A cordoned node gets no new slots; those that it has go on.", DefaultStatus: http.StatusOK, Errors: []int{http.StatusNotFound},
-		}, func(ctx context.Context, in *nodeInput) (*nodeOutput, error) {
+		}, func(ctx context.Context, in *NodeInput) (*nodeOutput, error) {
 			id, err := warpket.ParseID("node", in.ID)
 			if err != nil {
 				return nil, err

@@ -55,7 +55,7 @@ type (
 func (s *Server) addProjects() {
 	register(s, Operate, huma.Operation{
 		OperationID: "list-projects", Method: http.MethodGet, Path: "/v1/projects", Tags: []string{"Projects"}, Summary: "List projects",
-	}, func(ctx context.Context, in *pageInput) (*listOutput[Project], error) {
+	}, func(ctx context.Context, in *PageInput) (*listOutput[Project], error) {
 		items, next, err := s.Store.Projects(ctx, in.page())
 		return list(items, next, toProject), err
 	})
@@ -71,7 +71,7 @@ func (s *Server) addProjects() {
 	})
 	register(s, Manage, huma.Operation{
 		OperationID: "list-tokens", Method: http.MethodGet, Path: "/v1/tokens", Tags: []string{"Projects"}, Summary: "List tokens", Description: "Those of the project that are in force, without their secrets.",
-	}, func(ctx context.Context, in *pageInput) (*listOutput[Token], error) {
+	}, func(ctx context.Context, in *PageInput) (*listOutput[Token], error) {
 		items, next, err := s.Store.Tokens(ctx, projectOf(ctx), in.page())
 		return list(items, next, toToken), err
 	})

@@ -33,7 +33,7 @@ type runtimeOutput struct{ Body Runtime }
 func (s *Server) addRuntimes() {
 	register(s, Read, huma.Operation{
 		OperationID: "list-runtimes", Method: http.MethodGet, Path: "/v1/runtimes", Tags: []string{"Runtimes"}, Summary: "List runtimes",
-	}, func(ctx context.Context, in *pageInput) (*listOutput[Runtime], error) {
+	}, func(ctx context.Context, in *PageInput) (*listOutput[Runtime], error) {
 		items, next, err := s.Store.Runtimes(ctx, in.page())
 		return list(items, next, toRuntime), err
 	})

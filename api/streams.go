@@ -37,7 +37,7 @@ func (s *Server) addStreams() {
 }
 
 func (s *Server) getLog(ctx context.Context, in *struct {
-	executionInput
+	ExecutionInput
 	Accept string `header:"Accept" hidden:"true"`
 	Last   string `header:"Last-Event-ID" maxLength:"20" doc:"Offset to go on from"`
 },
@@ -140,7 +140,7 @@ func (s *Server) awaitFinal(ctx context.Context, e warpket.Execution) {
 	}
 }
 
-func (s *Server) getEvents(ctx context.Context, in *executionInput) (*huma.StreamResponse, error) {
+func (s *Server) getEvents(ctx context.Context, in *ExecutionInput) (*huma.StreamResponse, error) {
 	e, err := s.execution(ctx, in.ID)
 	if err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func toVersion(v warpket.Version) FunctionVersion {
 const versionBody = warpket.MaxVersionSize*4/3 + 4<<20
 
 type createVersionInput struct {
-	functionInput
+	FunctionInput
 	Body CreateVersionRequest
 }
 
@@ -86,8 +86,8 @@ type CreatedVersion struct {
 type (
 	createdVersionOutput struct{ Body CreatedVersion }
 	versionOutput        struct{ Body FunctionVersion }
-	versionInput         struct {
-		functionInput
+	VersionInput         struct {
+		FunctionInput
 		Version int `path:"version" minimum:"1" doc:"Number of the version" example:"1"`
 	}
 )
@@ -103,8 +103,8 @@ func (s *Server) addVersions() {
 	register(s, Read, huma.Operation{
 		OperationID: "list-versions", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "List versions", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *struct {
-		functionInput
-		pageInput
+		FunctionInput
+		PageInput
 	},
 	) (*listOutput[FunctionVersion], error) {
 		f, err := s.function(ctx, in.FunctionID)
@@ -250,7 +250,7 @@ func languageOf(name string) string {
 	return "text"
 }
 
-func (s *Server) version(ctx context.Context, in *versionInput) (warpket.Version, error) {
+func (s *Server) version(ctx context.Context, in *VersionInput) (warpket.Version, error) {
 	id, err := warpket.ParseID("function", in.FunctionID)
 	if err != nil {
 		return warpket.Version{}, err
@@ -258,7 +258,7 @@ func (s *Server) version(ctx context.Context, in *versionInput) (warpket.Version
 	return s.Store.Version(ctx, projectOf(ctx), id, in.Version)
 }
 
-func (s *Server) getVersion(ctx context.Context, in *versionInput) (*versionOutput, error) {
+func (s *Server) getVersion(ctx context.Context, in *VersionInput) (*versionOutput, error) {
 	v, err := s.version(ctx, in)
 	if err != nil {
 		return nil, err
@@ -283,11 +283,11 @@ type fileOutput struct {
 }
 
 func (s *Server) getVersionFile(ctx context.Context, in *struct {
-	versionInput
+	VersionInput
 	Path string `path:"path" maxLength:"1024" doc:"Path of the file"`
 },
 ) (*fileOutput, error) {
-	v, err := s.version(ctx, &in.versionInput)
+	v, err := s.version(ctx, &in.VersionInput)
 	if err != nil {
 		return nil, err
 	}
@@ -322,7 +322,7 @@ func percent(s string) string {
 	return b.String()
 }
 
-func (s *Server) getVersionArchive(ctx context.Context, in *versionInput) (*fileOutput, error) {
+func (s *Server) getVersionArchive(ctx context.Context, in *VersionInput) (*fileOutput, error) {
 	v, err := s.version(ctx, in)
 	if err != nil {
 		return nil, err

@@ -14,13 +14,14 @@ import (
 	"github.com/warpket/warpket/storage/postgres"
 )
 
-// pageInput is what every list takes.
-type pageInput struct {
+// PageInput is what every list takes. It is exported for huma, which reads no
+// other embedded fields.
+type PageInput struct {
 	Cursor string `query:"cursor" maxLength:"200" doc:"nextCursor of the page before; leave it out for the first page"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many items at most"`
 }
 
-func (p pageInput) page() postgres.Page { return postgres.Page{Cursor: p.Cursor, Limit: p.Limit} }
+func (p PageInput) page() postgres.Page { return postgres.Page{Cursor: p.Cursor, Limit: p.Limit} }
 
 // listOutput is what every list answers.
 type listOutput[T any] struct{ Body List[T] }
