@@ -90,7 +90,7 @@ func (s *Store) build(ctx context.Context, dir, python string, spec InstallSpec,
 
 // sync makes the environment and installs the lock into it.
 func (s *Store) sync(ctx context.Context, dir, python string, spec InstallSpec, progress func(string)) error {
-	uv, err := s.uv(ctx, progress)
+	uv, err := s.UV(ctx, progress)
 	if err != nil {
 		return err
 	}

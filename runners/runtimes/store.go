@@ -77,7 +77,7 @@ func (s *Store) Lock(ctx context.Context, spec LockSpec, progress func(string)) 
 	if err != nil {
 		return "", err
 	}
-	uv, err := s.uv(ctx, progress)
+	uv, err := s.UV(ctx, progress)
 	if err != nil {
 		return "", err
 	}

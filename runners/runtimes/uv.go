@@ -30,8 +30,8 @@ const (
 	uvTimeout = 10 * time.Minute
 )
 
-// uv gives the path of the uv program, which it fetches the first time.
-func (s *Store) uv(ctx context.Context, progress func(string)) (string, error) {
+// UV gives the path of the uv program, which it fetches the first time.
+func (s *Store) UV(ctx context.Context, progress func(string)) (string, error) {
 	if s.config.UV != "" {
 		return s.config.UV, nil
 	}
