@@ -1,0 +1,169 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func open(t *testing.T, gate string) {
+	t.Helper()
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until asks again until a condition holds: after a kill the API may be away.
+func until(t *testing.T, within time.Duration, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", within, what)
+		}
+		time.Sleep(50 * time.Millisecond) // a server that is down cannot hold an answer
+	}
+}
+
+// TestWhateverIsKilledTheOutcomeIsTrue kills each process in turn with SIGKILL
+// while a function is deployed and while it is executed. Everything comes back
+// and what was interrupted becomes final within a minute.
+func TestWhateverIsKilledTheOutcomeIsTrue(t *testing.T) {
+	p := start(t, t.TempDir())
+	t.Cleanup(func() { p.stop(t) })
+	c := p.client(t)
+	victims := map[string][]string{
+		"the server":         {"warpket server"},
+		"the node":           {"warpket node"},
+		"the devstack":       {"warpket-devstack --data"},
+		"Temporal":           {"part temporal"},
+		"the object store":   {"part s3"},
+		"Postgres":           {"postgres", "-D"},
+		"Postgres' guardian": {"part postgres"},
+	}
+	for name, words := range victims {
+		t.Run("killing "+name, func(t *testing.T) {
+			gate := t.TempDir() + "/gate"
+			code := "print('loading')\n" + patient
+			var id string
+			until(t, time.Minute, "a function is created", func() bool {
+				body := object{"functionName": unique("killed"), "templateLanguageTag": "Python"}
+				a, err := c.try(t.Context(), "POST", "/v1/functions", body)
+				if err != nil || a.status != 200 {
+					return false
+				}
+				id = as[function](t, a).FunctionID
+				a, err = c.try(t.Context(), "POST", "/v1/functions/"+id+"/versions", object{"templateFiles": []object{{"filename": "handler.py", "content": code}}})
+				return err == nil && a.status == 200
+			})
+
+			// In the middle of a deploy.
+			d := as[struct{ ID string }](t, c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{"slots": 2}))
+			kill(t, p.find(t, words...))
+			until(t, time.Minute, "the deployment is ready", func() bool {
+				a, err := c.try(t.Context(), "GET", "/v1/deployments/"+d.ID, nil)
+				return err == nil && a.status == 200 && as[struct{ Status string }](t, a).Status == "ready"
+			})
+
+			// In the middle of an execution.
+			var e execution
+			until(t, time.Minute, "an execution is accepted", func() bool {
+				a, err := c.try(t.Context(), "POST", "/v1/executions", object{"functionId": id, "input": object{"gate": gate}, "sync": false})
+				if err == nil && a.status == 202 {
+					e = as[execution](t, a)
+				}
+				return e.ID != ""
+			})
+			until(t, time.Minute, "it runs", func() bool {
+				a, err := c.try(t.Context(), "GET", "/v1/executions/"+e.ID, nil)
+				return err == nil && a.status == 200 && as[execution](t, a).Status == "running"
+			})
+			kill(t, p.find(t, words...))
+			open(t, gate)
+			until(t, time.Minute, "the execution is final", func() bool {
+				a, err := c.try(t.Context(), "GET", "/v1/executions/"+e.ID, nil)
+				if err != nil || a.status != 200 {
+					return false
+				}
+				e = as[execution](t, a)
+				return e.Status != "queued" && e.Status != "running"
+			})
+			want := "succeeded"
+			if name == "the node" { // its workers die with it
+				want = "lost"
+			}
+			if e.Status != want || e.Attempt != 1 {
+				t.Errorf("it ended %+v %+v, want %s", e, e.Error, want)
+			}
+			until(t, time.Minute, "the function is executed again", func() bool {
+				a, err := c.try(t.Context(), "POST", "/v1/executions", object{"functionId": id, "input": object{"gate": gate}})
+				return err == nil && a.status == 200 && as[execution](t, a).Status == "succeeded"
+			})
+			until(t, time.Minute, "the function is deleted", func() bool {
+				a, err := c.try(t.Context(), "DELETE", "/v1/functions/"+id+"?force=true", nil)
+				return err == nil && a.status == 200
+			})
+		})
+	}
+}
+
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestKilledAsAWholeItLeavesNoProcessAndGoesOnWhereItWas(t *testing.T) {
+	dir := t.TempDir() + "/data"
+	p := start(t, dir)
+	c := p.client(t)
+	id := c.python(t, "survivor", patient, nil)
+	c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{}, "Prefer", "wait=60")
+	e := as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": id, "input": object{"gate": dir + "/never"}, "sync": false}))
+	until(t, time.Minute, "it runs", func() bool {
+		return as[execution](t, c.ok(t, "GET", "/v1/executions/"+e.ID, nil)).Status == "running"
+	})
+	kill(t, p.cmd.Process.Pid)
+	p.gone(t, 3*time.Second)
+
+	begun := time.Now()
+	p = start(t, dir)
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("it served again only after %s", took)
+	}
+	c = p.client(t)
+	if e = c.final(t, e.ID); e.Status != "lost" || e.Error == nil || e.Error.Code != "lost" || time.Since(begun) > time.Minute {
+		t.Errorf("what was interrupted ended %+v after %s", e, time.Since(begun))
+	}
+	open(t, dir+"/now")
+	if e := c.execute(t, id, object{"input": object{"gate": dir + "/now"}}); e.Status != "succeeded" {
+		t.Errorf("the function ended %+v %+v", e, e.Error)
+	}
+	begun = time.Now()
+	p.stop(t)
+	if took := time.Since(begun); took > 30*time.Second {
+		t.Errorf("it took %s to stop", took)
+	}
+}
+
+func TestInstancesRunSideBySideAlsoBelowAClosedHome(t *testing.T) {
+	home := t.TempDir()
+	if err := os.Chmod(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a, b := start(t, home+"/a"), start(t, home+"/b")
+	for _, p := range []*product{a, b} {
+		info, err := os.Stat(p.dir + "/dev.json")
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("dev.json: %v %v", info, err)
+		}
+		if got := p.client(t).ok(t, "GET", "/v1/nodes", nil); !strings.Contains(string(got.body), `"up"`) {
+			t.Errorf("the nodes are %s", got.body)
+		}
+	}
+	a.stop(t)
+	b.stop(t)
+}
