@@ -49,6 +49,7 @@ func Deploy(ctx workflow.Context, in DeployInput) error {
 			d.changed = true
 		})
 		waiting.AddFuture(d.woken(ctx), func(workflow.Future) {})
+		waiting.AddReceive(ctx.Done(), func(workflow.ReceiveChannel, bool) {})
 		waiting.Select(ctx)
 		if ctx.Err() != nil { // cancelled in the Temporal UI: as good as detached
 			detached, _ := workflow.NewDisconnectedContext(ctx)
