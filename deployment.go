@@ -32,6 +32,8 @@ type SlotPlace struct {
 	Status  SlotStatus
 	Devices []string
 	Reason  string
+	// Isolation is what keeps its programs apart from others of its node.
+	Isolation string
 }
 
 // DeploymentStatus says how far a deployment is.

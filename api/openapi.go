@@ -40,3 +40,9 @@ func tidy(b []byte) ([]byte, error) {
 	}
 	return out.Bytes(), nil
 }
+
+// Scope gives the scope of an operation.
+func (s *Server) Scope(operationID string) (Scope, bool) {
+	scope, ok := s.scopes[operationID]
+	return scope, ok
+}

@@ -29,7 +29,7 @@ type pool struct {
 
 type pooled struct {
 	Ready
-	busy bool // by a call of this server
+	busy bool  // by a call of this server
 	used int64 // grows with each call of this server, over all slots
 }
 

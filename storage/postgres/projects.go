@@ -89,6 +89,7 @@ func (s *Store) RevokeToken(ctx context.Context, project, id warpket.ID, now tim
 	return explain(err, "token", id)
 }
 
+//nolint:gosec // the names of columns
 const tokenColumns = `id, coalesce(project_id::text, ''), role, name, secret_hash, created_date, revoked_date`
 
 func scanToken(row pgx.CollectableRow) (t warpket.Token, err error) {

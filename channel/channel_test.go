@@ -1,0 +1,320 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel/wire"
+)
+
+const nodeID = warpket.ID("0192f000-0000-7000-8000-000000000001")
+
+// fleet is the rest of a server, as far as the channel sees it.
+type fleet struct {
+	mu      sync.Mutex
+	secret  string // of the one token that holds
+	up      chan map[warpket.ID]int64
+	end     map[warpket.ID]int64
+	renewed chan struct{}
+	gone    chan warpket.ID
+	logged  chan string
+	renew   error
+}
+
+func newFleet() *fleet {
+	return &fleet{secret: warpket.Secret(), up: make(chan map[warpket.ID]int64, 10), renewed: make(chan struct{}, 10), gone: make(chan warpket.ID, 10), logged: make(chan string, 10)}
+}
+
+func (f *fleet) Join(_ context.Context, _ warpket.ID, secret, _ string) (warpket.ID, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if secret != f.secret {
+		return "", warpket.Errorf(warpket.Unauthenticated, "this node token is spent")
+	}
+	f.secret = "spent"
+	return nodeID, nil
+}
+
+func (f *fleet) Up(_ context.Context, _, _ warpket.ID, _ warpket.Inventory, held map[warpket.ID]int64) (string, map[warpket.ID]int64, error) {
+	f.up <- held
+	return "node", f.end, nil
+}
+
+func (f *fleet) Renew(context.Context, warpket.ID, warpket.ID) error {
+	f.renewed <- struct{}{}
+	return f.renew
+}
+func (f *fleet) SlotGone(_ context.Context, _, slot warpket.ID, _ int64) { f.gone <- slot }
+func (f *fleet) Upload(_ context.Context, _, e warpket.ID, sum string, _ int64) (string, map[string]string, error) {
+	if e != "mine" {
+		return "", nil, warpket.Errorf(warpket.Denied, "this node does not run execution %s", e)
+	}
+	return "http://store/" + sum, map[string]string{"X": "y"}, nil
+}
+func (f *fleet) Log(e warpket.ID, _ int, _ int64, data []byte) {
+	f.logged <- string(e) + ":" + string(data)
+}
+func (f *fleet) Servers() []string { return nil }
+
+// agent is a node that answers as it is told.
+type agent struct {
+	slots  []*wire.SlotState
+	ended  chan []*wire.SlotRef
+	answer func(ctx context.Context, from *Link, call *wire.Call) *wire.Reply
+}
+
+func (a *agent) Hello() *wire.Hello {
+	return &wire.Hello{Boot: string(nodeID), Inventory: []byte(`{}`), Slots: a.slots}
+}
+func (a *agent) End(slots []*wire.SlotRef) { a.ended <- slots }
+func (a *agent) Call(ctx context.Context, from *Link, call *wire.Call) *wire.Reply {
+	return a.answer(ctx, from, call)
+}
+
+type pair struct {
+	fleet     *fleet
+	agent     *agent
+	server    *Server
+	client    *Client
+	authority *Authority
+	identity  Identity
+	address   string
+	stop      context.CancelFunc // of the server
+	stopNode  context.CancelFunc
+}
+
+// connect makes a server and a node that has joined and is connected.
+func connect(t *testing.T, a *agent) *pair {
+	t.Helper()
+	p := &pair{fleet: newFleet(), agent: a}
+	a.ended = make(chan []*wire.SlotRef, 10)
+	certificate, key, err := NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.authority, err = LoadAuthority(certificate, key); err != nil {
+		t.Fatal(err)
+	}
+	p.serve(t, "127.0.0.1:0")
+	token := p.authority.JoinToken(nodeID, p.fleet.secret)
+	if p.identity, err = Join(t.Context(), p.address, token, "node"); err != nil {
+		t.Fatal(err)
+	}
+	if p.client, err = NewClient(p.identity, a, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	p.stopNode = stop
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = p.client.Run(ctx, p.address) })
+	t.Cleanup(func() { stop(); wg.Wait() })
+	if err := p.server.Connected(t.Context(), nodeID); err != nil {
+		t.Fatal(err)
+	}
+	<-a.ended
+	return p
+}
+
+func (p *pair) serve(t *testing.T, address string) {
+	t.Helper()
+	var l net.ListenConfig
+	listener, err := l.Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.address = listener.Addr().String()
+	p.server = NewServer("server", p.authority, p.fleet, slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = p.server.Serve(ctx, listener) })
+	p.stop = func() { stop(); wg.Wait() }
+	t.Cleanup(p.stop)
+}
+
+func TestATokenIsGoodForOneNode(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{})
+	_, err := Join(t.Context(), p.address, p.authority.JoinToken(nodeID, p.fleet.secret), "other")
+	if err == nil {
+		t.Fatal("joined with a spent token")
+	}
+	if k := warpket.KindOf(err); k != warpket.Denied && k != warpket.Unauthenticated {
+		t.Errorf("refused with %v", err)
+	}
+}
+
+func TestANodeDoesNotJoinAServerOfAnotherAuthority(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{})
+	certificate, key, err := NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := LoadAuthority(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := Join(ctx, p.address, other.JoinToken(nodeID, warpket.Secret()), "node"); err == nil {
+		t.Error("it joined")
+	}
+}
+
+func TestACallReachesTheNodeAndItsAnswerComesBack(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{answer: func(_ context.Context, from *Link, call *wire.Call) *wire.Reply {
+		if call.GetLock() != nil {
+			from.Progress(call.GetId(), "resolving")
+			return &wire.Reply{What: &wire.Reply_Lock{Lock: &wire.LockReply{Lock: "numpy==1"}}}
+		}
+		return ErrorReply(warpket.Errorf(warpket.Conflict, "slot is busy"))
+	}})
+	said := make(chan string, 1)
+	lock, err := p.server.Lock(t.Context(), nodeID, &wire.Runtime{}, func(text string) { said <- text })
+	if err != nil || lock != "numpy==1" || <-said != "resolving" {
+		t.Errorf("answered %q, %v", lock, err)
+	}
+	if _, err := p.server.Run(t.Context(), nodeID, &wire.Run{}); warpket.KindOf(err) != warpket.Conflict || err.Error() != "slot is busy" {
+		t.Errorf("refused with %v", err)
+	}
+}
+
+func TestManyCallsAreAnsweredOutOfOrder(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	p := connect(t, &agent{answer: func(_ context.Context, _ *Link, call *wire.Call) *wire.Reply {
+		if call.GetRun().GetAttempt() == 1 {
+			<-release
+		}
+		return &wire.Reply{What: &wire.Reply_Outcome{Outcome: &wire.Outcome{Ran: int64(call.GetRun().GetAttempt())}}}
+	}})
+	slow := make(chan int64)
+	go func() {
+		out, _ := p.server.Run(t.Context(), nodeID, &wire.Run{Attempt: 1})
+		slow <- out.GetRan()
+	}()
+	for n := int32(2); n < 50; n++ {
+		if out, err := p.server.Run(t.Context(), nodeID, &wire.Run{Attempt: n}); err != nil || out.GetRan() != int64(n) {
+			t.Fatalf("call %d was answered %v, %v", n, out, err)
+		}
+	}
+	close(release)
+	if got := <-slow; got != 1 {
+		t.Errorf("the first call was answered %d", got)
+	}
+}
+
+func TestACallTellsNotSentFromOutcomeUnknown(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan struct{})
+	p := connect(t, &agent{answer: func(ctx context.Context, _ *Link, _ *wire.Call) *wire.Reply {
+		close(arrived)
+		<-ctx.Done()
+		return nil
+	}})
+	if _, err := p.server.Run(t.Context(), "0192f000-0000-7000-8000-000000000002", &wire.Run{}); !errors.Is(err, ErrNotConnected) {
+		t.Errorf("a node that was never here: %v", err)
+	}
+	go func() {
+		<-arrived
+		p.stopNode()
+	}()
+	if _, err := p.server.Run(t.Context(), nodeID, &wire.Run{}); !errors.Is(err, ErrBroken) {
+		t.Errorf("a node that went in the middle: %v", err)
+	}
+}
+
+func TestANodeReconnectsAndSaysWhatItHolds(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{slots: []*wire.SlotState{{Slot: "s1", Generation: 7, Snapshot: "v1", Ready: true, Cpu: 1000, Memory: 1 << 30}}})
+	if held := <-p.fleet.up; held["s1"] != 7 {
+		t.Fatalf("it held %v", held)
+	}
+	r, _, ok := p.server.Reserve("v1", warpket.Resources{CPU: 1000})
+	if !ok || r.ID != "s1" || r.NodeID != nodeID {
+		t.Fatalf("reserved %+v, %v", r, ok)
+	}
+	p.stop()
+	p.fleet.end = map[warpket.ID]int64{"s1": 7}
+	p.serve(t, p.address)
+	if held := <-p.fleet.up; held["s1"] != 7 {
+		t.Errorf("after the server's restart it held %v", held)
+	}
+	if ended := <-p.agent.ended; len(ended) != 1 || ended[0].GetSlot() != "s1" {
+		t.Errorf("it was told to end %v", ended)
+	}
+	if _, known, _ := p.server.Reserve("v1", warpket.Resources{}); known {
+		t.Error("a slot that was ended is still offered")
+	}
+}
+
+func TestSlotsAreReservedOnceTheLeastRecentlyUsedFirst(t *testing.T) {
+	t.Parallel()
+	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
+	for _, id := range []warpket.ID{"a", "b"} {
+		s.ReadySlot(Ready{ID: id, SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30})
+	}
+	one, _, _ := s.Reserve("v", warpket.Resources{})
+	two, _, _ := s.Reserve("v", warpket.Resources{})
+	if _, known, ok := s.Reserve("v", warpket.Resources{}); one.ID == two.ID || ok || !known {
+		t.Errorf("reserved %s, %s, and a third: %v", one.ID, two.ID, ok)
+	}
+	s.Free(one.ID, 1)
+	if again, _, ok := s.Reserve("v", warpket.Resources{}); !ok || again.ID != one.ID {
+		t.Errorf("a freed slot is not offered: %+v", again)
+	}
+	if _, known, _ := s.Reserve("v", warpket.Resources{CPU: 2000}); known {
+		t.Error("a slot that is too small counts")
+	}
+	s.ReadySlot(Ready{ID: "a", SnapshotID: "v", Generation: 2})
+	s.GoneSlot("a", 1) // news about the holder before
+	if _, ok := s.Slot("a"); !ok {
+		t.Error("late news took a slot away that was handed out anew")
+	}
+}
+
+func TestLogsAndUploadsGoToTheServerThatAsks(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{answer: func(ctx context.Context, from *Link, _ *wire.Call) *wire.Reply {
+		from.Log("mine", 1, 0, []byte("hello"))
+		u, err := from.Upload(ctx, "mine", "abc", 3)
+		if err != nil || u.GetUrl() != "http://store/abc" || u.GetHeader()["X"] != "y" {
+			return ErrorReply(errors.New("no right to upload"))
+		}
+		if _, err := from.Upload(ctx, "other", "abc", 3); warpket.KindOf(err) != warpket.Denied {
+			return ErrorReply(errors.New("a right to another's"))
+		}
+		return &wire.Reply{}
+	}})
+	if err := p.server.Cancel(t.Context(), nodeID, "mine", 1); err != nil {
+		t.Error(err)
+	}
+	if got := <-p.fleet.logged; got != "mine:hello" {
+		t.Errorf("logged %q", got)
+	}
+	p.client.SlotGone("s1", 1)
+	if got := <-p.fleet.gone; got != "s1" {
+		t.Errorf("%s is gone", got)
+	}
+}
+
+func TestIdentityIsKeptForItsOwnerOnly(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{})
+	file := t.TempDir() + "/identity.json"
+	if err := p.identity.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	back, err := LoadIdentity(file)
+	if err != nil || back.NodeID != nodeID || strings.Contains(string(back.Key), "BEGIN") {
+		t.Errorf("read back %+v, %v", back.NodeID, err)
+	}
+}
