@@ -44,7 +44,7 @@ var (
 	sdkVersion      = temporal.NewSearchAttributeKeyKeyword("SdkVersion")
 	kind            = temporal.NewSearchAttributeKeyKeyword("Kind")
 	phase           = temporal.NewSearchAttributeKeyKeyword("Phase")
-	nodeName        = temporal.NewSearchAttributeKeyKeyword("Node")
+	nodeNames       = temporal.NewSearchAttributeKeyKeywordList("Node")
 )
 
 // Config says where Temporal is.
@@ -109,7 +109,7 @@ func addSearchAttributes(ctx context.Context, c client.Client, namespace string)
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	want := map[string]enumspb.IndexedValueType{}
-	for _, key := range []temporal.SearchAttributeKey{functionID, functionVersion, projectID, sdkVersion, kind, phase, nodeName} {
+	for _, key := range []temporal.SearchAttributeKey{functionID, functionVersion, projectID, sdkVersion, kind, phase, nodeNames} {
 		want[key.GetName()] = key.GetValueType()
 	}
 	for {

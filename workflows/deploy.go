@@ -147,7 +147,8 @@ func (d *deploy) round(ctx workflow.Context) error {
 	defer func() { d.stop(); d.stop = nil }()
 	var a *Activities
 	d.show(ctx, warpket.DeploymentBuilding, "the runtime")
-	if err := workflow.ExecuteActivity(building(ctx, "have the runtime built"), a.ResolveRuntime, d.id).Get(ctx, nil); err != nil {
+	var sdk string
+	if err := workflow.ExecuteActivity(building(ctx, "have the runtime built"), a.ResolveRuntime, d.id).Get(ctx, &sdk); err != nil {
 		return d.fail(ctx, err)
 	}
 	d.show(ctx, warpket.DeploymentPlacing, "slots on nodes")
@@ -176,7 +177,7 @@ func (d *deploy) round(ctx workflow.Context) error {
 	if err := workflow.ExecuteActivity(short(ctx, "settle"), a.Settle, d.id, plan.Short).Get(ctx, &settled); err != nil {
 		return d.fail(ctx, err)
 	}
-	d.show(ctx, settled.Status, settled.Message)
+	d.show(ctx, settled.Status, settled.Message, sdkVersion.ValueSet(sdk), nodeNames.ValueSet(settled.Nodes))
 	d.changed = d.changed || settled.Again
 	return nil
 }
@@ -210,11 +211,11 @@ func (d *deploy) fail(ctx workflow.Context, cause error) error {
 }
 
 // show is what people see in the Temporal UI.
-func (d *deploy) show(ctx workflow.Context, status warpket.DeploymentStatus, message string) {
+func (d *deploy) show(ctx workflow.Context, status warpket.DeploymentStatus, message string, more ...temporal.SearchAttributeUpdate) {
 	details := "**" + string(status) + "**"
 	if message != "" {
 		details += ": " + message
 	}
 	workflow.SetCurrentDetails(ctx, details)
-	_ = workflow.UpsertTypedSearchAttributes(ctx, phase.ValueSet(string(status))) // the page is right without it
+	_ = workflow.UpsertTypedSearchAttributes(ctx, append(more, phase.ValueSet(string(status)))...) // the page is right without it
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
@@ -21,28 +22,31 @@ type Plan struct {
 type Settled struct {
 	Status  warpket.DeploymentStatus
 	Message string
+	Nodes   []string
 	Again   bool // slots were given up in this round: another one places them anew
 }
 
-// ResolveRuntime returns when the deployment's runtime can be installed.
-func (a *Activities) ResolveRuntime(ctx context.Context, id warpket.ID) error {
+// ResolveRuntime returns when the deployment's runtime can be installed, and
+// what it is.
+func (a *Activities) ResolveRuntime(ctx context.Context, id warpket.ID) (sdk string, err error) {
 	ctx, stop := whileRunning(ctx)
 	defer stop()
 	d, err := a.Store.DeploymentByID(ctx, id)
 	if err != nil {
-		return outcome(err)
+		return "", outcome(err)
 	}
 	if err := a.Store.Kept(ctx, postgres.Promise{Kind: "deploy", SubjectID: id}); err != nil {
-		return outcome(err)
+		return "", outcome(err)
 	}
 	r, err := a.Store.Runtime(ctx, d.RuntimeID)
+	sdk = r.SDK + " " + r.SDKVersion
 	if err != nil || r.Status == warpket.RuntimeAvailable {
-		return outcome(err)
+		return sdk, outcome(err)
 	}
-	if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentBuilding, "runtime "+r.SDK+" "+r.SDKVersion, a.Now()); err != nil {
-		return outcome(err)
+	if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentBuilding, "runtime "+sdk, a.Now()); err != nil {
+		return sdk, outcome(err)
 	}
-	return outcome(a.ensureRuntime(ctx, d.RuntimeID))
+	return sdk, outcome(a.ensureRuntime(ctx, d.RuntimeID))
 }
 
 // Place leases the slots that a deployment lacks and picks those that it has
@@ -185,6 +189,11 @@ func (a *Activities) Settle(ctx context.Context, id warpket.ID, short string) (S
 		return Settled{}, outcome(err)
 	}
 	s := Settled{Status: warpket.DeploymentReady, Message: fmt.Sprintf("%d of %d slots serve", d.Ready, d.Slots)}
+	for _, p := range d.Placement {
+		if !slices.Contains(s.Nodes, p.Node) {
+			s.Nodes = append(s.Nodes, p.Node)
+		}
+	}
 	switch {
 	case d.Ready >= d.Slots:
 	case d.Ready > 0:

@@ -96,7 +96,7 @@ func TestBuildRuntimeRecordsWhyItFailed(t *testing.T) {
 // round expects one round of a deployment.
 func round(env *testsuite.TestWorkflowEnvironment, plan Plan, settled Settled) {
 	var a *Activities
-	env.OnActivity(a.ResolveRuntime, mock.Anything, id).Return(nil).Once()
+	env.OnActivity(a.ResolveRuntime, mock.Anything, id).Return("qiskit 0.45.3", nil).Once()
 	env.OnActivity(a.Place, mock.Anything, id).Return(plan, nil).Once()
 	for _, slot := range plan.Prepare {
 		env.OnActivity(a.Prepare, mock.Anything, id, slot).Return(nil).Once()
@@ -209,7 +209,7 @@ func TestDetachInTheMiddleOfARoundEndsTheRound(t *testing.T) {
 	t.Parallel()
 	env := environment(t)
 	var a *Activities
-	env.OnActivity(a.ResolveRuntime, mock.Anything, id).After(24 * time.Hour).Return(nil).Once()
+	env.OnActivity(a.ResolveRuntime, mock.Anything, id).After(24*time.Hour).Return("qiskit 0.45.3", nil).Once()
 	env.OnActivity(a.Detach, mock.Anything, id).Return(nil).Once()
 	env.RegisterDelayedCallback(func() { update(t, env, detachUpdate) }, time.Minute)
 	deployWith(t, env)
@@ -230,7 +230,7 @@ func TestCodeThatDoesNotLoadFailsTheDeployment(t *testing.T) {
 	env := environment(t)
 	var a *Activities
 	broken := temporal.NewNonRetryableApplicationError("the code does not load", string(warpket.Invalid), nil)
-	env.OnActivity(a.ResolveRuntime, mock.Anything, id).Return(nil).Once()
+	env.OnActivity(a.ResolveRuntime, mock.Anything, id).Return("qiskit 0.45.3", nil).Once()
 	env.OnActivity(a.Place, mock.Anything, id).Return(Plan{Prepare: []warpket.ID{"a"}}, nil).Once()
 	env.OnActivity(a.Prepare, mock.Anything, id, warpket.ID("a")).Return(broken).Once()
 	env.OnActivity(a.Fail, mock.Anything, id, "the code does not load").Return(nil).Once()
