@@ -80,9 +80,10 @@ type (
 	HeldInput struct {
 		Prefer string `header:"Prefer" maxLength:"100" doc:"wait=SECONDS holds the answer until there is nothing left to wait for, at most so long" example:"wait=30"`
 	}
+	gotDeployment    struct{ Body Deployment }
 	deploymentOutput struct {
 		Status     int
-		Location   string `header:"Location" doc:"Where to follow it"`
+		Location   string `header:"Location" doc:"Where to follow it, while it is not settled"`
 		RetryAfter string `header:"Retry-After" doc:"Seconds after which it is worth asking again"`
 		Body       Deployment
 	}
@@ -90,7 +91,7 @@ type (
 
 func (s *Server) addDeployments() {
 	tags := []string{"Deployments"}
-	accepted := map[string]*huma.Response{"202": {Description: "Not settled yet: follow Location"}}
+	accepted := accepted[Deployment](s, "Not settled yet: follow Location")
 	register(s, Write, huma.Operation{
 		OperationID: "create-deployment", Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions/{version}/deployments", Tags: tags, Summary: "Deploy a version", DefaultStatus: http.StatusOK,
 		Description: "Keeps the version ready on slots: has its runtime built, places the slots, has nodes prepare them, and repairs them until it is detached. 202 while that goes on; with `Prefer: wait=SECONDS` the answer is held.",
@@ -122,16 +123,16 @@ func (s *Server) addDeployments() {
 		DeploymentInput
 		HeldInput
 	},
-	) (*deploymentOutput, error) {
+	) (*gotDeployment, error) {
 		id, err := warpket.ParseID("deployment", in.ID)
 		if err != nil {
 			return nil, err
 		}
 		out, err := s.followDeployment(ctx, id, in.Prefer, warpket.Deployment.Settled)
-		if out != nil {
-			out.Status, out.Location, out.RetryAfter = http.StatusOK, "", ""
+		if err != nil {
+			return nil, err
 		}
-		return out, err
+		return &gotDeployment{out.Body}, nil
 	})
 	register(s, Write, huma.Operation{
 		OperationID: "scale-deployment", Method: http.MethodPatch, Path: "/v1/deployments/{id}", Tags: tags, Summary: "Scale a deployment", DefaultStatus: http.StatusOK,

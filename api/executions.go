@@ -125,9 +125,10 @@ type (
 	ExecutionInput struct {
 		ID string `path:"id" maxLength:"64" doc:"ID of the execution"`
 	}
+	gotExecution    struct{ Body Execution }
 	executionOutput struct {
 		Status     int
-		Location   string `header:"Location" doc:"Where to follow it"`
+		Location   string `header:"Location" doc:"Where to follow it, while it is not final"`
 		RetryAfter string `header:"Retry-After" doc:"Seconds after which it is worth asking again"`
 		Body       Execution
 	}
@@ -135,7 +136,7 @@ type (
 
 func (s *Server) addExecutions() {
 	tags := []string{"Executions"}
-	accepted := map[string]*huma.Response{"202": {Description: "Not final yet: follow Location"}}
+	accepted := accepted[Execution](s, "Not final yet: follow Location")
 	register(s, Write, huma.Operation{
 		OperationID: "create-execution", Method: http.MethodPost, Path: "/v1/executions", Tags: tags, Summary: "Execute a function", DefaultStatus: http.StatusOK,
 		Description:  "Runs the handler once. 200 when the execution is final, also when it has failed: its status tells. 202 while it is not.",
@@ -152,7 +153,7 @@ func (s *Server) addExecutions() {
 		ExecutionInput
 		HeldInput
 	},
-	) (*executionOutput, error) {
+	) (*gotExecution, error) {
 		id, err := warpket.ParseID("execution", in.ID)
 		if err != nil {
 			return nil, err
@@ -160,14 +161,14 @@ func (s *Server) addExecutions() {
 		held, cancel, asked := hold(ctx, in.Prefer)
 		defer cancel()
 		out, err := s.followExecution(ctx, held, id, asked)
-		if out != nil {
-			out.Status, out.Location, out.RetryAfter = http.StatusOK, "", ""
+		if err != nil {
+			return nil, err
 		}
-		return out, err
+		return &gotExecution{out.Body}, nil
 	})
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-result", Method: http.MethodGet, Path: "/v1/executions/{id}/result", Tags: tags, Summary: "Get the result of an execution",
-		Description: "The JSON that the handler returned, whatever its size.", Errors: []int{http.StatusNotFound, http.StatusConflict}, Responses: bytesResponse("application/json", "The result"),
+		Description: "The JSON that the handler returned, whatever its size.", Errors: []int{http.StatusNotFound, http.StatusConflict}, Responses: map[string]*huma.Response{"200": {Description: "The result", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{}}}}},
 	}, s.getResult)
 	register(s, Write, huma.Operation{
 		OperationID: "cancel-execution", Method: http.MethodPost, Path: "/v1/executions/{id}/cancel", Tags: tags, Summary: "Cancel an execution", DefaultStatus: http.StatusOK,

@@ -65,8 +65,10 @@ func toDevices(n warpket.Node) []Device {
 		leased[id] = true
 	}
 	for i, d := range n.Inventory.Devices {
-		out[i] = Device{ID: d.ID, Node: n.Name, Kind: string(d.Kind), Name: d.Name, Memory: d.Memory, Leased: leased[d.ID], ComputeCapability: d.ComputeCapability,
-			DriverVersion: d.DriverVersion, CUDAVersion: d.CUDAVersion, Methods: d.Methods, Cores: d.Cores}
+		out[i] = Device{
+			ID: d.ID, Node: n.Name, Kind: string(d.Kind), Name: d.Name, Memory: d.Memory, Leased: leased[d.ID], ComputeCapability: d.ComputeCapability,
+			DriverVersion: d.DriverVersion, CUDAVersion: d.CUDAVersion, Methods: d.Methods, Cores: d.Cores,
+		}
 	}
 	return out
 }

@@ -75,6 +75,7 @@ var codeOf = map[int]Code{
 	http.StatusUnsupportedMediaType:  "unsupported_media_type",
 	http.StatusUnprocessableEntity:   Code(warpket.Invalid),
 	http.StatusTooManyRequests:       Code(warpket.OverQuota),
+	http.StatusInternalServerError:   Code(warpket.Internal),
 	http.StatusServiceUnavailable:    Code(warpket.Unavailable),
 }
 

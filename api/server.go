@@ -5,8 +5,13 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -75,7 +80,7 @@ func New(c Config) *Server {
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
 	}
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addProjects, s.addHealth, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
 		add()
 	}
 	return s
@@ -85,12 +90,13 @@ func humaConfig() huma.Config {
 	c := huma.DefaultConfig("warpket", "1.0.0")
 	c.Info.Description = "warpket hosts quantum and GPU functions. Create a function from a template at an SDK version, edit its files as immutable versions, deploy a version onto simulators or GPUs, and execute it.\n\n" +
 		"Send a token as `Authorization: Bearer wk_…`. Every error is a Problem whose `code` is stable. Send an `Idempotency-Key` with a POST to make it safe to repeat. Lists come in pages: pass `nextCursor` back as `cursor`."
-	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
+	c.Info.License = &huma.License{Name: "Apache-2.0"}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token": {Type: "http", Scheme: "bearer", Description: "A token of a project, or an operator's. An operator names a project by X-Project-Id, else it is \"default\"."},
 	}
 	c.CreateHooks = nil // no $schema in bodies
 	c.SchemasPath = ""
+	c.OpenAPIPath = "" // ours, see openapi.go
 	c.DocsPath = "" // ours, see docs.go
 	c.RejectUnknownQueryParameters = true
 	c.Tags = []*huma.Tag{
@@ -130,7 +136,7 @@ func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(
 	if scope != Public {
 		op.Security = []map[string][]string{{"token": {}}}
 		op.Description += "\n\nNeeds the role " + string(scope) + "."
-		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
+		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity)
 		op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
 			if err := permit(ctx.Context(), scope); err != nil {
 				s.refuse(ctx, err)
@@ -145,7 +151,7 @@ func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(
 	if op.BodyReadTimeout == 0 {
 		op.BodyReadTimeout = readTime
 	}
-	op.Errors = append(op.Errors, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	s.documentErrors(&op)
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err == nil {
@@ -157,6 +163,43 @@ func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(
 		}
 		return nil, huma.ErrorWithHeaders(p, p.GetHeaders())
 	})
+}
+
+// documentErrors describes the errors of an operation as one response: they all
+// look alike, and generated clients stay small.
+func (s *Server) documentErrors(op *huma.Operation) {
+	statuses := append(op.Errors, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	slices.Sort(statuses)
+	words := make([]string, 0, len(statuses))
+	for _, status := range slices.Compact(statuses) {
+		words = append(words, fmt.Sprintf("%d %s", status, codeOf[status]))
+	}
+	op.Errors = nil
+	op.Responses = maps.Clone(op.Responses)
+	if op.Responses == nil {
+		op.Responses = map[string]*huma.Response{}
+	}
+	op.Responses["default"] = &huma.Response{
+		Description: "An error. Status and code are one of: " + strings.Join(words, ", "),
+		Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schemaOf[Problem](s)}},
+	}
+}
+
+// schemaOf refers to the schema of a type.
+func schemaOf[T any](s *Server) *huma.Schema {
+	return s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
+}
+
+// accepted documents the answer to what is not finished yet.
+func accepted[T any](s *Server, description string) map[string]*huma.Response {
+	header := func(doc string) *huma.Param {
+		return &huma.Param{Description: doc, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	return map[string]*huma.Response{"202": {
+		Description: description,
+		Headers:     map[string]*huma.Param{"Location": header("Where to follow it"), "Retry-After": header("Seconds after which it is worth asking again")},
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: schemaOf[T](s)}},
+	}}
 }
 
 // refuse answers from a middleware.

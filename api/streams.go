@@ -20,6 +20,7 @@ const eventStream = "text/event-stream"
 func (s *Server) addStreams() {
 	tags := []string{"Executions"}
 	log := bytesResponse("text/plain", "What is there of the log now")
+	log["200"].Content["text/plain"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 	log["200"].Content[eventStream] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-log", Method: http.MethodGet, Path: "/v1/executions/{id}/log", Tags: tags, Summary: "Get the log of an execution",

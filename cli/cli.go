@@ -33,6 +33,7 @@ type app struct {
 	in   io.Reader
 	out  *screen // results
 	err  *screen // all else
+	note *screen // what is said on the way; nothing with --json
 }
 
 // AddTo adds the client's verbs to a command.
@@ -57,6 +58,9 @@ func (a *app) verb(c *cobra.Command) *cobra.Command {
 	run := c.RunE
 	c.RunE = func(c *cobra.Command, args []string) error {
 		a.in, a.out, a.err = c.InOrStdin(), newScreen(c.OutOrStdout(), a.env.Plain), newScreen(c.ErrOrStderr(), a.env.Plain)
+		if a.note = a.err; a.json {
+			a.note = newScreen(io.Discard, true)
+		}
 		err := run(c, args)
 		if err != nil && a.json {
 			return &jsonError{err}
@@ -71,6 +75,7 @@ func unknown(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	c.SuggestionsMinimumDistance = 2 // letters that may differ
 	message := fmt.Sprintf("there is no verb %q", args[0])
 	if similar := c.SuggestionsFor(args[0]); len(similar) > 0 {
 		message += "; did you mean " + strings.Join(similar, " or ") + "?"

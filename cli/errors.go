@@ -80,6 +80,14 @@ var exitOfStatus = map[client.ExecutionStatus]int{
 	client.ExecutionStatusLost:      exitLost,
 }
 
+// ends are the statuses in a sentence.
+var ends = map[client.ExecutionStatus]string{
+	client.ExecutionStatusFailed:    "failed",
+	client.ExecutionStatusTimedOut:  "timed out",
+	client.ExecutionStatusCancelled: "was cancelled",
+	client.ExecutionStatusLost:      "was lost",
+}
+
 // usageError is a command that was not understood.
 type usageError struct{ command, message string }
 
@@ -89,10 +97,11 @@ func (e *usageError) Error() string { return e.message }
 type executionError struct{ client.Execution }
 
 func (e *executionError) Error() string {
-	if e.Execution.Error.Message == "" {
-		return fmt.Sprintf("the execution %s", strings.ReplaceAll(string(e.Status), "_", " "))
+	text := "the execution " + ends[e.Status]
+	if m := e.Execution.Error.Message; m != "" {
+		text += ": " + m
 	}
-	return fmt.Sprintf("the execution %s: %s", strings.ReplaceAll(string(e.Status), "_", " "), e.Execution.Error.Message)
+	return text
 }
 
 // deploymentError is a deployment that did not become ready.
@@ -119,7 +128,7 @@ func (e *jsonError) Unwrap() error { return e.error }
 func Report(w io.Writer, err error) int {
 	code, p := explain(err)
 	if _, ok := errors.AsType[*jsonError](err); ok {
-		_ = json.NewEncoder(w).Encode(p) // nobody is left to tell
+		reportJSON(w, p)
 		return code
 	}
 	fmt.Fprintln(w, "warpket:", p.Detail)
@@ -137,9 +146,18 @@ func Report(w io.Writer, err error) int {
 	return code
 }
 
+// reportJSON writes a problem; one that no server answered has no status.
+func reportJSON(w io.Writer, p *client.Problem) {
+	var out any = p
+	if p.Status == 0 {
+		out = map[string]any{"type": p.Type, "title": p.Title, "code": p.Code, "detail": p.Detail, "errors": p.Errors}
+	}
+	_ = json.NewEncoder(w).Encode(out) // nobody is left to tell
+}
+
 // reportExecution tells the rest of why an execution did not succeed.
 func reportExecution(w io.Writer, e client.Execution) {
-	if e.Error.Code != "" {
+	if e.Error.Code != "" && string(e.Error.Code) != string(e.Status) {
 		fmt.Fprintln(w, "  code:", e.Error.Code)
 	}
 	if t := strings.TrimSpace(e.Error.Traceback); t != "" {
@@ -171,13 +189,19 @@ func explain(err error) (int, *client.Problem) {
 		p.Title = "Deployment failed"
 		return exitFailed, p
 	}
-	if e, ok := errors.AsType[*warpket.Error](err); ok {
+	e, ours := errors.AsType[*warpket.Error](err)
+	if ours {
 		p.Code, p.Detail = client.ProblemCode(e.Kind), e.Message
-		return exitOf[e.Kind], p
 	}
 	if errors.Is(err, context.Canceled) {
-		p.Title, p.Detail = "Interrupted", "interrupted"
+		p.Title = "Interrupted"
+		if !ours {
+			p.Detail = "interrupted"
+		}
 		return exitCancelled, p
+	}
+	if ours {
+		return exitOf[e.Kind], p
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		p.Code, p.Detail = client.ProblemCodeUnavailable, fmt.Sprintf("cannot reach %s: %v", server(e.URL), e.Err)

@@ -128,8 +128,10 @@ func (a *Activities) peek(e warpket.Execution) (slot channel.Ready, known, idle 
 
 // refuse makes an execution that never ran final.
 func (a *Activities) refuse(ctx context.Context, e warpket.Execution, o warpket.Outcome) error {
-	_, _, err := a.Store.FinishExecution(ctx, postgres.Finish{ID: e.ID, Attempt: e.Attempt, Status: o.Status, Error: o.Failure,
-		Timings: warpket.Timings{Queued: time.Since(a.Hub.Begun(e)), Total: time.Since(a.Hub.Begun(e))}}, a.Now())
+	_, _, err := a.Store.FinishExecution(ctx, postgres.Finish{
+		ID: e.ID, Attempt: e.Attempt, Status: o.Status, Error: o.Failure,
+		Timings: warpket.Timings{Queued: time.Since(a.Hub.Begun(e)), Total: time.Since(a.Hub.Begun(e))},
+	}, a.Now())
 	return err
 }
 
@@ -237,8 +239,10 @@ func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.
 	}
 	slot, ok := a.Nodes.Slot(e.SlotID)
 	if ok && slot.Generation == e.Generation {
-		f.FreeSlot = warpket.Slot{ID: slot.ID, NodeID: slot.NodeID, SnapshotID: slot.SnapshotID, Generation: slot.Generation, Reason: "its worker had become free",
-			Resources: warpket.Resources{CPU: slot.CPU, Memory: slot.Memory}}
+		f.FreeSlot = warpket.Slot{
+			ID: slot.ID, NodeID: slot.NodeID, SnapshotID: slot.SnapshotID, Generation: slot.Generation, Reason: "its worker had become free",
+			Resources: warpket.Resources{CPU: slot.CPU, Memory: slot.Memory},
+		}
 	}
 	return a.record(ctx, e, f)
 }

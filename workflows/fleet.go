@@ -72,7 +72,7 @@ func (f *Fleet) SlotGone(ctx context.Context, node, id warpket.ID, generation in
 	if err != nil || slot.NodeID != node || slot.Generation != generation {
 		return
 	}
-	if err := a.Store.ReleaseSlot(ctx, id, generation); err != nil {
+	if err := a.Store.SlotEnded(ctx, slot); err != nil {
 		a.Log.Warn("slot not given back; the sweeper does", "slot", id, "error", err)
 		return
 	}

@@ -804,7 +804,7 @@ type Deployment struct {
 	// ID ID of the deployment, and of its Temporal workflow
 	ID string `json:"id"`
 
-	// Isolation What keeps it apart from other functions; none: plain processes
+	// Isolation What keeps it apart from other functions, where that is weakest; none: plain processes; empty while it holds no slot
 	Isolation string `json:"isolation"`
 
 	// Message Progress, or why it failed

@@ -37,7 +37,7 @@ func run(ctx context.Context) int {
 		c.GroupID = "run"
 		root.AddCommand(c)
 	}
-	cli.AddTo(root)
+	cli.AddTo(root, surroundings())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -46,6 +46,18 @@ func run(ctx context.Context) int {
 		return int(code)
 	}
 	return cli.Report(os.Stderr, err)
+}
+
+// surroundings are what the client takes from the environment.
+func surroundings() cli.Env {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		dir = "" // no home: WARPKET_API and WARPKET_TOKEN have to do
+	}
+	return cli.Env{
+		API: os.Getenv("WARPKET_API"), Token: os.Getenv("WARPKET_TOKEN"), ConfigDir: dir,
+		Plain: os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb",
+	}
 }
 
 // release is what this binary was built from.

@@ -276,10 +276,12 @@ func testGetURLTampered(t *testing.T, s *server) {
 	sum, other := s.put(t, b), s.put(t, random(t, 1000))
 	address := s.getURL(t, sum, time.Minute)
 	for name, change := range map[string]func(*url.URL, url.Values){
-		"another object":  func(u *url.URL, _ url.Values) { u.Path = strings.Replace(u.Path, sum, other, 1) },
-		"the bucket":      func(u *url.URL, _ url.Values) { u.Path = "/" + s.config.Bucket + "/" },
-		"a longer life":   func(_ *url.URL, q url.Values) { q.Set("X-Amz-Expires", "604800") },
-		"another time":    func(_ *url.URL, q url.Values) { q.Set("X-Amz-Date", time.Now().UTC().Add(time.Hour).Format("20060102T150405Z")) },
+		"another object": func(u *url.URL, _ url.Values) { u.Path = strings.Replace(u.Path, sum, other, 1) },
+		"the bucket":     func(u *url.URL, _ url.Values) { u.Path = "/" + s.config.Bucket + "/" },
+		"a longer life":  func(_ *url.URL, q url.Values) { q.Set("X-Amz-Expires", "604800") },
+		"another time": func(_ *url.URL, q url.Values) {
+			q.Set("X-Amz-Date", time.Now().UTC().Add(time.Hour).Format("20060102T150405Z"))
+		},
 		"no signature":    func(_ *url.URL, q url.Values) { q.Del("X-Amz-Signature") },
 		"no query at all": func(_ *url.URL, q url.Values) { clear(q) },
 		"a bad signature": func(_ *url.URL, q url.Values) { q.Set("X-Amz-Signature", strings.Repeat("0", 64)) },

@@ -71,9 +71,34 @@ func (s *Store) NodeIsUp(ctx context.Context, id, boot warpket.ID, inventory war
 		if err := saveDevices(ctx, tx, id, inventory.Devices); err != nil {
 			return err
 		}
+		if len(over) > 0 {
+			if err := degrade(ctx, tx, over); err != nil {
+				return err
+			}
+		}
 		return notify(ctx, tx, CapacityFreed, "")
 	})
 	return over, distinct(deployments), explain(err, "node", id)
+}
+
+// degrade says of deployments that were ready that they are not, for these of
+// their slots serve no longer.
+func degrade(ctx context.Context, tx pgx.Tx, slots []warpket.Slot) error {
+	var ids []warpket.ID
+	for _, slot := range slots {
+		ids = append(ids, slot.DeploymentID)
+	}
+	changed, err := many(ctx, tx, pgx.RowTo[warpket.ID], `update deployments set status = 'degraded', message = 'slots were lost; new ones are being prepared', updated_date = now()
+		where id = any ($1::uuid[]) and status = 'ready' returning id`, distinct(ids))
+	if err != nil {
+		return err
+	}
+	for _, id := range changed {
+		if err := notify(ctx, tx, DeploymentChanged, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // saveDevices makes the rows of a node's devices those that it reports. A
@@ -116,8 +141,14 @@ func (s *Store) LoseSilentNodes(ctx context.Context) (nodes, deployments []warpk
 				return err
 			}
 		}
-		deployments, err = many(ctx, tx, pgx.RowTo[warpket.ID], `update slots set status = 'lost' where node_id = any ($1::uuid[]) returning coalesce(deployment_id::text, '')`, nodes)
-		return err
+		slots, err := many(ctx, tx, scanSlot, `update slots set status = 'lost' where node_id = any ($1::uuid[]) returning `+slotColumns, nodes)
+		if err != nil {
+			return err
+		}
+		for _, slot := range slots {
+			deployments = append(deployments, slot.DeploymentID)
+		}
+		return degrade(ctx, tx, slots)
 	})
 	return nodes, distinct(deployments), explain(err, "node", "")
 }

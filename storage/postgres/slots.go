@@ -58,6 +58,18 @@ func (s *Store) ReleaseSlot(ctx context.Context, id warpket.ID, generation int64
 	return explain(err, "slot", id)
 }
 
+// SlotEnded releases a slot that its node has ended by itself, and says of its
+// deployment that it is no longer ready.
+func (s *Store) SlotEnded(ctx context.Context, slot warpket.Slot) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := release(ctx, tx, `id = $1 and generation = $2`, slot.ID, slot.Generation); err != nil {
+			return err
+		}
+		return degrade(ctx, tx, []warpket.Slot{slot})
+	})
+	return explain(err, "slot", slot.ID)
+}
+
 // release deletes the slots that the condition names and returns what they held.
 func release(ctx context.Context, tx pgx.Tx, where string, args ...any) error {
 	tag, err := tx.Exec(ctx, `with gone as (delete from slots where `+where+` returning node_id, (resources->>'cpu')::int as cpu, (resources->>'memory')::bigint as memory),

@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	client "github.com/warpket/warpket/clients/go"
+)
+
+// listing is one kind of thing that can be listed.
+type listing struct {
+	name   string
+	header string
+	// filters are the flags that narrow it
+	filters []string
+	read    func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error)
+	rows    func(items []json.RawMessage, now time.Time) ([][]string, error)
+}
+
+// filter is what a list is narrowed to, and which page of it is read.
+type filter struct {
+	function, status string
+	cursor           *string
+	limit            *int64
+}
+
+func (a *app) listCommand() *cobra.Command {
+	var function, status string
+	var limit int
+	var names []string
+	for _, l := range listings() {
+		names = append(names, l.name)
+	}
+	c := &cobra.Command{
+		Use:       "list [" + strings.Join(names, "|") + "]",
+		Short:     "List functions, or other things",
+		Args:      takes("[WHAT]"),
+		ValidArgs: names,
+	}
+	c.Flags().StringVar(&function, "function", "", "only those of this function: executions, deployments")
+	c.Flags().StringVar(&status, "status", "", "only those with this status: executions, deployments")
+	c.Flags().IntVar(&limit, "limit", 50, "how many at most")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		what := "functions"
+		if len(args) == 1 {
+			what = args[0]
+		}
+		i := slices.IndexFunc(listings(), func(l listing) bool { return l.name == what })
+		if i < 0 {
+			return &usageError{c.CommandPath(), fmt.Sprintf("%q cannot be listed; these can: %s", what, strings.Join(names, ", "))}
+		}
+		l := listings()[i]
+		for _, flag := range []string{"function", "status"} {
+			if c.Flags().Changed(flag) && !slices.Contains(l.filters, flag) {
+				return &usageError{c.CommandPath(), fmt.Sprintf("--%s is not for %s", flag, what)}
+			}
+		}
+		if limit < 1 {
+			return &usageError{c.CommandPath(), "--limit is at least 1"}
+		}
+		return a.list(c.Context(), l, function, status, limit)
+	}
+	return c
+}
+
+func (a *app) list(ctx context.Context, l listing, function, status string, limit int) error {
+	server, err := a.connect()
+	if err != nil {
+		return err
+	}
+	f := filter{status: status}
+	if function != "" {
+		found, err := findFunction(ctx, server, function)
+		if err != nil {
+			return err
+		}
+		f.function = found.FunctionID
+	}
+	all, err := gather(limit, func(cursor *string, limit *int64) ([]byte, error) {
+		f.cursor, f.limit = cursor, limit
+		return l.read(ctx, server, f)
+	})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		b, err := json.Marshal(all)
+		if err != nil {
+			return err
+		}
+		return a.print(b)
+	}
+	rows, err := l.rows(all.Items, time.Now())
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		a.note.printf("there are no %s", l.name)
+		return nil
+	}
+	a.out.table(l.header, rows)
+	if all.NextCursor != "" {
+		a.note.printf("\nthere are more: --limit %d", 2*limit)
+	}
+	return nil
+}
+
+// listings are what can be listed.
+func listings() []listing {
+	return []listing{
+		{
+			name: "functions", header: "NAME\tTEMPLATE\tSDK\tCHANGED\tID",
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListFunctionsWithResponse(ctx, &client.ListFunctionsParams{Cursor: f.cursor, Limit: f.limit})
+				return body(r, err)
+			},
+			rows: rowsOf(func(f client.Function, now time.Time) []string {
+				return []string{f.FunctionName, f.TemplateLanguageTag, f.SDK + " " + f.SDKVersion, age(f.UpdatedDate, now), f.FunctionID}
+			}),
+		},
+		{
+			name: "executions", header: "FUNCTION\tVERSION\tSTATUS\tTARGET\tTOOK\tNODE\tCREATED\tID", filters: []string{"function", "status"},
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListExecutionsWithResponse(ctx, &client.ListExecutionsParams{
+					Cursor: f.cursor, Limit: f.limit, FunctionID: given(f.function), Status: given(client.ListExecutionsParamsStatus(f.status)),
+				})
+				return body(r, err)
+			},
+			rows: rowsOf(func(e client.Execution, now time.Time) []string {
+				took := "-"
+				if e.Timings.TotalMs > 0 {
+					took = duration(milliseconds(e.Timings.TotalMs))
+				}
+				return []string{e.FunctionName, number(float64(e.Version)), string(e.Status), string(e.Target), took, dash(e.Placement.Node), age(e.CreatedDate, now), e.ID}
+			}),
+		},
+		{
+			name: "deployments", header: "FUNCTION\tVERSION\tSTATUS\tREADY\tISOLATION\tCREATED\tID\tMESSAGE", filters: []string{"function", "status"},
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListDeploymentsWithResponse(ctx, &client.ListDeploymentsParams{
+					Cursor: f.cursor, Limit: f.limit, FunctionID: given(f.function), Status: given(client.ListDeploymentsParamsStatus(f.status)),
+				})
+				return body(r, err)
+			},
+			rows: rowsOf(func(d client.Deployment, now time.Time) []string {
+				return []string{d.FunctionName, number(float64(d.Version)), string(d.Status), fmt.Sprintf("%d of %d", d.Ready, d.Slots), d.Isolation, age(d.CreatedDate, now), d.ID, clip(d.Message)}
+			}),
+		},
+		{
+			name: "nodes", header: "NAME\tSTATUS\tPLATFORM\tCORES\tMEMORY\tPYTHON\tISOLATION\tDEVICES",
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListNodesWithResponse(ctx, &client.ListNodesParams{Cursor: f.cursor, Limit: f.limit})
+				return body(r, err)
+			},
+			rows: rowsOf(func(n client.Node, _ time.Time) []string {
+				var devices []string
+				for _, d := range n.Devices {
+					devices = append(devices, d.Name)
+				}
+				cores := fmt.Sprintf("%g of %g", float64(n.CPULeased)/1000, float64(n.CPU)/1000)
+				memory := size(n.MemoryLeased) + " of " + size(n.Memory)
+				return []string{n.Name, string(n.Status), n.Platform, cores, memory, strings.Join(n.Pythons, " "), n.Isolation, clip(strings.Join(devices, ", "))}
+			}),
+		},
+		{
+			name: "runtimes", header: "SDK\tVERSION\tPYTHON\tPLATFORM\tSTATUS\tCHANGED\tMESSAGE",
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListRuntimesWithResponse(ctx, &client.ListRuntimesParams{Cursor: f.cursor, Limit: f.limit})
+				return body(r, err)
+			},
+			rows: rowsOf(func(r client.Runtime, now time.Time) []string {
+				return []string{r.SDK, r.SDKVersion, r.Python, r.Platform, string(r.Status), age(r.UpdatedDate, now), clip(r.Message)}
+			}),
+		},
+	}
+}
+
+// body is what an answer holds.
+func body[R interface{ GetBody() []byte }](r R, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return r.GetBody(), nil
+}
+
+// rowsOf makes rows from items of a type.
+func rowsOf[T any](row func(T, time.Time) []string) func([]json.RawMessage, time.Time) ([][]string, error) {
+	return func(raw []json.RawMessage, now time.Time) ([][]string, error) {
+		items, err := decode[T](raw)
+		var rows [][]string
+		for _, item := range items {
+			rows = append(rows, row(item, now))
+		}
+		return rows, err
+	}
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// clip shortens a text for a table.
+func clip(s string) string {
+	const room = 60
+	runes := []rune(safe(s))
+	if len(runes) > room {
+		return string(runes[:room-1]) + "…"
+	}
+	return string(runes)
+}
