@@ -306,7 +306,7 @@ func (d *dev) announce() error {
 
 func (d *dev) demo(ctx context.Context) error {
 	return cli.Demo(ctx, os.Stdout, term.IsTerminal(int(os.Stdout.Fd())), "http://"+d.kept.API, d.kept.OperatorToken, cli.DemoInfo{
-		TokenFile: filepath.Join(d.config.dev.data, "dev.json"), TemporalUI: d.stack.TemporalUI, Data: d.config.dev.data,
+		TokenFile: filepath.Join(d.config.dev.data, "dev.json"), TemporalUI: d.stack.TemporalUI, Data: d.config.dev.data, Plain: surroundings().Plain, Command: os.Args[0],
 	})
 }
 

@@ -60,8 +60,14 @@ func surroundings() cli.Env {
 	}
 }
 
+// version is set by the Makefile.
+var version string
+
 // release is what this binary was built from.
 func release() string {
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "development"
