@@ -31,23 +31,9 @@ import (
 // workflows stand for Temporal: they record what was started.
 type workflows struct {
 	mu          sync.Mutex
-	executions  []warpket.Execution
 	deployments []warpket.Deployment
 	down        error
-	run         func(warpket.Execution) // called when an execution is started
-}
-
-func (w *workflows) StartExecution(_ context.Context, e warpket.Execution) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.down != nil {
-		return w.down
-	}
-	w.executions = append(w.executions, e)
-	if w.run != nil {
-		go w.run(e)
-	}
-	return nil
+	run         func(warpket.Execution) // called when an execution is launched
 }
 
 func (w *workflows) StartDeployment(_ context.Context, d warpket.Deployment) error {
@@ -67,7 +53,22 @@ func (w *workflows) DeploymentURL(id warpket.ID) string { return "http://ui/" + 
 func (w *workflows) ExecutionURL(id warpket.ID) string  { return "http://ui/" + string(id) }
 func (w *workflows) Ready(context.Context) error        { return w.down }
 
-type fleet struct{ store *postgres.Store }
+type fleet struct {
+	store *postgres.Store
+	*workflows
+}
+
+func (f fleet) Launch(ctx context.Context, e warpket.Execution) error {
+	if _, err := f.store.CreateExecution(ctx, e, warpket.NewID(time.Now())); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.run != nil {
+		go f.run(e)
+	}
+	return nil
+}
 
 func (f fleet) CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error) {
 	return f.store.AskCancel(ctx, project, id, warpket.Failure{Code: warpket.CancelledCode}, time.Now())
@@ -112,7 +113,7 @@ func newWorld(t *testing.T) *world {
 	nodes := channel.NewServer("", authority, nil, log)
 	server := api.New(api.Config{
 		ServerID: warpket.NewID(time.Now()), Store: store, Blobs: blobs, Catalog: catalog, Hub: w.hub, Nodes: nodes, Authority: authority,
-		Workflows: w.workflows, Fleet: fleet{store}, Platform: "linux/amd64", Now: time.Now, Log: log,
+		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Platform: "linux/amd64", Now: time.Now, Log: log,
 	})
 	front := httptest.NewServer(server.Handler())
 	t.Cleanup(front.Close)

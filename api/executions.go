@@ -222,14 +222,8 @@ func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) 
 	news := s.Hub.Watch(e.ID) // before it can become final
 	defer news.Close()
 	s.Hub.Begin(e.ID, received)
-	created, err := s.Store.CreateExecution(ctx, e, s.ServerID)
-	if err != nil {
+	if err := s.Fleet.Launch(ctx, e); err != nil {
 		return nil, err
-	}
-	if created {
-		if err := s.Workflows.StartExecution(context.WithoutCancel(ctx), e); err != nil {
-			s.Log.WarnContext(ctx, "workflow not started; the sweeper does", "execution", e.ID, "error", err)
-		}
 	}
 	held, cancel, asked := hold(ctx, in.Prefer)
 	defer cancel()
@@ -237,12 +231,17 @@ func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) 
 	if !wait {
 		return s.executionAnswer(e), nil
 	}
-	select {
-	case <-news.C: // most calls: it has become final in this server
-		if final := news.Final(); final != nil {
-			return s.executionAnswer(*final), nil
+	for held.Err() == nil { // most calls: it becomes final in this server
+		select {
+		case <-news.C:
+			if final := news.Final(); final != nil {
+				return s.executionAnswer(*final), nil
+			}
+			continue
+		case <-time.After(elsewhere):
+		case <-held.Done():
 		}
-	case <-held.Done():
+		break
 	}
 	return s.followExecution(ctx, held, e.ID, true)
 }

@@ -27,7 +27,6 @@ import (
 
 // Workflows start and steer long work.
 type Workflows interface {
-	StartExecution(ctx context.Context, e warpket.Execution) error
 	StartDeployment(ctx context.Context, d warpket.Deployment) error
 	Scale(ctx context.Context, deployment warpket.ID, slots int) error
 	Detach(ctx context.Context, deployment warpket.ID) error
@@ -37,8 +36,9 @@ type Workflows interface {
 	Ready(ctx context.Context) error
 }
 
-// Fleet ends what runs on nodes.
+// Fleet begins and ends what runs on nodes.
 type Fleet interface {
+	Launch(ctx context.Context, e warpket.Execution) error
 	CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error)
 	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
 }
@@ -97,7 +97,7 @@ func humaConfig() huma.Config {
 	c.CreateHooks = nil // no $schema in bodies
 	c.SchemasPath = ""
 	c.OpenAPIPath = "" // ours, see openapi.go
-	c.DocsPath = "" // ours, see docs.go
+	c.DocsPath = ""    // ours, see docs.go
 	c.RejectUnknownQueryParameters = true
 	c.Tags = []*huma.Tag{
 		{Name: "Templates", Description: "Starters for functions"},

@@ -19,8 +19,8 @@ import (
 	"github.com/warpket/warpket/storage/postgres"
 )
 
-// Activities are what workflows do. Each may be run again at any time.
-type Activities struct {
+// Config is what Activities work with.
+type Config struct {
 	ServerID warpket.ID
 	Store    *postgres.Store
 	Blobs    *blob.Store
@@ -31,9 +31,24 @@ type Activities struct {
 	Now      func() time.Time
 	IdleSlot time.Duration // after which a slot on demand is given back
 	Log      *slog.Logger
+}
+
+// Activities are what workflows do. Each may be run again at any time.
+type Activities struct {
+	Config
 
 	providing singleflight.Group // slots on demand, by snapshot
+	starts    chan struct{}      // one token for each workflow that is being started
 }
+
+// New makes Activities.
+func New(c Config) *Activities {
+	return &Activities{Config: c, starts: make(chan struct{}, maxStarts)}
+}
+
+// maxStarts is how many workflows a server starts at a time. Requests beyond
+// it wait, so that the work that Temporal has before it stays bounded.
+const maxStarts = 64
 
 // Catalog knows the templates.
 type Catalog interface {

@@ -47,8 +47,8 @@ var (
 	nodeNames       = temporal.NewSearchAttributeKeyKeywordList("Node")
 )
 
-// Config says where Temporal is.
-type Config struct {
+// Temporal says where Temporal is.
+type Temporal struct {
 	Address             string // host:port of the frontend
 	ExecutionNamespace  string
 	DeploymentNamespace string
@@ -58,14 +58,14 @@ type Config struct {
 
 // Client is the only one to start, signal or ask workflows.
 type Client struct {
-	config      Config
+	config      Temporal
 	executions  client.Client
 	deployments client.Client
 }
 
 // Connect connects to Temporal and makes sure of the namespaces and search
 // attributes, where that is allowed.
-func Connect(ctx context.Context, c Config, log *slog.Logger) (*Client, error) {
+func Connect(ctx context.Context, c Temporal, log *slog.Logger) (*Client, error) {
 	logger := temporallog.NewStructuredLogger(log)
 	options := client.Options{HostPort: c.Address, Logger: logger, ConnectionOptions: client.ConnectionOptions{TLS: c.TLS}}
 	namespaces, err := client.NewNamespaceClient(options)
@@ -148,9 +148,9 @@ func (c *Client) Ready(ctx context.Context) error {
 	return nil
 }
 
-// StartExecution starts the workflow of an execution, in this process if it
+// startExecution starts the workflow of an execution, in this process if it
 // has room. Starting it again does nothing.
-func (c *Client) StartExecution(ctx context.Context, e warpket.Execution) error {
+func (c *Client) startExecution(ctx context.Context, e warpket.Execution, launched bool) error {
 	_, err := c.executions.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:                       string(e.ID),
 		TaskQueue:                executionQueue,
@@ -159,7 +159,7 @@ func (c *Client) StartExecution(ctx context.Context, e warpket.Execution) error 
 		StaticSummary:            fmt.Sprintf("%s v%d", e.FunctionName, e.VersionNumber),
 		TypedSearchAttributes: temporal.NewSearchAttributes(kind.ValueSet("execution"), projectID.ValueSet(string(e.ProjectID)),
 			functionID.ValueSet(string(e.FunctionID)), functionVersion.ValueSet(int64(e.VersionNumber))),
-	}, Execute, ExecuteInput{ExecutionID: e.ID, SnapshotID: e.SnapshotID, CPU: e.Resources.CPU, Memory: e.Resources.Memory})
+	}, Execute, ExecuteInput{ExecutionID: e.ID, SnapshotID: e.SnapshotID, CPU: e.Resources.CPU, Memory: e.Resources.Memory, Launched: launched})
 	return explain(err)
 }
 

@@ -16,11 +16,13 @@ type ExecuteInput struct {
 	SnapshotID  warpket.ID
 	CPU         int
 	Memory      int64
+	Launched    bool // the server that took the request has begun it already
 }
 
-// Execute takes one execution from queued to a final status. The node has
-// usually answered within the first local activity; what takes longer is
-// attached to by an activity that any server may continue.
+// Execute sees one execution through to a final status, whatever becomes of
+// the server that took the request. It is usually final within the first local
+// activity; what takes longer is attached to by an activity that any server may
+// continue.
 func Execute(ctx workflow.Context, in ExecuteInput) error {
 	var a *Activities
 	var done bool

@@ -15,11 +15,57 @@ import (
 // runWait is how long the first activity of an execution waits for its end.
 const runWait = 2 * time.Second
 
-// Run claims the execution for an idle slot, asks the node to run it, and
-// reports whether it became final within two seconds. With no slot idle it
-// stays queued and Run reports false. Claiming is one conditional update, so a
-// second Run of the same attempt finds it claimed and leaves it to Attach.
+// Launch records an execution and begins it: with a slot idle the record is its
+// claim, and the node is asked to run it while Temporal starts its workflow. The
+// workflow is what survives this server; it is promised in the same transaction.
+// Launching an ID again does nothing.
+func (a *Activities) Launch(ctx context.Context, e warpket.Execution) error {
+	slot, _, claimed := a.Nodes.Reserve(e.SnapshotID, e.Resources)
+	if claimed {
+		now := a.Now()
+		e.Status, e.Attempt, e.StartedDate = warpket.Running, 1, &now
+		e.SlotID, e.Generation, e.NodeID, e.NodeName, e.Reason = slot.ID, slot.Generation, slot.NodeID, slot.NodeName, "its worker was idle"
+	}
+	created, err := a.Store.CreateExecution(ctx, e, a.ServerID)
+	if err != nil || !created {
+		if claimed {
+			a.Nodes.Free(slot.ID, slot.Generation)
+		}
+		return err
+	}
+	ctx = context.WithoutCancel(ctx) // the request may go; the execution does not
+	if claimed {
+		go a.begin(ctx, e)
+	}
+	a.starts <- struct{}{}
+	go func() {
+		defer func() { <-a.starts }()
+		if err := a.Client.startExecution(ctx, e, claimed); err != nil {
+			a.Log.Warn("workflow not started; the sweeper does", "execution", e.ID, "error", err)
+		}
+	}()
+	return nil
+}
+
+// begin drives an execution for as long as its workflow's first activity may
+// take; from then on another activity does.
+func (a *Activities) begin(ctx context.Context, e warpket.Execution) {
+	ctx, cancel := context.WithTimeout(ctx, runWait)
+	defer cancel()
+	if _, err := a.drive(ctx, e, true); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		a.Log.Warn("execution not driven; its workflow does", "execution", e.ID, "error", err)
+	}
+}
+
+// Run reports whether the execution became final within two seconds. One that
+// was launched is being driven already. Another is claimed for an idle slot and
+// driven here; with no slot idle it stays queued and Run reports false. Claiming
+// is one conditional update, so a second Run of the same attempt finds it
+// claimed and leaves it to Attach.
 func (a *Activities) Run(ctx context.Context, in ExecuteInput) (done bool, err error) {
+	if in.Launched {
+		return a.awaitLaunched(ctx, in.ExecutionID)
+	}
 	slot, _, ok := a.Nodes.Reserve(in.SnapshotID, warpket.Resources{CPU: in.CPU, Memory: in.Memory})
 	if !ok {
 		return false, outcome(a.Store.KeepExecution(ctx, in.ExecutionID))
@@ -35,6 +81,34 @@ func (a *Activities) Run(ctx context.Context, in ExecuteInput) (done bool, err e
 		return false, nil
 	}
 	return done, outcome(err)
+}
+
+// awaitLaunched waits for the end of an execution that this server, or one
+// before it, has begun.
+func (a *Activities) awaitLaunched(ctx context.Context, id warpket.ID) (final bool, err error) {
+	news := a.Hub.Watch(id)
+	defer news.Close()
+	e, err := a.Store.ExecutionByID(ctx, id)
+	if err != nil || e.Status.Final() {
+		return err == nil, outcome(err)
+	}
+	wait := time.NewTimer(runWait)
+	defer wait.Stop()
+	for {
+		select {
+		case <-news.C:
+			if news.Final() != nil {
+				return true, nil
+			}
+			if e, err = a.Store.ExecutionByID(ctx, id); err != nil || e.Status != warpket.Running {
+				return err == nil && e.Status.Final(), outcome(err) // refused by its node: Attach places it again
+			}
+		case <-wait.C:
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
 }
 
 // claim takes the execution for a slot that was reserved, and frees the slot
@@ -160,7 +234,9 @@ func (a *Activities) drive(ctx context.Context, e warpket.Execution, fresh bool)
 			a.Nodes.GoneSlot(e.SlotID, e.Generation)
 		}
 		a.Nodes.Free(e.SlotID, e.Generation)
-		return false, a.Store.UnclaimExecution(ctx, e.ID, e.Attempt)
+		err := a.Store.UnclaimExecution(ctx, e.ID, e.Attempt)
+		a.Hub.Changed(e.ID)
+		return false, err
 	case k == warpket.NotFound:
 		return true, a.lost(ctx, e, "its node has come back without it")
 	case k == warpket.Conflict: // the node is still busy with another: ours has not started yet

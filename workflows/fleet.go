@@ -257,7 +257,7 @@ func (f *Fleet) startExecution(ctx context.Context, id warpket.ID) error {
 	if err != nil || e.Status.Final() {
 		return err
 	}
-	return f.Activities.Client.StartExecution(ctx, e)
+	return f.Activities.Client.startExecution(ctx, e, false)
 }
 
 // resume makes sure that all open work has a workflow, also when Temporal was

@@ -96,7 +96,7 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	temporal, err := workflows.Connect(ctx, workflows.Config{
+	temporal, err := workflows.Connect(ctx, workflows.Temporal{
 		Address: c.temporal.address, ExecutionNamespace: c.temporal.executions, DeploymentNamespace: c.temporal.deployments, UI: c.temporal.ui, TLS: tls,
 	}, log)
 	if err != nil {
@@ -118,7 +118,7 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 
 	id, hub := warpket.NewID(time.Now()), live.New()
-	activities := &workflows.Activities{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Client: temporal, Now: now, IdleSlot: idleSlot, Log: log}
+	activities := workflows.New(workflows.Config{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Client: temporal, Now: now, IdleSlot: idleSlot, Log: log})
 	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address}}
 	node := channel.NewServer(id, authority, fleet, log)
 	activities.Nodes = node

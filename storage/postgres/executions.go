@@ -10,17 +10,18 @@ import (
 	"github.com/warpket/warpket"
 )
 
-// CreateExecution adds a queued execution and the promise of its workflow.
-// Adding the same ID again does nothing; created tells.
+// CreateExecution adds an execution and the promise of its workflow: queued, or
+// running when the caller has reserved an idle slot for it, which makes the
+// insert its claim. Adding the same ID again does nothing; created tells.
 func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution, server warpket.ID) (created bool, err error) {
 	batch := &pgx.Batch{} // one round trip, one transaction
 	batch.Queue(`insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
-		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $14, $15, $16, $17, $18, $19, $20, $21) on conflict (id) do nothing`,
+		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) on conflict (id) do nothing`,
 		e.ID, e.ProjectID, e.FunctionID, e.FunctionName, e.VersionNumber, e.SnapshotID, e.RuntimeID, e.Lane, e.Target, e.Description, e.Tags,
-		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, warpket.Queued, server, e.CreatedDate).
+		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, server, e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate).
 		Exec(func(tag pgconnTag) error { created = tag.RowsAffected() == 1; return nil })
-	batch.Queue(`insert into outbox (kind, subject_id) values ('execute', $1) on conflict do nothing`, e.ID)
+	batch.Queue(`insert into outbox (kind, subject_id) select 'execute', id from executions where id = $1 and status = 'queued' on conflict do nothing`, e.ID)
 	if e.Input.SHA256 != "" {
 		batch.Queue(`insert into execution_objects (execution_id, project_id, sha256) values ($1, $2, $3) on conflict do nothing`, e.ID, e.ProjectID, e.Input.SHA256)
 	}
@@ -137,31 +138,33 @@ type Finish struct {
 	Log      warpket.Payload
 	LogSize  int64
 	Timings  warpket.Timings
-	Again    bool         // put it into the queue for another attempt instead
+	Again    bool         // put it into the queue for another attempt instead, unless someone has asked for its end
 	FreeSlot warpket.Slot // the slot that has become free by it; may be zero
 	NodeName string
 }
 
-// FinishExecution makes an execution final. The first final status wins:
-// finished is false when there was one. In the same round trip it gives the
-// freed slot to the execution that has waited longest for one of its snapshot.
+// FinishExecution makes an execution final, or queues it again. The first final
+// status wins: finished tells whether this one did. In the same round trip it
+// gives the freed slot to the execution that has waited longest for one of its
+// snapshot and that fits.
 func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (finished bool, next *Woken, err error) {
 	batch := &pgx.Batch{}
-	exec := func(tag pgconnTag) error { finished = tag.RowsAffected() == 1; return nil }
 	if f.Again {
-		batch.Queue(`update executions set status = 'queued', node_id = null, slot_id = null, generation = 0, started_date = null
-			where id = $1 and attempt = $2 and status = 'running' and not cancel_asked`, f.ID, f.Attempt).Exec(exec)
-	} else {
-		batch.Queue(`update executions set status = $3, result = $4, result_sha256 = nullif($5, ''), result_size = $6, error = $7,
-				log = $8, log_sha256 = nullif($9, ''), log_size = $10, timings = $11, finished_date = $12
-			where id = $1 and attempt = $2 and status in ('queued', 'running')`,
-			f.ID, f.Attempt, f.Status, f.Result.Inline, f.Result.SHA256, f.Result.Size, f.Error, f.Log.Inline, f.Log.SHA256, f.LogSize, f.Timings, now).Exec(exec)
+		batch.Queue(`update executions set status = 'queued', node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null
+			where id = $1 and attempt = $2 and status = 'running' and not cancel_asked`, f.ID, f.Attempt)
 	}
+	batch.Queue(`update executions set status = $3, result = $4, result_sha256 = nullif($5, ''), result_size = $6, error = $7,
+			log = $8, log_sha256 = nullif($9, ''), log_size = $10, timings = $11, finished_date = $12
+		where id = $1 and attempt = $2 and status in ('queued', 'running') and (cancel_asked or not $13)`,
+		f.ID, f.Attempt, f.Status, f.Result.Inline, f.Result.SHA256, f.Result.Size, f.Error, f.Log.Inline, f.Log.SHA256, f.LogSize, f.Timings, now, f.Again).
+		Exec(func(tag pgconnTag) error { finished = tag.RowsAffected() == 1; return nil })
 	for _, p := range []warpket.Payload{f.Result, f.Log} {
 		if p.SHA256 != "" {
-			batch.Queue(`insert into execution_objects (execution_id, project_id, sha256) select id, project_id, $2 from executions where id = $1 on conflict do nothing`, f.ID, p.SHA256)
+			batch.Queue(`insert into execution_objects (execution_id, project_id, sha256) select id, project_id, $2 from executions
+				where id = $1 and $2 in (result_sha256, log_sha256) on conflict do nothing`, f.ID, p.SHA256)
 		}
 	}
+	batch.Queue(`delete from outbox where kind = 'execute' and subject_id = $1`, f.ID) // nothing is left to drive, or its workflow does
 	if f.FreeSlot.ID != "" {
 		batch.Queue(takeNext, f.FreeSlot.SnapshotID, f.FreeSlot.NodeID, f.NodeName, f.FreeSlot.ID, f.FreeSlot.Generation, f.FreeSlot.Reason, now, f.FreeSlot.Resources.CPU, f.FreeSlot.Resources.Memory).QueryRow(wokenInto(&next))
 	}
@@ -199,9 +202,11 @@ func (s *Store) TakeNext(ctx context.Context, slot warpket.Slot, nodeName string
 	return next, explain(err, "slot", slot.ID)
 }
 
-// WaitHere says that the activity of this execution now waits in that server.
+// WaitHere says that the activity of this execution now waits in that server;
+// so the promise of its workflow is kept.
 func (s *Store) WaitHere(ctx context.Context, id, server warpket.ID) (warpket.Execution, error) {
-	e, err := one(ctx, s.pool, scanExecution, `update executions set server_id = $2 where id = $1 returning `+executionColumns, id, server)
+	e, err := one(ctx, s.pool, scanExecution, `with kept as (delete from outbox where kind = 'execute' and subject_id = $1)
+		update executions set server_id = $2 where id = $1 returning `+executionColumns, id, server)
 	return e, explain(err, "execution", id)
 }
 
