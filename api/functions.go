@@ -375,7 +375,7 @@ func (s *Server) snapshot(ctx context.Context, f warpket.Function, runtime warpk
 		ID: s.newID(ctx), ProjectID: f.ProjectID, FunctionID: f.ID, Description: description, CreatedDate: now,
 		Snapshot: warpket.Snapshot{
 			ID: warpket.NewID(now), ProjectID: f.ProjectID, FunctionID: f.ID, RuntimeID: runtime.ID, Entry: f.Settings.Entry,
-			Digest: warpket.SnapshotDigest(files, f.Settings.Entry, runtime.RuntimeKey.String()), Files: files, CreatedDate: now,
+			Digest: warpket.SnapshotDigest(files, f.Settings.Entry, runtime.String()), Files: files, CreatedDate: now,
 		},
 	}, nil
 }

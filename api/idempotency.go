@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 
 	"github.com/warpket/warpket"
@@ -53,9 +54,7 @@ func (s *Server) repeatable(next http.Handler) http.Handler {
 			return
 		}
 		if answer != nil {
-			for name, values := range answer.Header {
-				w.Header()[name] = values
-			}
+			maps.Copy(w.Header(), answer.Header)
 			w.Header().Set("Idempotency-Replayed", "true")
 			w.WriteHeader(answer.Status)
 			_, _ = w.Write(answer.Body) // the client may have gone

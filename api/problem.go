@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -31,11 +32,7 @@ type Code string
 
 // Schema lists the codes.
 func (Code) Schema(huma.Registry) *huma.Schema {
-	s := &huma.Schema{Type: huma.TypeString}
-	for _, k := range codes {
-		s.Enum = append(s.Enum, k)
-	}
-	return s
+	return &huma.Schema{Type: huma.TypeString, Enum: codes}
 }
 
 // codes are all codes: the kinds of the domain, and what only HTTP knows.
@@ -123,9 +120,7 @@ func (p *Problem) GetHeaders() http.Header {
 
 // write answers with the problem outside of huma.
 func (p *Problem) write(w http.ResponseWriter) {
-	for name, values := range p.GetHeaders() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), p.GetHeaders())
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Del("Content-Length")
 	w.WriteHeader(p.Status)

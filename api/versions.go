@@ -86,7 +86,9 @@ type CreatedVersion struct {
 type (
 	createdVersionOutput struct{ Body CreatedVersion }
 	versionOutput        struct{ Body FunctionVersion }
-	VersionInput         struct {
+	// VersionInput names a version in a path. It is exported for huma, which
+	// reads no other embedded fields.
+	VersionInput struct {
 		FunctionInput
 		Version int `path:"version" minimum:"1" doc:"Number of the version" example:"1"`
 	}

@@ -68,6 +68,7 @@ func explain(err error) error {
 		return warpket.Errorf(warpket.Denied, "%s", s.Message())
 	case codes.InvalidArgument, codes.FailedPrecondition:
 		return warpket.Errorf(warpket.Invalid, "%s", s.Message())
+	default:
 	}
 	return warpket.Because(warpket.Unavailable, err, "the server does not answer")
 }

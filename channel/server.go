@@ -198,8 +198,10 @@ func (s *Server) welcome(ctx context.Context, c *connection, hello *wire.Hello) 
 }
 
 func (c *connection) ready(slot *wire.SlotState) Ready {
-	return Ready{ID: warpket.ID(slot.GetSlot()), NodeID: c.id, NodeName: c.name, SnapshotID: warpket.ID(slot.GetSnapshot()),
-		Generation: slot.GetGeneration(), CPU: int(slot.GetCpu()), Memory: slot.GetMemory()}
+	return Ready{
+		ID: warpket.ID(slot.GetSlot()), NodeID: c.id, NodeName: c.name, SnapshotID: warpket.ID(slot.GetSnapshot()),
+		Generation: slot.GetGeneration(), CPU: int(slot.GetCpu()), Memory: slot.GetMemory(),
+	}
 }
 
 func (s *Server) leave(c *connection) {
@@ -227,18 +229,24 @@ func (s *Server) heard(ctx context.Context, c *connection, m *wire.FromNode) err
 		s.GoneSlot(id, generation)
 		go s.fleet.SlotGone(context.WithoutCancel(ctx), c.id, id, generation)
 	case *wire.FromNode_Renew:
-		err := s.fleet.Renew(ctx, c.id, c.boot)
-		if warpket.KindOf(err) == warpket.Conflict {
-			return err // the node connects anew and says what it holds
-		}
-		if err != nil {
-			s.log.Warn("lease not renewed", "node", c.name, "error", err)
-			return nil
-		}
-		return c.send(&wire.ToNode{Message: &wire.ToNode_Renewed{Renewed: &wire.Renewed{Servers: s.fleet.Servers()}}})
+		return s.renew(ctx, c)
 	case *wire.FromNode_Upload:
 		go s.upload(ctx, c, m.Upload)
 	}
+	return nil
+}
+
+// renew extends a node's lease. A node that was given up connects anew and says
+// what it holds; one whose lease could not be written is not told that it was.
+func (s *Server) renew(ctx context.Context, c *connection) error {
+	err := s.fleet.Renew(ctx, c.id, c.boot)
+	if err == nil {
+		return c.send(&wire.ToNode{Message: &wire.ToNode_Renewed{Renewed: &wire.Renewed{Servers: s.fleet.Servers()}}})
+	}
+	if warpket.KindOf(err) == warpket.Conflict {
+		return err
+	}
+	s.log.Warn("lease not renewed", "node", c.name, "error", err)
 	return nil
 }
 
@@ -319,6 +327,7 @@ func toStatus(err error) error {
 		return status.Error(codes.Aborted, err.Error())
 	case warpket.Invalid:
 		return status.Error(codes.InvalidArgument, err.Error())
+	default:
 	}
 	return status.Error(codes.Unavailable, err.Error())
 }

@@ -22,7 +22,7 @@ func (c *client) events(t *testing.T, path string, header ...string) <-chan even
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // by the goroutine that reads it
 	if err != nil {
 		t.Fatal(err)
 	}

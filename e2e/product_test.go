@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -312,9 +313,7 @@ func (c *client) pythonVersion(t *testing.T) string {
 func (c *client) python(t *testing.T, name, code string, settings object) string {
 	t.Helper()
 	body := object{"functionName": name, "templateLanguageTag": "Python", "sdkVersion": c.pythonVersion(t)}
-	for k, v := range settings {
-		body[k] = v
-	}
+	maps.Copy(body, settings)
 	id := as[function](t, c.ok(t, "POST", "/v1/functions", body)).FunctionID
 	c.ok(t, "POST", "/v1/functions/"+id+"/versions", object{"templateFiles": []object{{"filename": "handler.py", "content": code}}})
 	return id
@@ -324,9 +323,7 @@ func (c *client) python(t *testing.T, name, code string, settings object) string
 func (c *client) execute(t *testing.T, function string, more object) execution {
 	t.Helper()
 	body := object{"functionId": function}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	return as[execution](t, c.ok(t, "POST", "/v1/executions", body))
 }
 

@@ -70,7 +70,7 @@ func (a *Agent) prepare(ctx context.Context, in *wire.Prepare, say func(string))
 		if older != nil {
 			older.end()
 		}
-		s.failure, s.err = s.start(s.ctx, say)
+		s.failure, s.err = s.start(s.ctx, say) //nolint:contextcheck // a slot outlives the call that prepares it
 		if s.err != nil {
 			a.take(id, s.generation)
 			s.clear()

@@ -183,7 +183,7 @@ func (c *Client) StartDeployment(ctx context.Context, d warpket.Deployment) erro
 // built once.
 func (c *Client) buildRuntime(ctx context.Context, r warpket.Runtime) error {
 	run, err := c.deployments.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                       r.RuntimeKey.String(),
+		ID:                       r.String(),
 		TaskQueue:                deploymentQueue,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		StaticSummary:            fmt.Sprintf("%s %s on Python %s", r.SDK, r.SDKVersion, r.Python),
@@ -280,6 +280,7 @@ func kindOf(err error) warpket.Kind {
 		switch k := warpket.Kind(e.Type()); k {
 		case warpket.Invalid, warpket.NotFound, warpket.Conflict, warpket.NoCapacity, warpket.Denied:
 			return k
+		default:
 		}
 	}
 	return warpket.Internal

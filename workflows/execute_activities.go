@@ -161,16 +161,21 @@ func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-
 	capacity := a.Hub.Watch(capacityTopic)
 	defer capacity.Close()
 	for {
-		slot, busy, ok := a.Nodes.Reserve(e.SnapshotID, e.Resources)
+		slot, _, ok := a.Nodes.Reserve(e.SnapshotID, e.Resources)
 		if ok {
 			_, _, err := a.claim(ctx, e.ID, slot)
 			return err
 		}
-		err := a.provide(ctx, e)
+		made, err := a.provide(ctx, e)
 		switch warpket.KindOf(err) {
 		case "":
-			if _, now, _ := a.peek(e); now && !busy { // made meanwhile: its own TakeNext has chosen who gets it
-				busy = true
+			if made { // for the execution that has waited longest; if that is not this one, another is made
+				select {
+				case <-news:
+					return nil
+				default:
+					continue
+				}
 			}
 		case warpket.NoCapacity:
 			a.Log.Info("execution waits for room", "execution", e.ID, "function", e.FunctionID, "reason", messageOf(err))
@@ -189,15 +194,6 @@ func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-
 			return ctx.Err()
 		}
 	}
-}
-
-// peek tells whether there is a slot for an execution, busy or not.
-func (a *Activities) peek(e warpket.Execution) (slot channel.Ready, known, idle bool) {
-	slot, known, idle = a.Nodes.Reserve(e.SnapshotID, e.Resources)
-	if idle {
-		a.Nodes.Free(slot.ID, slot.Generation)
-	}
-	return slot, known, idle
 }
 
 // refuse makes an execution that never ran final.

@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -44,10 +45,7 @@ func (f *Fleet) Up(ctx context.Context, node, boot warpket.ID, inventory warpket
 	if err != nil {
 		return "", nil, err
 	}
-	end := map[warpket.ID]int64{}
-	for slot, generation := range held {
-		end[slot] = generation
-	}
+	end := maps.Clone(held)
 	for _, slot := range mine {
 		if end[slot.ID] == slot.Generation {
 			delete(end, slot.ID)

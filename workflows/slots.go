@@ -107,25 +107,25 @@ func (a *Activities) release(ctx context.Context, slot warpket.Slot) error {
 	return a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation)
 }
 
-// provide makes a slot on demand for a snapshot, unless slots for it are being
-// prepared already. Calls for one snapshot share the work.
-func (a *Activities) provide(ctx context.Context, e warpket.Execution) error {
-	_, err, _ := a.providing.Do(string(e.SnapshotID), func() (any, error) {
+// provide makes a slot on demand for a snapshot, unless a deployment sees to its
+// slots. Calls for one snapshot share the work.
+func (a *Activities) provide(ctx context.Context, e warpket.Execution) (made bool, err error) {
+	out, err, _ := a.providing.Do(string(e.SnapshotID), func() (any, error) {
 		slots, err := a.Store.SnapshotSlots(ctx, e.SnapshotID)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		for _, slot := range slots {
 			if slot.DeploymentID != "" && slot.Status != warpket.SlotLost && slot.Resources.Cover(e.Resources) {
-				return nil, nil // its deployment sees to it
+				return false, nil
 			}
 		}
 		if err := a.ensureRuntime(ctx, e.RuntimeID); err != nil {
-			return nil, err
+			return false, err
 		}
-		return nil, a.provideSlot(ctx, e)
+		return true, a.provideSlot(ctx, e)
 	})
-	return err
+	return out.(bool), err //nolint:forcetypeassert // what the function gave
 }
 
 func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error {

@@ -39,7 +39,7 @@ type child struct {
 
 // child makes a child that is this program with another verb. Its environment
 // is dev's with the given variables instead of dev's own settings.
-func (d *dev) child(verb string, env map[string]string, ready string) *child {
+func (d *dev) child(verb string, env map[string]string) *child {
 	c := d.config
 	all := map[string]string{"WARPKET_PYTHON_INDEX": c.index, "WARPKET_CACHE": c.cache, "WARPKET_LOG_LEVEL": c.log}
 	maps.Copy(all, env)

@@ -125,7 +125,7 @@ func (d *dev) run(ctx context.Context) error {
 		return err
 	}
 	defer stack.stop(d.say)
-	server := d.child("server", d.serverEnv(), "api")
+	server := d.child("server", d.serverEnv())
 	if err := server.start(ctx); err != nil {
 		return err
 	}
@@ -252,7 +252,7 @@ func (d *dev) startNode(ctx context.Context) (*child, error) {
 		}
 		env["WARPKET_JOIN_TOKEN"] = token
 	}
-	node := d.child("node", env, "node")
+	node := d.child("node", env)
 	return node, node.start(ctx)
 }
 

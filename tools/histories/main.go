@@ -37,7 +37,7 @@ func main() {
 }
 
 func record(ctx context.Context, address, out string, each int) error {
-	if err := os.MkdirAll(out, 0o755); err != nil { //nolint:gosec // in the source tree
+	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
 	for _, namespace := range []string{"warpket-executions", "warpket-deployments"} {
@@ -90,5 +90,5 @@ func save(ctx context.Context, c client.Client, id, run, file string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, b, 0o644) //nolint:gosec // in the source tree
+	return os.WriteFile(file, b, 0o600)
 }
