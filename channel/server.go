@@ -266,7 +266,7 @@ func (s *Server) Logs(stream wire.Channel_LogsServer) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // the node has gone: its calls tell
 		}
 		s.fleet.Log(warpket.ID(m.GetExecution()), int(m.GetAttempt()), m.GetOffset(), m.GetData())
 	}

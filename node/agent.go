@@ -44,12 +44,14 @@ type Agent struct {
 	boot    warpket.ID
 	harness string
 	client  *channel.Client
+	alone   func() time.Duration // for how long no server has been heard
 	http    *http.Client
 
 	mu         sync.Mutex
 	slots      map[warpket.ID]*slot
 	executions map[attempt]*execution
-	recorded   *recent
+	recorded   *recent // attempts whose outcome a server has recorded
+	unwanted   *recent // attempts that were cancelled before they came
 }
 
 // attempt names one attempt of an execution.
@@ -62,7 +64,8 @@ type attempt struct {
 func New(config Config) *Agent {
 	return &Agent{
 		config: config, boot: warpket.NewID(time.Now()), http: &http.Client{Timeout: 5 * time.Minute},
-		slots: map[warpket.ID]*slot{}, executions: map[attempt]*execution{}, recorded: newRecent(10_000),
+		alone: func() time.Duration { return 0 },
+		slots: map[warpket.ID]*slot{}, executions: map[attempt]*execution{}, recorded: newRecent(10_000), unwanted: newRecent(1_000),
 	}
 }
 
@@ -88,6 +91,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.client, err = channel.NewClient(identity, a, a.config.Log); err != nil {
 		return err
 	}
+	a.alone = a.client.Alone
 	err = a.client.Run(ctx, a.config.Server)
 	a.endAll()
 	return err

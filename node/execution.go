@@ -68,14 +68,21 @@ func (a *Agent) admit(id attempt, in *wire.Run) (*execution, *slot, error) {
 	if s == nil || s.generation != in.GetGeneration() {
 		return nil, nil, warpket.Errorf(warpket.NotFound, "slot %s is not held here", in.GetSlot())
 	}
-	if a.client.Alone() > warpket.AdmissionGrace {
+	if a.alone() > warpket.AdmissionGrace {
 		return nil, nil, warpket.Errorf(warpket.Unavailable, "this node hears no server")
+	}
+	e := &execution{log: newLogBuffer(), done: make(chan struct{})}
+	e.ctx, e.cancel = context.WithCancelCause(s.ctx)
+	if a.unwanted.known[id] {
+		e.outcome = warpket.FailedWith(warpket.CancelledCode, "it was cancelled before it started", "")
+		e.log.end()
+		close(e.done)
+		a.executions[id] = e
+		return e, nil, nil
 	}
 	if err := s.enter(); err != nil {
 		return nil, nil, err
 	}
-	e := &execution{log: newLogBuffer(), done: make(chan struct{})}
-	e.ctx, e.cancel = context.WithCancelCause(s.ctx)
 	a.executions[id] = e
 	return e, s, nil
 }
@@ -209,14 +216,16 @@ func (a *Agent) payload(ctx context.Context, from *channel.Link, id attempt, b [
 	return &wire.Payload{Sha256: sum, Size: size}, nil
 }
 
+// cancel ends an attempt. One that has not come yet is remembered: the order to
+// run it may be on its way.
 func (a *Agent) cancel(id attempt) error {
 	a.mu.Lock()
-	e := a.executions[id]
-	a.mu.Unlock()
-	if e == nil {
-		return warpket.Errorf(warpket.NotFound, "execution %s is not known here", id.execution)
+	defer a.mu.Unlock()
+	if e := a.executions[id]; e != nil {
+		e.cancel(errAsked)
+	} else {
+		a.unwanted.add(id)
 	}
-	e.cancel(errAsked)
 	return nil
 }
 

@@ -149,6 +149,11 @@ func (d *deploy) round(ctx workflow.Context) error {
 	d.show(ctx, warpket.DeploymentBuilding, "the runtime")
 	var sdk string
 	if err := workflow.ExecuteActivity(building(ctx, "have the runtime built"), a.ResolveRuntime, d.id).Get(ctx, &sdk); err != nil {
+		if kindOf(err) == warpket.NotFound {
+			d.show(ctx, warpket.DeploymentDetached, "its function was deleted")
+			d.detached = true
+			return nil
+		}
 		return d.fail(ctx, err)
 	}
 	d.show(ctx, warpket.DeploymentPlacing, "slots on nodes")

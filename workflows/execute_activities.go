@@ -216,8 +216,8 @@ func (a *Activities) drive(ctx context.Context, e warpket.Execution, fresh bool)
 	if err := a.inputOf(ctx, e, run); err != nil {
 		return false, err
 	}
-	if e.CancelAsked {
-		go func() { _ = a.Nodes.Cancel(ctx, e.NodeID, e.ID, e.Attempt) }()
+	if e.CancelAsked { // a node that has it ends it; one that gets it below does not start it
+		_ = a.Nodes.Cancel(ctx, e.NodeID, e.ID, e.Attempt) // what is wrong with the node, Run finds too
 	}
 	claimed := time.Now()
 	out, err := a.Nodes.Run(ctx, e.NodeID, run)

@@ -239,3 +239,12 @@ func TestCodeThatDoesNotLoadFailsTheDeployment(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 }
+
+func TestADeploymentWhoseFunctionIsDeletedEnds(t *testing.T) {
+	t.Parallel()
+	env := environment(t)
+	var a *Activities
+	gone := temporal.NewNonRetryableApplicationError("there is no deployment", string(warpket.NotFound), nil)
+	env.OnActivity(a.ResolveRuntime, mock.Anything, id).Return("", gone).Once()
+	deployWith(t, env)
+}

@@ -1,0 +1,122 @@
+package node
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel/wire"
+)
+
+func TestALogIsCutAtItsBoundWithAMarkAndGoesOnCounting(t *testing.T) {
+	t.Parallel()
+	l := newLogBuffer()
+	line := strings.Repeat("x", 1<<16)
+	for range 32 {
+		if n, err := l.Write([]byte(line)); n != len(line) || err != nil {
+			t.Fatalf("wrote %d, %v", n, err)
+		}
+	}
+	kept := string(l.kept())
+	if len(kept) > warpket.MaxLog+200 || !strings.Contains(kept[warpket.MaxLog:], "log cut here") || strings.Count(kept, "log cut") != 1 {
+		t.Errorf("kept %d bytes that end %q", len(kept), kept[len(kept)-80:])
+	}
+	if l.size() != 32<<16 {
+		t.Errorf("counted %d", l.size())
+	}
+}
+
+func TestALogIsFollowedFromItsBeginningInOrder(t *testing.T) {
+	t.Parallel()
+	l := newLogBuffer()
+	_, _ = l.Write([]byte("one "))
+	got := make(chan string, 100)
+	stop := l.follow(func(offset int64, data []byte) bool {
+		got <- string(data)
+		return true
+	})
+	defer stop()
+	all := <-got
+	for _, part := range []string{"two ", "three"} {
+		_, _ = l.Write([]byte(part))
+		all += <-got
+	}
+	if all != "one two three" {
+		t.Errorf("followed %q", all)
+	}
+}
+
+func TestASlotAdmitsOneCallAndLetsOneWait(t *testing.T) {
+	t.Parallel()
+	s := &slot{in: &wire.Prepare{}, ready: true}
+	for n := range waiting + 1 {
+		if err := s.enter(); err != nil {
+			t.Fatalf("call %d: %v", n, err)
+		}
+	}
+	if err := s.enter(); warpket.KindOf(err) != warpket.Conflict {
+		t.Errorf("one too many: %v", err)
+	}
+	s.leave()
+	if err := s.enter(); err != nil {
+		t.Errorf("after one has left: %v", err)
+	}
+	s.closed = true
+	if err := s.enter(); warpket.KindOf(err) != warpket.NotFound {
+		t.Errorf("a closed slot: %v", err)
+	}
+}
+
+func TestAnAttemptThatWasCancelledBeforeItCameIsNotStarted(t *testing.T) {
+	t.Parallel()
+	a := New(Config{})
+	id := attempt{"e", 1}
+	if err := a.cancel(id); err != nil {
+		t.Fatal(err)
+	}
+	a.slots["s"] = &slot{id: "s", generation: 3, in: &wire.Prepare{}, ready: true, ctx: t.Context()}
+	e, started, err := a.admit(id, &wire.Run{Execution: "e", Attempt: 1, Slot: "s", Generation: 3})
+	if err != nil || started != nil {
+		t.Fatalf("admitted: %v, %v", started, err)
+	}
+	<-e.done
+	if e.outcome.Status != warpket.Cancelled {
+		t.Errorf("ended %+v", e.outcome)
+	}
+}
+
+func TestAnAttemptIsStartedOnceAndOnlyInASlotThatIsHeld(t *testing.T) {
+	t.Parallel()
+	a := New(Config{})
+	a.slots["s"] = &slot{id: "s", generation: 3, in: &wire.Prepare{}, ready: true, ctx: t.Context()}
+	run := func(generation int64) *wire.Run {
+		return &wire.Run{Execution: "e", Attempt: 1, Slot: "s", Generation: generation}
+	}
+	id := attempt{"e", 1}
+	if _, _, err := a.admit(id, run(2)); warpket.KindOf(err) != warpket.NotFound {
+		t.Errorf("an order for an earlier holder: %v", err)
+	}
+	first, started, err := a.admit(id, run(3))
+	if err != nil || started == nil {
+		t.Fatalf("not started: %v", err)
+	}
+	second, again, err := a.admit(id, run(3))
+	if err != nil || again != nil || second != first {
+		t.Errorf("started twice: %v, %v", again, err)
+	}
+	a.forget(id)
+	if _, _, err := a.admit(id, run(3)); warpket.KindOf(err) != warpket.Conflict {
+		t.Errorf("after it was recorded: %v", err)
+	}
+}
+
+func TestRecentForgetsTheOldest(t *testing.T) {
+	t.Parallel()
+	r := newRecent(2)
+	for _, id := range []warpket.ID{"a", "b", "c"} {
+		r.add(attempt{id, 1})
+	}
+	if r.known[attempt{"a", 1}] || !r.known[attempt{"b", 1}] || !r.known[attempt{"c", 1}] {
+		t.Errorf("it knows %v", r.known)
+	}
+}
