@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -54,6 +56,39 @@ func bind(c *cobra.Command, settings []setting) {
 			c.Flags().Lookup(s.flag).DefValue = s.initial
 		}
 	}
+}
+
+// serviceCommand makes a command that runs until it is told to stop.
+func serviceCommand(cmd *cobra.Command, c *config, settings []setting, run func(context.Context, *config, *slog.Logger) error) *cobra.Command {
+	bind(cmd, settings)
+	cmd.Flags().BoolVar(&c.watch, "watch-stdin", false, "end when standard input does, and report there when ready")
+	_ = cmd.Flags().MarkHidden("watch-stdin")
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := mistakes(missing(settings)); err != nil {
+			return err
+		}
+		log, err := c.logger()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := watched(cmd.Context(), c.watch)
+		defer cancel()
+		return run(ctx, c, log)
+	}
+	return cmd
+}
+
+// watched ends a context when standard input ends, if asked to.
+func watched(ctx context.Context, watch bool) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if watch {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
+	}
+	return ctx, cancel
 }
 
 // missing reports the settings that are needed and not there.

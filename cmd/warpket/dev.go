@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -203,7 +204,7 @@ func (d *dev) remember(ctx context.Context) error {
 	if b, err = json.Marshal(d.kept); err != nil {
 		return err
 	}
-	return writeSecret(file, b)
+	return renameio.WriteFile(file, b, 0o600)
 }
 
 func firstFree(ctx context.Context, candidates ...string) (address string, err error) {
@@ -227,20 +228,6 @@ func freeAddress(ctx context.Context, address string) (string, error) {
 		return "", err
 	}
 	return l.Addr().String(), l.Close()
-}
-
-// writeSecret replaces a file that only its owner can read.
-func writeSecret(file string, b []byte) error {
-	part, err := os.CreateTemp(filepath.Dir(file), ".part-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(part.Name()) }()
-	_, err = part.Write(b)
-	if err := errors.Join(err, part.Close()); err != nil {
-		return err
-	}
-	return os.Rename(part.Name(), file)
 }
 
 func (d *dev) startNode(ctx context.Context) (*child, error) {
@@ -301,7 +288,7 @@ func (d *dev) announce() error {
 	if err != nil {
 		return err
 	}
-	return writeSecret(d.path("dev.json"), append(b, '\n'))
+	return renameio.WriteFile(d.path("dev.json"), append(b, '\n'), 0o600)
 }
 
 func (d *dev) demo(ctx context.Context) error {

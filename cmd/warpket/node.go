@@ -26,29 +26,11 @@ const corePromises = 4
 
 func nodeCommand() *cobra.Command {
 	var c config
-	cmd := &cobra.Command{
+	return serviceCommand(&cobra.Command{
 		Use:   "node",
 		Short: "Run a node: the agent of a machine that runs functions",
 		Long:  "Runs the agent of this machine. It joins with a one-time token (WARPKET_JOIN_TOKEN, which an operator gets by POST /v1/nodes/tokens), keeps its identity in its folder, and speaks to servers over the node channel only.",
-		Args:  cobra.NoArgs,
-	}
-	settings := append(c.agent(), c.shared()...)
-	bind(cmd, settings)
-	cmd.Flags().BoolVar(&c.watch, "watch-stdin", false, "end when standard input does, and report there when connected")
-	_ = cmd.Flags().MarkHidden("watch-stdin")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := mistakes(missing(settings)); err != nil {
-			return err
-		}
-		log, err := c.logger()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := watched(cmd.Context(), c.watch)
-		defer cancel()
-		return runNode(ctx, &c, log)
-	}
-	return cmd
+	}, &c, append(c.agent(), c.shared()...), runNode)
 }
 
 func runNode(ctx context.Context, c *config, log *slog.Logger) error {

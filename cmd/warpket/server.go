@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -31,41 +30,11 @@ const idleSlot = 5 * time.Minute
 
 func serverCommand() *cobra.Command {
 	var c config
-	cmd := &cobra.Command{
+	return serviceCommand(&cobra.Command{
 		Use:   "server",
 		Short: "Run a server: the API, its workflows and the node channel",
 		Long:  "Runs one server. It keeps nothing itself: run as many as you like on the same Postgres, object store and Temporal.",
-		Args:  cobra.NoArgs,
-	}
-	settings := append(c.server(), c.shared()...)
-	bind(cmd, settings)
-	cmd.Flags().BoolVar(&c.watch, "watch-stdin", false, "end when standard input does, and report there when serving")
-	_ = cmd.Flags().MarkHidden("watch-stdin")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := mistakes(missing(settings)); err != nil {
-			return err
-		}
-		log, err := c.logger()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := watched(cmd.Context(), c.watch)
-		defer cancel()
-		return runServer(ctx, &c, log)
-	}
-	return cmd
-}
-
-// watched ends a context when standard input ends, if asked to.
-func watched(ctx context.Context, watch bool) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	if watch {
-		go func() {
-			_, _ = io.Copy(io.Discard, os.Stdin)
-			cancel()
-		}()
-	}
-	return ctx, cancel
+	}, &c, append(c.server(), c.shared()...), runServer)
 }
 
 func runServer(ctx context.Context, c *config, log *slog.Logger) error {
