@@ -9,51 +9,85 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/channel/wire"
+	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/storage/postgres"
 )
 
 // runWait is how long the first activity of an execution waits for its end.
 const runWait = 2 * time.Second
 
+// turnWait is how long an execution whose slots are all busy waits in memory for
+// its turn, before it costs Temporal an activity.
+const turnWait = 250 * time.Millisecond
+
 // Launch records an execution and begins it: with a slot idle the record is its
 // claim, and the node is asked to run it while Temporal starts its workflow. The
 // workflow is what survives this server; it is promised in the same transaction.
 // Launching an ID again does nothing.
 func (a *Activities) Launch(ctx context.Context, e warpket.Execution) error {
-	slot, _, claimed := a.Nodes.Reserve(e.SnapshotID, e.Resources)
+	slot, known, claimed := a.Nodes.Reserve(e.SnapshotID, e.Resources)
 	if claimed {
 		now := a.Now()
 		e.Status, e.Attempt, e.StartedDate = warpket.Running, 1, &now
 		e.SlotID, e.Generation, e.NodeID, e.NodeName, e.Reason = slot.ID, slot.Generation, slot.NodeID, slot.NodeName, "its worker was idle"
 	}
+	news := a.Hub.Watch(e.ID) // whoever frees a slot may give it to this execution from the insert on
 	created, err := a.Store.CreateExecution(ctx, e, a.ServerID)
 	if err != nil || !created {
+		news.Close()
 		if claimed {
 			a.Nodes.Free(slot.ID, slot.Generation)
 		}
 		return err
 	}
 	ctx = context.WithoutCancel(ctx) // the request may go; the execution does not
-	if claimed {
-		go a.begin(ctx, e)
+	if known {
+		go a.begin(ctx, e, news)
+	} else {
+		news.Close()
 	}
 	a.starts <- struct{}{}
 	go func() {
 		defer func() { <-a.starts }()
-		if err := a.Client.startExecution(ctx, e, claimed); err != nil {
+		if err := a.Client.startExecution(ctx, e, known); err != nil {
 			a.Log.Warn("workflow not started; the sweeper does", "execution", e.ID, "error", err)
 		}
 	}()
 	return nil
 }
 
-// begin drives an execution for as long as its workflow's first activity may
-// take; from then on another activity does.
-func (a *Activities) begin(ctx context.Context, e warpket.Execution) {
+// begin drives an execution that has a slot, or waits a moment for one, for as
+// long as its workflow's first activity does; from then on another activity
+// does.
+func (a *Activities) begin(ctx context.Context, e warpket.Execution, news *live.Watch) {
+	defer news.Close()
 	ctx, cancel := context.WithTimeout(ctx, runWait)
 	defer cancel()
-	if _, err := a.drive(ctx, e, true); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		a.Log.Warn("execution not driven; its workflow does", "execution", e.ID, "error", err)
+	turn := time.NewTimer(turnWait)
+	defer turn.Stop()
+	for !e.Status.Final() {
+		var done bool
+		var err error
+		if e.Status == warpket.Running {
+			done, err = a.drive(ctx, e, true)
+		} else if slot, _, ok := a.Nodes.Reserve(e.SnapshotID, e.Resources); ok {
+			_, _, err = a.claim(ctx, e.ID, slot)
+		} else {
+			select {
+			case <-news.C:
+			case <-turn.C:
+				return
+			}
+		}
+		if err == nil && !done {
+			e, err = a.Store.ExecutionByID(ctx, e.ID)
+		}
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			a.Log.Warn("execution not driven; its workflow does", "execution", e.ID, "error", err)
+		}
+		if err != nil || done {
+			return
+		}
 	}
 }
 
@@ -84,29 +118,33 @@ func (a *Activities) Run(ctx context.Context, in ExecuteInput) (done bool, err e
 }
 
 // awaitLaunched waits for the end of an execution that this server, or one
-// before it, has begun.
+// before it, has begun. One that has got no slot in time is not waited for.
 func (a *Activities) awaitLaunched(ctx context.Context, id warpket.ID) (final bool, err error) {
 	news := a.Hub.Watch(id)
 	defer news.Close()
-	e, err := a.Store.ExecutionByID(ctx, id)
-	if err != nil || e.Status.Final() {
-		return err == nil, outcome(err)
-	}
-	wait := time.NewTimer(runWait)
-	defer wait.Stop()
-	for {
+	ctx, cancel := context.WithTimeout(ctx, runWait)
+	defer cancel()
+	turn := time.NewTimer(turnWait)
+	defer turn.Stop()
+	for late := false; ; {
+		e, err := a.Store.ExecutionByID(ctx, id)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			return false, nil
+		case err != nil || e.Status.Final():
+			return err == nil, outcome(err)
+		case late && e.Status == warpket.Queued:
+			return false, nil
+		}
 		select {
 		case <-news.C:
 			if news.Final() != nil {
 				return true, nil
 			}
-			if e, err = a.Store.ExecutionByID(ctx, id); err != nil || e.Status != warpket.Running {
-				return err == nil && e.Status.Final(), outcome(err) // refused by its node: Attach places it again
-			}
-		case <-wait.C:
-			return false, nil
+		case <-turn.C:
+			late = true
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return false, nil
 		}
 	}
 }

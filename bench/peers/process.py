@@ -1,0 +1,8 @@
+"""One call as a fresh process: python process.py FUNCTION EVENT."""
+
+import json
+import sys
+
+import timed
+
+print(json.dumps(timed.load(sys.argv[1])(json.loads(sys.argv[2]))))
