@@ -76,9 +76,9 @@ func TestWhateverIsKilledTheOutcomeIsTrue(t *testing.T) {
 				}
 				return e.ID != ""
 			})
-			until(t, time.Minute, "it runs", func() bool {
-				a, err := c.try(t.Context(), "GET", "/v1/executions/"+e.ID, nil)
-				return err == nil && a.status == 200 && as[execution](t, a).Status == "running"
+			until(t, time.Minute, "its code runs", func() bool {
+				a, err := c.try(t.Context(), "GET", "/v1/executions/"+e.ID+"/log", nil)
+				return err == nil && a.status == 200 && strings.Contains(string(a.body), "one")
 			})
 			kill(t, p.find(t, words...))
 			open(t, gate)
@@ -123,8 +123,8 @@ func TestKilledAsAWholeItLeavesNoProcessAndGoesOnWhereItWas(t *testing.T) {
 	id := c.python(t, "survivor", patient, nil)
 	c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{}, "Prefer", "wait=60")
 	e := as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": id, "input": object{"gate": dir + "/never"}, "sync": false}))
-	until(t, time.Minute, "it runs", func() bool {
-		return as[execution](t, c.ok(t, "GET", "/v1/executions/"+e.ID, nil)).Status == "running"
+	until(t, time.Minute, "its code runs", func() bool {
+		return strings.Contains(string(c.ok(t, "GET", "/v1/executions/"+e.ID+"/log", nil).body), "one")
 	})
 	kill(t, p.cmd.Process.Pid)
 	p.gone(t, 3*time.Second)

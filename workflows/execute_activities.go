@@ -169,13 +169,14 @@ func (a *Activities) Attach(ctx context.Context, id warpket.ID) error {
 	news := a.Hub.Watch(id)
 	defer news.Close()
 	e, err := a.Store.WaitHere(ctx, id, a.ServerID)
-	fresh := false // whether this attempt was claimed here and not yet sent
+	fresh := false // whether this attempt was claimed for this process
 	for {
 		if err != nil {
 			return outcome(err)
 		}
 		switch {
 		case e.Status.Final():
+			a.sent.Delete(attempt{e.ID, e.Attempt})
 			a.Hub.Finished(e)
 			return nil
 		case e.Status == warpket.Queued:
@@ -244,9 +245,9 @@ func (a *Activities) refuse(ctx context.Context, e warpket.Execution, o warpket.
 }
 
 // drive has the node run a claimed execution and records the outcome. fresh
-// says that this process has claimed the attempt and nobody has sent it yet:
-// then a refusal proves that it has not started, and it is queued again. It
-// reports whether the execution became final.
+// says that the attempt was claimed for this process. If it also is the first
+// here to send it, a refusal proves that it has not started, and it is queued
+// again. It reports whether the execution became final.
 func (a *Activities) drive(ctx context.Context, e warpket.Execution, fresh bool) (bool, error) {
 	a.Nodes.Hold(e.SlotID, e.Generation)
 	run := &wire.Run{Execution: string(e.ID), Attempt: int32(e.Attempt), Slot: string(e.SlotID), Generation: e.Generation, //nolint:gosec // small
@@ -257,6 +258,9 @@ func (a *Activities) drive(ctx context.Context, e warpket.Execution, fresh bool)
 	if e.CancelAsked { // a node that has it ends it; one that gets it below does not start it
 		_ = a.Nodes.Cancel(ctx, e.NodeID, e.ID, e.Attempt) // what is wrong with the node, Run finds too
 	}
+	this := attempt{e.ID, e.Attempt}
+	_, again := a.sent.LoadOrStore(this, true)
+	fresh = fresh && !again
 	claimed := time.Now()
 	out, err := a.Nodes.Run(ctx, e.NodeID, run)
 	switch k := warpket.KindOf(err); {
@@ -268,6 +272,7 @@ func (a *Activities) drive(ctx context.Context, e warpket.Execution, fresh bool)
 			a.Nodes.GoneSlot(e.SlotID, e.Generation)
 		}
 		a.Nodes.Free(e.SlotID, e.Generation)
+		a.sent.Delete(this)
 		err := a.Store.UnclaimExecution(ctx, e.ID, e.Attempt)
 		a.Hub.Changed(e.ID)
 		return false, err
@@ -379,6 +384,7 @@ func (a *Activities) record(ctx context.Context, e warpket.Execution, f postgres
 		a.Nodes.Free(e.SlotID, e.Generation)
 	}
 	a.Nodes.Ack(e.NodeID, e.ID, e.Attempt)
+	a.sent.Delete(attempt{e.ID, e.Attempt})
 	if finished && !f.Again {
 		e.Status, e.Result, e.Error, e.Log, e.LogSize, e.Timings, e.FinishedDate = f.Status, f.Result, f.Error, f.Log, f.LogSize, f.Timings, &now
 		a.Hub.Finished(e)
