@@ -138,10 +138,10 @@ func (e *Execution) Advance(to Status, now time.Time) error {
 		return Errorf(Conflict, "execution %s is %s and cannot become %s", e.ID, e.Status, to)
 	}
 	e.Status = to
-	switch {
-	case to == Running:
+	switch to {
+	case Running:
 		e.StartedDate = &now
-	case to == Queued:
+	case Queued:
 		e.StartedDate = nil
 	default:
 		e.FinishedDate = &now
@@ -158,7 +158,7 @@ type Outcome struct {
 	Ran     time.Duration   // from the worker's receipt to its result
 }
 
-// Failed is the outcome of an attempt that did not succeed. Its status follows
+// FailedWith is the outcome of an attempt that did not succeed. Its status follows
 // from the code.
 func FailedWith(code FailureCode, message, traceback string) Outcome {
 	status := Failed
@@ -169,6 +169,7 @@ func FailedWith(code FailureCode, message, traceback string) Outcome {
 		status = Cancelled
 	case LostCode:
 		status = Lost
+	default:
 	}
 	return Outcome{Status: status, Failure: &Failure{Code: code, Message: message, Traceback: traceback}}
 }

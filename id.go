@@ -24,7 +24,7 @@ func FirstIDAt(t time.Time) ID { return uuid7(t, [16]byte{}) }
 
 func uuid7(t time.Time, b [16]byte) ID {
 	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(t.UnixMilli())) //nolint:gosec // times before 1970 do not occur
+	binary.BigEndian.PutUint64(ms[:], uint64(t.UnixMilli())) // times before 1970 do not occur
 	copy(b[:6], ms[2:])
 	b[6] = b[6]&0x0f | 0x70
 	b[8] = b[8]&0x3f | 0x80

@@ -35,7 +35,7 @@ func probe(lib nvml.Interface) ([]warpket.Device, error) {
 	if err := check(lib.Init(), "loading the driver's library"); err != nil {
 		return nil, err
 	}
-	defer lib.Shutdown()
+	defer func() { _ = lib.Shutdown() }()
 	driver, code := lib.SystemGetDriverVersion()
 	if err := check(code, "reading the driver's version"); err != nil {
 		return nil, err

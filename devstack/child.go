@@ -38,7 +38,7 @@ func (d *devstack) spawn(part string, settings any, as user) (*child, error) {
 	}
 	defer out.Close()
 
-	cmd := exec.Command("/proc/self/exe")
+	cmd := exec.Command("/proc/self/exe")                             //nolint:noctx // it ends when hold is closed
 	cmd.Args = []string{"warpket-devstack", "part", part, d.cfg.data} // the directory is for whoever reads ps
 	cmd.Dir = "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, log, log

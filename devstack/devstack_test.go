@@ -31,7 +31,7 @@ import (
 
 // One start after the other on one directory: each subtest goes on where the
 // one before it has left things.
-func TestDevstack(t *testing.T) {
+func TestDevstack(t *testing.T) { //nolint:tparallel // see above
 	t.Parallel()
 	// Longer than the path of a Unix socket may be.
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long/", 30), "data")

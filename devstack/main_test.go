@@ -110,9 +110,9 @@ func (r *running) ready() addresses {
 }
 
 // phase waits for an event.
-func (r *running) phase(part string, ph phase) event {
+func (r *running) phase(part string, ph phase) {
 	r.t.Helper()
-	return r.until(part+" "+string(ph), func(l line) bool { return l.Part == part && l.Phase == ph }).event
+	r.until(part+" "+string(ph), func(l line) bool { return l.Part == part && l.Phase == ph })
 }
 
 // end waits until the devstack has ended, and returns its exit code.

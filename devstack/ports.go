@@ -74,26 +74,34 @@ func (p *ports) settle(names ...string) (replaced []string, err error) {
 
 func (p *ports) hold(name string) (net.Listener, error) {
 	if kept := p.kept[name]; kept != 0 {
-		if held, err := net.Listen("tcp", local(kept)); err == nil {
+		if held, err := listenOn(kept); err == nil {
 			return held, nil
 		}
 	}
 	// Below the range from which Linux takes the ports of outgoing connections:
 	// one of those could sit on a part's port while the part restarts.
 	for range 100 {
-		port := 20000 + rand.IntN(12000)
+		port := 20000 + rand.IntN(12000) //nolint:gosec // any will do
 		if slices.Contains(slices.Collect(maps.Values(p.kept)), port) {
 			continue
 		}
-		if held, err := net.Listen("tcp", local(port)); err == nil {
+		if held, err := listenOn(port); err == nil {
 			p.kept[name] = port
 			return held, nil
 		}
 	}
-	held, err := net.Listen("tcp", local(0))
+	held, err := listenOn(0)
 	if err != nil {
 		return nil, fmt.Errorf("no free port on 127.0.0.1: %w", err)
 	}
-	p.kept[name] = held.Addr().(*net.TCPAddr).Port
+	p.kept[name] = portOf(held)
 	return held, nil
+}
+
+func listenOn(port int) (net.Listener, error) {
+	return net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+}
+
+func portOf(l net.Listener) int {
+	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // listenOn makes no others
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -47,8 +46,10 @@ func (d *devstack) postgresBinaries(ctx context.Context) (string, error) {
 			}
 			return dir, nil
 		case <-still.C:
-			d.out.report(event{Part: postgresPart, Phase: downloading,
-				Detail: fmt.Sprintf("Postgres %s, for %d s now", postgresVersion, int(time.Since(began).Seconds()))})
+			d.out.report(event{
+				Part: postgresPart, Phase: downloading,
+				Detail: fmt.Sprintf("Postgres %s, for %d s now", postgresVersion, int(time.Since(began).Seconds())),
+			})
 		case <-ctx.Done():
 			return "", fmt.Errorf("fetching Postgres %s took too long: %w", postgresVersion, ctx.Err())
 		}
@@ -93,18 +94,18 @@ func unpackPostgres(cache, work string) error {
 	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte(postgresMajor+"\n"), 0o600); err != nil {
 		return err
 	}
-	unused, err := net.Listen("tcp", local(0))
+	unused, err := listenOn(0)
 	if err != nil {
 		return err
 	}
-	port := unused.Addr().(*net.TCPAddr).Port
+	port := portOf(unused)
 	if err := unused.Close(); err != nil {
 		return err
 	}
 	var reached reachedServer
 	err = embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
 		Version(postgresVersion).
-		Port(uint32(port)).
+		Port(uint32(port)). //nolint:gosec // a port
 		CachePath(cache).
 		BinariesPath(filepath.Join(work, "unpacked")).
 		RuntimePath(filepath.Join(work, "runtime")).

@@ -52,7 +52,7 @@ func initialisePostgres(ctx context.Context, _ *part, s postgresSettings) error 
 func guardPostgres(ctx context.Context, p *part, s postgresSettings) error {
 	// The death signal below is sent when this thread ends, so it must last.
 	runtime.LockOSThread()
-	server := exec.Command(filepath.Join(s.Binaries, "bin", "postgres"), s.arguments()...)
+	server := exec.Command(filepath.Join(s.Binaries, "bin", "postgres"), s.arguments()...) //nolint:noctx // it is stopped with care, see stopPostgres
 	server.Env = postgresEnv()
 	server.Stdout, server.Stderr = os.Stdout, os.Stderr
 	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGINT} // should we be killed: stop cleanly
@@ -108,7 +108,7 @@ func stopPostgres(server *os.Process, ended <-chan error) error {
 	}{{syscall.SIGINT, cleanStop}, {syscall.SIGQUIT, 2 * time.Second}} {
 		_ = server.Signal(step.signal)
 		select {
-		case <-ended:
+		case <-ended: //nolint:errcheck // how it ended makes no difference
 			return nil
 		case <-time.After(step.within):
 		}

@@ -110,7 +110,7 @@ func waitGone(pid int, within time.Duration) bool {
 	deadline := time.Now().Add(within)
 	for {
 		left := time.Until(deadline).Milliseconds()
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(left, 0)))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(left, 0))) //nolint:gosec // a descriptor
 		if n > 0 {
 			return true
 		}

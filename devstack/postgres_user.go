@@ -69,7 +69,7 @@ func postgresUser(data, binaries string) (user, error) {
 	}
 	as := user{uid: nobody, gid: nobody, other: true}
 	if info, err := os.Stat(data); err == nil {
-		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 0 {
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 0 { //nolint:forcetypeassert // what Linux says
 			as.uid, as.gid = owner.Uid, owner.Gid
 		}
 	}
@@ -122,7 +122,7 @@ func (u user) own(dir string) error {
 	if err != nil {
 		return err
 	}
-	if info.Sys().(*syscall.Stat_t).Uid == u.uid {
+	if info.Sys().(*syscall.Stat_t).Uid == u.uid { //nolint:forcetypeassert // what Linux says
 		return nil
 	}
 	err = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {

@@ -34,7 +34,7 @@ type unfixable struct{ error }
 // run returns nil when ctx ends. It returns an error if the part never became ready.
 func (k *keeper) run(ctx context.Context) error {
 	if k.stack.await(ctx, k.after) != nil {
-		return nil
+		return nil //nolint:nilerr // ctx has ended
 	}
 	wait := time.Duration(0)
 	for attempt := 1; ; attempt++ {
@@ -42,7 +42,7 @@ func (k *keeper) run(ctx context.Context) error {
 		err := k.once(ctx)
 		if ctx.Err() != nil {
 			k.report(stopped, "")
-			return nil
+			return nil //nolint:nilerr // it was asked to stop
 		}
 		if !k.wasReady() && (attempt == startAttempts || errors.As(err, new(unfixable))) {
 			k.report(failed, err.Error())

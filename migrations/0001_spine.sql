@@ -118,7 +118,7 @@ create table devices (
     id      text not null,
     kind    text not null,
     device  jsonb not null,
-    slot_id uuid unique, -- who holds it; no device has two holders
+    slot_id uuid, -- who holds it: one slot, which may hold several
     primary key (node_id, id)
 );
 
@@ -144,7 +144,7 @@ create sequence slot_generations;
 create table slots (
     id            uuid primary key,
     node_id       uuid not null references nodes,
-    deployment_id uuid references deployments on delete cascade, -- null for a slot on demand
+    deployment_id uuid references deployments, -- null for a slot on demand; it goes before its deployment, for it holds things
     project_id    uuid not null references projects,
     function_id   uuid not null,
     snapshot_id   uuid not null,
@@ -159,6 +159,7 @@ create index slots_node on slots (node_id);
 create index slots_deployment on slots (deployment_id);
 create index slots_snapshot on slots (snapshot_id);
 alter table devices add foreign key (slot_id) references slots on delete set null;
+create index devices_slot on devices (slot_id);
 
 -- Partitioned by ID, which begins with the time: retention drops partitions.
 create table executions (

@@ -60,7 +60,7 @@ func Start(ctx context.Context) (*Stack, error) {
 		return nil, err
 	}
 	// The shell outlives us by a moment, to tidy up.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/bin/sh", "-c", `"$0" --data "$1"; rm -rf "$1"`, program, dir) //nolint:gosec // our own program
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/bin/sh", "-c", `"$0" --data "$1"; rm -rf "$1"`, program, dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for us
 	cmd.Stdout, cmd.Stderr = writer, writer
 	hold, err := cmd.StdinPipe()

@@ -123,7 +123,7 @@ func lockFile(ctx context.Context, path string, wait func()) (unlock func(), err
 		return unlock, nil
 	case <-ctx.Done():
 		go func() { // the lock is got some time, and is given back at once
-			<-locked
+			<-locked //nolint:errcheck // there is nobody left to tell
 			unlock()
 		}()
 		return nil, ctx.Err()

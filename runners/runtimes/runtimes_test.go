@@ -280,7 +280,7 @@ func script(t *testing.T, path, body string) {
 	t.Helper()
 	syscall.ForkLock.RLock() // a fork that holds the file open keeps it from being executed
 	defer syscall.ForkLock.RUnlock()
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -79,10 +79,10 @@ func judge(head answer, body []byte) warpket.Outcome {
 
 // knownCode lets through the codes that a worker may report of itself.
 func knownCode(code warpket.FailureCode) warpket.FailureCode {
-	switch code { //nolint:exhaustive // the others are not for a worker to say
+	switch code {
 	case warpket.ImportFailed, warpket.NoEntry, warpket.BadArguments, warpket.ResultNotEncodable, warpket.ResultTooLarge, warpket.Exited:
 		return code
-	default:
+	default: // the others are not for a worker to say
 		return warpket.Raised
 	}
 }

@@ -117,8 +117,12 @@ func (s *Store) changeDeployment(ctx context.Context, id warpket.ID, change func
 
 // DeleteDeployment removes the record of a deployment that holds no slots.
 func (s *Store) DeleteDeployment(ctx context.Context, project, id warpket.ID) error {
-	tag, err := s.pool.Exec(ctx, `delete from deployments where id = $1 and project_id = $2 and status in ('failed', 'detached')`, id, project)
+	tag, err := s.pool.Exec(ctx, `delete from deployments where id = $1 and project_id = $2 and status in ('failed', 'detached')
+		and not exists (select from slots where deployment_id = $1)`, id, project)
 	if err == nil && tag.RowsAffected() == 0 {
+		if _, err := s.Deployment(ctx, project, id); err != nil {
+			return err
+		}
 		return warpket.Errorf(warpket.Conflict, "deployment %s still holds slots: detach it first", id)
 	}
 	return explain(err, "deployment", id)

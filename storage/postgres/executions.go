@@ -15,13 +15,13 @@ import (
 // insert its claim. Adding the same ID again does nothing; created tells.
 func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution, server warpket.ID) (created bool, err error) {
 	batch := &pgx.Batch{} // one round trip, one transaction
-	batch.Queue(`insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
+	batch.Queue(`with created as (insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) on conflict (id) do nothing`,
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) on conflict (id) do nothing returning id)
+		insert into outbox (kind, subject_id) select 'execute', id from created`,
 		e.ID, e.ProjectID, e.FunctionID, e.FunctionName, e.VersionNumber, e.SnapshotID, e.RuntimeID, e.Lane, e.Target, e.Description, e.Tags,
 		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, server, e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate).
 		Exec(func(tag pgconnTag) error { created = tag.RowsAffected() == 1; return nil })
-	batch.Queue(`insert into outbox (kind, subject_id) select 'execute', id from executions where id = $1 and status = 'queued' on conflict do nothing`, e.ID)
 	if e.Input.SHA256 != "" {
 		batch.Queue(`insert into execution_objects (execution_id, project_id, sha256) values ($1, $2, $3) on conflict do nothing`, e.ID, e.ProjectID, e.Input.SHA256)
 	}

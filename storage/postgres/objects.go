@@ -42,12 +42,12 @@ func (s *Store) TouchObjects(ctx context.Context, objects []Object, now time.Tim
 func (s *Store) SweepObjects(ctx context.Context, before time.Time, remove func(context.Context, Object) error) (int, error) {
 	n := 0
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		objects, err := many(ctx, tx, pgx.RowToStructByPos[Object], `delete from objects o using (
+		objects, err := many(ctx, tx, pgx.RowToStructByPos[Object], `with unused as materialized (
 				select project_id, sha256 from objects o where touched_date < $1
 				and not exists (select from files f where f.project_id = o.project_id and f.sha256 = o.sha256)
 				and not exists (select from execution_objects e where e.project_id = o.project_id and e.sha256 = o.sha256)
-				limit 100 for update skip locked) u
-			where o.project_id = u.project_id and o.sha256 = u.sha256 returning o.project_id::text, o.sha256, o.size`, before)
+				limit 100 for update skip locked)
+			delete from objects o using unused u where o.project_id = u.project_id and o.sha256 = u.sha256 returning o.project_id::text, o.sha256, o.size`, before)
 		if err != nil {
 			return err
 		}

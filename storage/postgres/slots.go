@@ -70,9 +70,11 @@ func (s *Store) SlotEnded(ctx context.Context, slot warpket.Slot) error {
 	return explain(err, "slot", slot.ID)
 }
 
-// release deletes the slots that the condition names and returns what they held.
+// release deletes the slots that the condition names and returns what they
+// held. Nodes are locked before their slots, as everywhere.
 func release(ctx context.Context, tx pgx.Tx, where string, args ...any) error {
-	tag, err := tx.Exec(ctx, `with gone as (delete from slots where `+where+` returning node_id, (resources->>'cpu')::int as cpu, (resources->>'memory')::bigint as memory),
+	tag, err := tx.Exec(ctx, `with locked as materialized (select id as node from nodes where id in (select node_id from slots where `+where+`) for update),
+		gone as (delete from slots where `+where+` and node_id in (select node from locked) returning node_id, (resources->>'cpu')::int as cpu, (resources->>'memory')::bigint as memory),
 		sums as (select node_id, sum(cpu)::int as cpu, sum(memory)::bigint as memory from gone group by node_id)
 		update nodes n set cpu_leased = greatest(0, cpu_leased - sums.cpu), memory_leased = greatest(0, memory_leased - sums.memory) from sums where n.id = sums.node_id`, args...)
 	if err != nil || tag.RowsAffected() == 0 {

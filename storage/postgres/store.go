@@ -72,7 +72,8 @@ func explain(err error, what string, id any) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return warpket.Errorf(warpket.NotFound, "there is no %s %q", what, fmt.Sprint(id))
 	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+	_, connect := errors.AsType[*pgconn.ConnectError](err)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && !connect {
 		switch {
 		case pg.Code == "23505":
 			return warpket.Because(warpket.Conflict, err, "the %s %q exists already", what, fmt.Sprint(id))
@@ -84,7 +85,6 @@ func explain(err error, what string, id any) error {
 		return fmt.Errorf("%s %v: %w", what, id, err)
 	}
 	_, network := errors.AsType[net.Error](err)
-	_, connect := errors.AsType[*pgconn.ConnectError](err)
 	if network || connect || pgconn.SafeToRetry(err) {
 		return warpket.Because(warpket.Unavailable, err, "the database does not answer; try again in a moment")
 	}

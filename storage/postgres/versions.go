@@ -12,13 +12,17 @@ import (
 // same version ID again gives what is there.
 func (s *Store) Publish(ctx context.Context, v warpket.Version) (warpket.Version, error) {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var exists bool
-		if err := tx.QueryRow(ctx, `select exists (select from versions where id = $1)`, v.ID).Scan(&exists); err != nil || exists {
+		// Those who publish take turns, so that the second of two that publish
+		// the same version finds it.
+		err := tx.QueryRow(ctx, `select next_version from functions where id = $1 and project_id = $2 for no key update`, v.FunctionID, v.ProjectID).Scan(&v.Number)
+		if err != nil {
 			return err
 		}
-		err := tx.QueryRow(ctx, `update functions set next_version = next_version + 1, updated_date = $3 where id = $1 and project_id = $2 returning next_version - 1`,
-			v.FunctionID, v.ProjectID, v.CreatedDate).Scan(&v.Number)
-		if err != nil {
+		var exists bool
+		if err := tx.QueryRow(ctx, `select exists (select from versions where id = $1 and function_id = $2)`, v.ID, v.FunctionID).Scan(&exists); err != nil || exists {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `update functions set next_version = $2 + 1, updated_date = $3 where id = $1`, v.FunctionID, v.Number, v.CreatedDate); err != nil {
 			return err
 		}
 		return insertVersion(ctx, tx, v)
@@ -26,7 +30,7 @@ func (s *Store) Publish(ctx context.Context, v warpket.Version) (warpket.Version
 	if err != nil {
 		return v, explain(err, "function", v.FunctionID)
 	}
-	v, err = s.version(ctx, `v.id = $1`, v.ID)
+	v, err = s.version(ctx, `v.id = $1 and v.function_id = $2`, v.ID, v.FunctionID)
 	return v, explain(err, "version", v.ID)
 }
 

@@ -18,7 +18,8 @@ def load(entry):
             raise
         raise Failed(
             "import_failed",
-            f"there is no {module_name}.py among the function's files, which the entry {entry} names",
+            f"there is no {module_name}.py among the function's files,"
+            f" which the entry {entry} names",
         ) from None
     handler = getattr(module, name, None)
     if not callable(handler):
@@ -60,7 +61,7 @@ def _bind(handler):
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     second = positional[1] if len(positional) > 1 else None
     takes_context = second is not None and (
-        second.name in _CONTEXT_NAMES or positional[0].name == "event" and _required(second)
+        second.name in _CONTEXT_NAMES or (positional[0].name == "event" and _required(second))
     )
     if not parameters:
         return lambda event, context: handler()

@@ -1,0 +1,98 @@
+package warpket_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/warpket/warpket"
+)
+
+var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
+func TestExecutionAdvances(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		from, to warpket.Status
+		want     warpket.Kind // "" means allowed
+	}{
+		"a queued execution starts":                  {warpket.Queued, warpket.Running, ""},
+		"a queued execution is cancelled":            {warpket.Queued, warpket.Cancelled, ""},
+		"a queued execution fails without a runtime": {warpket.Queued, warpket.Failed, ""},
+		"an execution cannot skip running":           {warpket.Queued, warpket.Succeeded, warpket.Conflict},
+		"what has not started cannot be lost":        {warpket.Queued, warpket.Lost, warpket.Conflict},
+		"what has not started cannot time out":       {warpket.Queued, warpket.TimedOut, warpket.Conflict},
+		"a refused one goes back to the queue":       {warpket.Running, warpket.Queued, ""},
+		"a running execution succeeds":               {warpket.Running, warpket.Succeeded, ""},
+		"a running execution fails":                  {warpket.Running, warpket.Failed, ""},
+		"a running execution is cancelled":           {warpket.Running, warpket.Cancelled, ""},
+		"a running execution times out":              {warpket.Running, warpket.TimedOut, ""},
+		"a running execution is lost":                {warpket.Running, warpket.Lost, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := warpket.Execution{Status: test.from}
+			wantKind(t, e.Advance(test.to, noon), test.want)
+			want := test.to
+			if test.want != "" {
+				want = test.from
+			}
+			if e.Status != want {
+				t.Errorf("it is %s, want %s", e.Status, want)
+			}
+		})
+	}
+}
+
+func TestAFinalExecutionNeverChanges(t *testing.T) {
+	t.Parallel()
+	for _, from := range warpket.Statuses {
+		for _, to := range warpket.Statuses {
+			e := warpket.Execution{Status: from}
+			err := e.Advance(to, noon)
+			if from.Final() && from != to {
+				wantKind(t, err, warpket.Conflict)
+			}
+			if from == to && (err != nil || e.FinishedDate != nil || e.StartedDate != nil) {
+				t.Errorf("repeating %s changed %+v (%v)", from, e, err)
+			}
+		}
+	}
+}
+
+func TestAdvanceKeepsTheDates(t *testing.T) {
+	t.Parallel()
+	e := warpket.Execution{Status: warpket.Queued}
+	steps := []struct {
+		to                warpket.Status
+		started, finished bool
+	}{
+		{warpket.Running, true, false},
+		{warpket.Queued, false, false},
+		{warpket.Running, true, false},
+		{warpket.Succeeded, true, true},
+	}
+	for _, step := range steps {
+		wantKind(t, e.Advance(step.to, noon), "")
+		if (e.StartedDate != nil) != step.started || (e.FinishedDate != nil) != step.finished {
+			t.Errorf("%s: started %v, finished %v", step.to, e.StartedDate, e.FinishedDate)
+		}
+	}
+}
+
+func TestTheStatusOfAFailureFollowsFromItsCode(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[warpket.FailureCode]warpket.Status{
+		warpket.Raised:        warpket.Failed,
+		warpket.Crashed:       warpket.Failed,
+		warpket.NoRuntime:     warpket.Failed,
+		warpket.TimedOutCode:  warpket.TimedOut,
+		warpket.CancelledCode: warpket.Cancelled,
+		warpket.LostCode:      warpket.Lost,
+	} {
+		o := warpket.FailedWith(code, "because", "trace")
+		if o.Status != want || o.Failure.Code != code || !o.Status.Final() {
+			t.Errorf("%s gives %+v, want %s", code, o, want)
+		}
+	}
+}

@@ -1,0 +1,499 @@
+package postgres_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/storage/postgres"
+)
+
+func TestAnExecutionComesBackAsItWasCreated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	e := w.addExecution(f, v)
+	got, err := w.Execution(t.Context(), w.project, e.ID)
+	w.must(err)
+	e.Status = warpket.Queued
+	if diff := cmp.Diff(e, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
+	list, _, err := w.Executions(t.Context(), w.project, postgres.ExecutionFilter{}, postgres.Page{Limit: 10})
+	w.must(err)
+	e.Input.Inline = nil // lists go without
+	if diff := cmp.Diff([]warpket.Execution{e}, list, cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCreatingAnExecutionAgainDoesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	e := newExecution(f, v)
+	var created counter
+	race(10, func(int) {
+		c, err := w.CreateExecution(t.Context(), e, serverID)
+		if err != nil {
+			t.Error(err)
+		}
+		if c {
+			created.add("created")
+		}
+	})
+	if created.n["created"] != 1 {
+		t.Errorf("%d of 10 created it", created.n["created"])
+	}
+	slot := w.lease(newSlot(w.addNode("n", inventory(4, 4)), v))
+	w.claim(e, slot)
+	if c, err := w.CreateExecution(t.Context(), e, serverID); c || err != nil {
+		t.Errorf("it was created once more (%v)", err)
+	}
+	if e := w.execution(e.ID); e.Status != warpket.Running {
+		t.Errorf("it is %s", e.Status)
+	}
+	if n := w.count(`select count(*) from outbox`); n != 0 {
+		t.Error("a workflow is promised to an execution that runs")
+	}
+}
+
+func TestAnExecutionIsPromisedItsWorkflow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	kept, left := w.addExecution(f, v), w.addExecution(f, v)
+	w.must(w.KeepExecution(t.Context(), kept.ID))
+	if p, err := w.Overdue(t.Context()); len(p) != 0 || err != nil {
+		t.Errorf("a promise of this moment is overdue: %v (%v)", p, err)
+	}
+	w.exec(`update outbox set created_date = created_date - interval '6 seconds'`)
+	p, err := w.Overdue(t.Context())
+	w.must(err)
+	want := []postgres.Promise{{Kind: "execute", SubjectID: left.ID}}
+	if diff := cmp.Diff(want, p); diff != "" {
+		t.Error(diff)
+	}
+	open, err := w.OpenExecutions(t.Context(), "")
+	w.must(err)
+	if len(open) != 2 {
+		t.Errorf("open are %v", open)
+	}
+	after, err := w.OpenExecutions(t.Context(), open[0])
+	w.must(err)
+	if !slices.Equal(after, open[1:]) {
+		t.Errorf("after the first come %v", after)
+	}
+}
+
+func TestAnExecutionMayBeginAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	slot := w.lease(newSlot(w.addNode("n", inventory(4, 4)), v))
+	e := newExecution(f, v)
+	began := now()
+	e.Status, e.Attempt, e.StartedDate = warpket.Running, 1, &began
+	e.NodeID, e.NodeName, e.SlotID, e.Generation, e.Reason = slot.NodeID, "n", slot.ID, slot.Generation, slot.Reason
+	created, err := w.CreateExecution(t.Context(), e, serverID)
+	w.must(err)
+	if diff := cmp.Diff(e, w.execution(e.ID), cmpopts.EquateEmpty()); diff != "" || !created {
+		t.Errorf("created %v: %s", created, diff)
+	}
+	if n := w.count(`select count(*) from outbox where subject_id = $1`, e.ID); n != 1 {
+		t.Error("no workflow is promised, and nobody would see it through")
+	}
+	if _, claimed, err := w.ClaimExecution(t.Context(), e.ID, slot, "n", now()); claimed || err != nil {
+		t.Errorf("it was claimed once more (%v)", err)
+	}
+}
+
+func TestOneClaimOfManyWins(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	node := w.addNode("n", inventory(64, 64))
+	e := w.addExecution(f, v)
+	var winners counter
+	race(20, func(int) {
+		slot := newSlot(node, v)
+		got, claimed, err := w.ClaimExecution(t.Context(), e.ID, slot, "n", now())
+		switch {
+		case err != nil:
+			t.Error(err)
+		case claimed && (got.SlotID != slot.ID || got.Attempt != 1 || got.StartedDate == nil):
+			t.Errorf("the winner got %+v", got)
+		case claimed:
+			winners.add("won")
+		case got.Status != warpket.Running || got.SlotID == slot.ID:
+			t.Errorf("a loser got %+v", got)
+		}
+	})
+	if winners.n["won"] != 1 {
+		t.Errorf("%d claims won", winners.n["won"])
+	}
+	_, _, err := w.ClaimExecution(t.Context(), newID(), newSlot(node, v), "n", now())
+	wantKind(t, err, warpket.NotFound)
+}
+
+func TestAClaimThatIsGivenBackDoesNotCount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	slot := newSlot(w.addNode("n", inventory(4, 4)), v)
+	e := w.claim(w.addExecution(f, v), slot)
+	w.must(w.UnclaimExecution(t.Context(), e.ID, e.Attempt+1))
+	if e := w.execution(e.ID); e.Status != warpket.Running {
+		t.Error("another attempt gave it back")
+	}
+	for range 2 {
+		w.must(w.UnclaimExecution(t.Context(), e.ID, e.Attempt))
+	}
+	e = w.execution(e.ID)
+	if e.Status != warpket.Queued || e.Attempt != 0 || e.NodeID != "" || e.SlotID != "" || e.StartedDate != nil {
+		t.Errorf("it is %+v", e)
+	}
+	if e = w.claim(e, slot); e.Attempt != 1 {
+		t.Errorf("the next attempt is number %d", e.Attempt)
+	}
+	// Someone has asked for its end meanwhile: it does not wait again.
+	_, err := w.AskCancel(t.Context(), w.project, e.ID, warpket.Failure{Code: warpket.CancelledCode}, now())
+	w.must(err)
+	w.must(w.UnclaimExecution(t.Context(), e.ID, e.Attempt))
+	if e = w.execution(e.ID); e.Status != warpket.Cancelled || e.FinishedDate == nil {
+		t.Errorf("it is %+v", e)
+	}
+}
+
+func TestTheFirstFinalStatusWins(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	e := w.claim(w.addExecution(f, v), newSlot(w.addNode("n", inventory(4, 4)), v))
+	final := []warpket.Status{warpket.Succeeded, warpket.Failed, warpket.Cancelled, warpket.TimedOut, warpket.Lost}
+	winner := make(chan warpket.Status, 20)
+	race(20, func(i int) {
+		status := final[i%len(final)]
+		finished, next, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: status, LogSize: int64(i)}, now())
+		if err != nil || next != nil {
+			t.Errorf("next %v (%v)", next, err)
+		}
+		if finished {
+			winner <- status
+		}
+	})
+	close(winner)
+	won := <-winner
+	if _, two := <-winner; two || won == "" {
+		t.Error("not exactly one finished it")
+	}
+	if got := w.execution(e.ID); got.Status != won || got.FinishedDate == nil {
+		t.Errorf("it is %s, and %s won", got.Status, won)
+	}
+}
+
+func TestAnEarlierAttemptCannotFinishALaterOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	slot := newSlot(w.addNode("n", inventory(4, 4)), v)
+	e := w.claim(w.addExecution(f, v), slot)
+	finished, _, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Failed, Again: true}, now())
+	if finished || err != nil {
+		t.Errorf("what is tried again is not finished (%v)", err)
+	}
+	e = w.execution(e.ID)
+	if e.Status != warpket.Queued || e.Attempt != 1 || e.NodeID != "" || e.NodeName != "" || e.SlotID != "" || e.StartedDate != nil || e.Error != nil {
+		t.Errorf("it waits as %+v", e)
+	}
+	if e = w.claim(e, slot); e.Attempt != 2 {
+		t.Fatalf("the next attempt is number %d", e.Attempt)
+	}
+	for _, again := range []bool{false, true} {
+		finished, _, err = w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Lost, Again: again}, now())
+		if finished || err != nil {
+			t.Errorf("the first attempt finished the second (%v)", err)
+		}
+	}
+	if e = w.execution(e.ID); e.Status != warpket.Running {
+		t.Errorf("it is %s", e.Status)
+	}
+}
+
+func TestWhatIsToBeCancelledIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	e := w.claim(w.addExecution(f, v), newSlot(w.addNode("n", inventory(4, 4)), v))
+	got, err := w.AskCancel(t.Context(), w.project, e.ID, warpket.Failure{}, now())
+	w.must(err)
+	if got.Status != warpket.Running || !got.CancelAsked {
+		t.Errorf("it is %+v", got)
+	}
+	failure := &warpket.Failure{Code: warpket.Raised, Message: "no"}
+	finished, _, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Failed, Error: failure, Again: true}, now())
+	w.must(err)
+	if got := w.execution(e.ID); !finished || got.Status != warpket.Failed || !cmp.Equal(got.Error, failure) {
+		t.Errorf("finished %v: %+v", finished, got)
+	}
+}
+
+func TestFinishingKeepsTheOutcome(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	e := w.claim(w.addExecution(f, v), newSlot(w.addNode("n", inventory(4, 4)), v))
+	large := warpket.SHA256([]byte("a large result"))
+	finish := postgres.Finish{
+		ID: e.ID, Attempt: 1, Status: warpket.Failed, Result: warpket.Payload{SHA256: large, Size: 1 << 20},
+		Error: &warpket.Failure{Code: warpket.Raised, Message: "division by zero", Traceback: "line 1\nline 2"},
+		Log:   warpket.Payload{Inline: []byte("hello\x00\xff"), Size: 7}, LogSize: 7,
+		Timings: warpket.Timings{Queued: 1, Placed: 2, Started: 3, Ran: 4, Recorded: 5, Total: 15},
+	}
+	_, _, err := w.FinishExecution(t.Context(), finish, now())
+	wantKind(t, err, warpket.Conflict) // its object has no row: nothing is written
+	if got := w.execution(e.ID); got.Status != warpket.Running {
+		t.Fatalf("it is %s", got.Status)
+	}
+
+	w.must(w.TouchObjects(t.Context(), []postgres.Object{{ProjectID: w.project, SHA256: large, Size: 1 << 20}}, now()))
+	if finished, _, err := w.FinishExecution(t.Context(), finish, now()); !finished || err != nil {
+		t.Fatalf("not finished (%v)", err)
+	}
+	got := w.execution(e.ID)
+	finish.Log.Size = 0 // LogSize says it
+	if diff := cmp.Diff([]any{finish.Status, finish.Result, finish.Error, finish.Log, finish.LogSize, finish.Timings}, []any{got.Status, got.Result, got.Error, got.Log, got.LogSize, got.Timings}); diff != "" {
+		t.Error(diff)
+	}
+	if got.CreatedDate.After(*got.StartedDate) || got.StartedDate.After(*got.FinishedDate) {
+		t.Errorf("created %s, started %s, finished %s", got.CreatedDate, got.StartedDate, got.FinishedDate)
+	}
+
+	// A loser's object is not held for ever.
+	other := warpket.SHA256([]byte("another result"))
+	w.must(w.TouchObjects(t.Context(), []postgres.Object{{ProjectID: w.project, SHA256: other}}, now()))
+	finish.Result.SHA256 = other
+	if finished, _, err := w.FinishExecution(t.Context(), finish, now()); finished || err != nil {
+		t.Errorf("finished twice (%v)", err)
+	}
+	if n := w.count(`select count(*) from execution_objects where sha256 = $1`, other); n != 0 {
+		t.Error("the loser's object is held")
+	}
+}
+
+func TestAFreedSlotGoesToTheLongestWaitingThatFits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	_, other := w.addFunction(w.project, "other")
+	slot := w.lease(newSlot(w.addNode("n", inventory(4, 4)), v))
+	running := w.claim(w.addExecution(f, v), slot)
+
+	big := newExecution(f, v)
+	big.Resources.Memory = 2 << 30
+	wide := newExecution(f, v)
+	wide.Resources.CPU = 2000
+	foreign := newExecution(f, other)
+	first, second := newExecution(f, v), newExecution(f, v)
+	for i, e := range []*warpket.Execution{&big, &wide, &foreign, &first, &second} {
+		e.ID = warpket.NewID(time.Now().Add(time.Duration(i) * time.Millisecond))
+		_, err := w.CreateExecution(t.Context(), *e, serverID)
+		w.must(err)
+	}
+
+	finish := postgres.Finish{ID: running.ID, Attempt: 1, Status: warpket.Succeeded, FreeSlot: slot, NodeName: "n"}
+	_, next, err := w.FinishExecution(t.Context(), finish, now())
+	w.must(err)
+	if next == nil || next.ID != first.ID || next.ServerID != serverID {
+		t.Fatalf("next is %v, want %s", next, first.ID)
+	}
+	e := w.execution(first.ID)
+	if e.Status != warpket.Running || e.SlotID != slot.ID || e.NodeID != slot.NodeID || e.NodeName != "n" || e.Generation != slot.Generation || e.Attempt != 1 || e.StartedDate == nil {
+		t.Errorf("it runs as %+v", e)
+	}
+	next, err = w.TakeNext(t.Context(), slot, "n", now())
+	w.must(err)
+	if next == nil || next.ID != second.ID {
+		t.Errorf("then comes %v, want %s", next, second.ID)
+	}
+	next, err = w.TakeNext(t.Context(), slot, "n", now())
+	if next != nil || err != nil {
+		t.Errorf("what does not fit was taken: %v (%v)", next, err)
+	}
+}
+
+func TestManyFreedSlotsTakeEachExecutionOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	slot := w.lease(newSlot(w.addNode("n", inventory(64, 64)), v))
+	const waiting = 20
+	for range waiting {
+		w.addExecution(f, v)
+	}
+	var taken counter
+	race(30, func(int) {
+		next, err := w.TakeNext(t.Context(), slot, "n", now())
+		if err != nil {
+			t.Error(err)
+		}
+		if next != nil {
+			taken.add(string(next.ID))
+		}
+	})
+	// One that was locked by another at that moment may be passed over; nobody
+	// may get it twice, and whoever comes later gets it.
+	for next, err := w.TakeNext(t.Context(), slot, "n", now()); next != nil; next, err = w.TakeNext(t.Context(), slot, "n", now()) {
+		w.must(err)
+		taken.add(string(next.ID))
+	}
+	for id, n := range taken.n {
+		if n != 1 {
+			t.Errorf("%s was taken %d times", id, n)
+		}
+	}
+	if len(taken.n) != waiting {
+		t.Errorf("%d of %d were taken", len(taken.n), waiting)
+	}
+}
+
+func TestACancelAndAClaimAgree(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	slot := newSlot(w.addNode("n", inventory(4, 4)), v)
+	for range 20 {
+		e := w.addExecution(f, v)
+		var claimed bool
+		var asked warpket.Execution
+		race(2, func(i int) {
+			var err error
+			if i == 0 {
+				_, claimed, err = w.ClaimExecution(t.Context(), e.ID, slot, "n", now())
+			} else {
+				asked, err = w.AskCancel(t.Context(), w.project, e.ID, warpket.Failure{Code: warpket.CancelledCode}, now())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		e = w.execution(e.ID)
+		want := warpket.Cancelled
+		if claimed {
+			want = warpket.Running
+		}
+		if e.Status != want || asked.Status != want || !e.CancelAsked || (e.Error == nil) != claimed {
+			t.Errorf("claimed %v, asked %s: it is %+v", claimed, asked.Status, e)
+		}
+	}
+}
+
+func TestCancellingWhatIsFinalChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	e := w.claim(w.addExecution(f, v), newSlot(w.addNode("n", inventory(4, 4)), v))
+	_, _, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Succeeded}, now())
+	w.must(err)
+	before := w.execution(e.ID)
+	got, err := w.AskCancel(t.Context(), w.project, e.ID, warpket.Failure{Code: warpket.CancelledCode}, now())
+	w.must(err)
+	if diff := cmp.Diff(before, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWaitHereSaysWhereToWake(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	slot := w.lease(newSlot(w.addNode("n", inventory(4, 4)), v))
+	e := w.addExecution(f, v)
+	elsewhere := newID()
+	got, err := w.WaitHere(t.Context(), e.ID, elsewhere)
+	w.must(err)
+	if got.Status != warpket.Queued {
+		t.Errorf("it is %s", got.Status)
+	}
+	next, err := w.TakeNext(t.Context(), slot, "n", now())
+	w.must(err)
+	if next == nil || next.ServerID != elsewhere {
+		t.Errorf("next is %v", next)
+	}
+	_, err = w.WaitHere(t.Context(), newID(), elsewhere)
+	wantKind(t, err, warpket.NotFound)
+}
+
+func TestExecutionsAreFiltered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	g, gv := w.addFunction(w.project, "other")
+	start := now().Add(-time.Hour)
+	var ids []warpket.ID
+	for i := range 4 {
+		e := newExecution(f, v)
+		if i == 3 {
+			e = newExecution(g, gv)
+		}
+		if i == 2 {
+			e.VersionNumber = 2
+		}
+		e.ID = warpket.NewID(start.Add(time.Duration(i) * time.Minute))
+		_, err := w.CreateExecution(t.Context(), e, serverID)
+		w.must(err)
+		ids = append(ids, e.ID)
+	}
+	_, err := w.AskCancel(t.Context(), w.project, ids[1], warpket.Failure{}, now())
+	w.must(err)
+	tests := map[string]struct {
+		filter postgres.ExecutionFilter
+		want   []warpket.ID
+	}{
+		"all, newest first":   {postgres.ExecutionFilter{}, []warpket.ID{ids[3], ids[2], ids[1], ids[0]}},
+		"those of a function": {postgres.ExecutionFilter{FunctionID: f.ID}, []warpket.ID{ids[2], ids[1], ids[0]}},
+		"those of a version":  {postgres.ExecutionFilter{FunctionID: f.ID, Version: 2}, []warpket.ID{ids[2]}},
+		"those of a status":   {postgres.ExecutionFilter{Status: warpket.Cancelled}, []warpket.ID{ids[1]}},
+		"those of a time":     {postgres.ExecutionFilter{Since: start.Add(time.Minute), Until: start.Add(3 * time.Minute)}, []warpket.ID{ids[2], ids[1]}},
+		"none":                {postgres.ExecutionFilter{FunctionID: newID()}, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			list, next, err := w.Executions(t.Context(), w.project, test.filter, postgres.Page{Limit: 10})
+			var got []warpket.ID
+			for _, e := range list {
+				got = append(got, e.ID)
+			}
+			if !slices.Equal(got, test.want) || next != "" || err != nil {
+				t.Errorf("got %v, next %q (%v)", got, next, err)
+			}
+		})
+	}
+}
+
+func TestPartitionsAreThereForTheMonthsAhead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	race(8, func(int) {
+		if err := w.ExtendPartitions(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	f, v := w.addFunction(w.project, "bell")
+	this := time.Date(time.Now().UTC().Year(), time.Now().UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
+	for _, at := range []time.Time{this.AddDate(0, -1, 0), this.Add(-time.Millisecond), this, this.AddDate(0, 1, 0), this.AddDate(0, 3, 0).Add(-time.Millisecond)} {
+		e := newExecution(f, v)
+		e.ID = warpket.NewID(at)
+		_, err := w.CreateExecution(t.Context(), e, serverID)
+		w.must(err)
+		partition := "executions_" + at.Format("200601")
+		if n := w.count(`select count(*) from `+partition+` where id = $1`, e.ID); n != 1 {
+			t.Errorf("%s is not in %s", e.ID, partition)
+		}
+	}
+}
