@@ -95,7 +95,7 @@ type outcome struct {
 func command(ctx context.Context, env Env, stdin string, args ...string) outcome {
 	var out, errs bytes.Buffer
 	root := &cobra.Command{Use: "warpket", SilenceUsage: true, SilenceErrors: true}
-	AddTo(root, env) //nolint:contextcheck // cobra hands the context on
+	AddTo(root, env)
 	root.SetArgs(args)
 	root.SetIn(strings.NewReader(stdin))
 	root.SetOut(&out)
