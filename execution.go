@@ -52,6 +52,7 @@ type Execution struct {
 	StartedDate  *time.Time
 	FinishedDate *time.Time
 	CancelAsked  bool
+	ServerID     ID // the server that drives it, or waits for its slot
 }
 
 // Payload is bytes that are either here or, when large, an object of the project.

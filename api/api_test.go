@@ -59,7 +59,7 @@ type fleet struct {
 }
 
 func (f fleet) Launch(ctx context.Context, e warpket.Execution) error {
-	if _, err := f.store.CreateExecution(ctx, e, warpket.NewID(time.Now())); err != nil {
+	if _, err := f.store.CreateExecution(ctx, e); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -266,7 +266,7 @@ func TestAnExecutionIsAnsweredWhenItsRowIsFinal(t *testing.T) {
 	id := w.function(t, "answered")
 	w.run = func(e warpket.Execution) {
 		slot := warpket.Slot{ID: warpket.NewID(time.Now()), NodeID: warpket.NewID(time.Now()), Generation: 1}
-		e, _, err := w.store.ClaimExecution(context.Background(), e.ID, slot, "node", time.Now())
+		e, _, err := w.store.ClaimExecution(context.Background(), e.ID, slot, "node", warpket.NewID(time.Now()), time.Now())
 		if err != nil {
 			t.Error(err)
 		}
@@ -396,5 +396,36 @@ func TestTheDocsPageLoadsNothingFromElsewhere(t *testing.T) {
 	_, header, body := w.send(t, "GET", "/docs", "")
 	if strings.Contains(body, "//") && strings.Contains(body, "http") || !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'self'") {
 		t.Errorf("the page is %s", body)
+	}
+}
+
+func TestAnEmptyFileNameIsNotFoundWhoeverAsks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, path := range []string{"/v1/functions/x/versions/1/files/", "/v1/functions/x/versions/1/files/%2F", "/v1/functions/x/versions/1/files/a%2F"} {
+		if status, _, body := w.send(t, "GET", path, "", "Authorization", ""); status != http.StatusNotFound && status != http.StatusUnauthorized {
+			t.Errorf("%s answers %d %s", path, status, body)
+		}
+	}
+	if status, _, _ := w.send(t, "GET", "/healthz", ""); status != http.StatusOK {
+		t.Errorf("then the server answers %d", status)
+	}
+}
+
+func TestARepeatableRequestIsCheckedLikeAnyOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, _, body := w.send(t, "POST", "/v1/tokens", `{"role":"viewer","name":"viewer"}`)
+	viewer := "Bearer " + decode[api.Token](t, body).Token
+	create := `{"functionName":"bell","templateLanguageTag":"Python"}`
+	if status, _, body := w.send(t, "POST", "/v1/functions", create, "Idempotency-Key", "k"); status != http.StatusOK {
+		t.Fatalf("answered %d %s", status, body)
+	}
+	if status, _, body := w.send(t, "POST", "/v1/functions", create, "Idempotency-Key", "k", "Authorization", viewer); status != http.StatusForbidden {
+		t.Errorf("a viewer gets the answer to a member: %d %s", status, body)
+	}
+	large := `{"name":"` + strings.Repeat("x", 2<<20) + `"}`
+	if status, _, body := w.send(t, "POST", "/v1/projects", large, "Idempotency-Key", "k"); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body over the operation's bound: %d %.200s", status, body)
 	}
 }

@@ -223,6 +223,7 @@ func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) 
 	defer news.Close()
 	s.Hub.Begin(e.ID, received)
 	if err := s.Fleet.Launch(ctx, e); err != nil {
+		s.Hub.Forget(e.ID)
 		return nil, err
 	}
 	held, cancel, asked := hold(ctx, in.Prefer)
@@ -358,7 +359,7 @@ func (s *Server) followExecution(ctx, held context.Context, id warpket.ID, wait 
 				_ = s.Workflows.AwaitExecution(held, id) // whatever it says, the record is read again
 			}()
 		case <-ended:
-			ended = make(chan struct{}) // once: from here on only this server's news
+			ended = nil // it may not have been started yet: look again, and then follow it anew
 		case <-held.Done():
 		}
 	}
@@ -458,6 +459,8 @@ func (s *Server) logOf(ctx context.Context, project, id warpket.ID) ([]byte, err
 		return nil, err
 	}
 	if !e.Status.Final() {
+		news := s.Hub.Watch(id)
+		defer news.Close()
 		data, _, _ := s.Hub.Log(id).Read(0)
 		return data, nil
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
+	"time"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/storage/postgres"
@@ -41,9 +43,9 @@ func (s *Server) repeatable(next http.Handler) http.Handler {
 			problemOf(warpket.Errorf(warpket.Invalid, "an Idempotency-Key has at most 255 bytes").At("header.Idempotency-Key")).write(w)
 			return
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, executionBody))
+		body, err := s.body(w, r)
 		if err != nil {
-			problemOf(warpket.Errorf(warpket.TooLarge, "the body has more than %d bytes", executionBody)).write(w)
+			problemOf(err).write(w)
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
@@ -62,6 +64,32 @@ func (s *Server) repeatable(next http.Handler) http.Handler {
 		}
 		s.answer(w, r.WithContext(context.WithValue(r.Context(), subjectKey{}, subject)), next, request)
 	})
+}
+
+// body reads the body of a request that may be repeated, after the checks that
+// the operation itself would make of caller, size and pace.
+func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	_, pattern := s.mux.Handler(r)
+	op, ok := s.guards[pattern]
+	if !ok {
+		return nil, warpket.Errorf(warpket.NotFound, "there is nothing at %s", clip(r.URL.Path, 200))
+	}
+	if scope := s.scopes[op.OperationID]; scope != Public {
+		if err := permit(r.Context(), scope); err != nil {
+			return nil, err
+		}
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(op.BodyReadTimeout)) // what cannot have one is no network connection
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, op.MaxBodyBytes))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return nil, warpket.Errorf(warpket.TooLarge, "the body has more than %d bytes", op.MaxBodyBytes)
+	}
+	if err != nil {
+		return nil, warpket.Because(warpket.Malformed, err, "the body broke off or came too slowly")
+	}
+	return body, nil
 }
 
 // answer answers a request and keeps the answer, unless the failure was ours.

@@ -64,7 +64,8 @@ type Server struct {
 	Config
 	api      huma.API
 	mux      *http.ServeMux
-	scopes   map[string]Scope // by operation ID
+	scopes   map[string]Scope          // by operation ID
+	guards   map[string]huma.Operation // by the pattern that the mux knows it by
 	tokens   *cache[warpket.Token]
 	projects *cache[warpket.Project]
 	targets  *cache[callee]
@@ -76,7 +77,7 @@ const cacheLife = time.Second
 // New makes a Server.
 func New(c Config) *Server {
 	s := &Server{
-		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{},
+		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{}, guards: map[string]huma.Operation{},
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
 	}
 	s.api = humago.New(s.mux, humaConfig())
@@ -152,6 +153,7 @@ func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(
 		op.BodyReadTimeout = readTime
 	}
 	s.documentErrors(&op)
+	s.guards[op.Method+" "+op.Path] = op
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err == nil {

@@ -124,9 +124,8 @@ func (s *Server) followLive(ctx context.Context, e warpket.Execution, offset int
 		}
 		select {
 		case <-more:
-		case <-ended:
-			s.Hub.Finished(e) // ended elsewhere: nothing more comes through here
-			return nil
+		case <-ended: // elsewhere: nothing more comes through here
+			return ctx.Err()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

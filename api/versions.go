@@ -126,6 +126,10 @@ func (s *Server) addVersions() {
 	}, s.getVersionFile)
 	// Slashes in the path as they are; the same operation, once more.
 	s.mux.HandleFunc("GET /v1/functions/{functionId}/versions/{version}/files/{path...}", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("path") == "" || strings.Contains(r.URL.RawPath, "%2F") && !strings.Contains(r.PathValue("path"), "/") {
+			newProblem(http.StatusNotFound, Code(warpket.NotFound), "name a file of the version after files/").write(w)
+			return
+		}
 		r.URL.Path = fmt.Sprintf("/v1/functions/%s/versions/%s/files/%s", r.PathValue("functionId"), r.PathValue("version"), strings.ReplaceAll(r.PathValue("path"), "/", "%2F"))
 		r.URL.RawPath = r.URL.Path
 		s.mux.ServeHTTP(w, r)

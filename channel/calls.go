@@ -17,6 +17,14 @@ var ErrNotConnected = warpket.Errorf(warpket.Unavailable, "the node is not conne
 // the node has acted on it is not known.
 var ErrBroken = errors.New("the connection to the node broke while it was answering")
 
+// Refused is the error of a Run that the node did not admit: the attempt has not
+// started, unless an earlier Run of it was admitted.
+type Refused struct{ Cause error }
+
+func (r Refused) Error() string { return r.Cause.Error() }
+
+func (r Refused) Unwrap() error { return r.Cause }
+
 // connection is one node's stream.
 type connection struct {
 	id, boot warpket.ID

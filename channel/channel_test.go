@@ -59,7 +59,7 @@ func (f *fleet) Upload(_ context.Context, _, e warpket.ID, sum string, _ int64) 
 	return "http://store/" + sum, map[string]string{"X": "y"}, nil
 }
 
-func (f *fleet) Log(e warpket.ID, _ int, _ int64, data []byte) {
+func (f *fleet) Log(_, e warpket.ID, _ int, _ int64, data []byte) {
 	f.logged <- string(e) + ":" + string(data)
 }
 func (f *fleet) Servers() []string { return nil }

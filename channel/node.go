@@ -80,7 +80,7 @@ func (c *Client) want(ctx context.Context, wg *sync.WaitGroup, addresses []strin
 		}
 		dialling, cancel := context.WithCancel(ctx)
 		c.dials[a] = cancel
-		wg.Go(func() { c.keep(dialling, a, servers) })
+		wg.Go(func() { c.keep(dialling, ctx, a, servers) })
 	}
 	for a, cancel := range c.dials {
 		if !wanted[a] {
@@ -90,12 +90,13 @@ func (c *Client) want(ctx context.Context, wg *sync.WaitGroup, addresses []strin
 	}
 }
 
-// keep connects to one server again and again.
-func (c *Client) keep(ctx context.Context, address string, servers chan []string) {
+// keep connects to one server again and again, until ctx ends. work is the
+// node's own context: what a server has asked for outlives its being listed.
+func (c *Client) keep(ctx, work context.Context, address string, servers chan []string) {
 	pause := 50 * time.Millisecond
 	for ctx.Err() == nil {
 		begun := time.Now()
-		err := c.connect(ctx, ctx, address, servers)
+		err := c.connect(ctx, work, address, servers)
 		if ctx.Err() != nil {
 			return
 		}

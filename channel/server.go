@@ -46,7 +46,7 @@ type Fleet interface {
 	// Upload gives a node that runs an execution the right to store bytes.
 	Upload(ctx context.Context, node, execution warpket.ID, sha256 string, size int64) (url string, header map[string]string, err error)
 	// Log passes on what a running execution has written.
-	Log(execution warpket.ID, attempt int, offset int64, data []byte)
+	Log(node, execution warpket.ID, attempt int, offset int64, data []byte)
 	// Servers are the addresses that nodes connect to.
 	Servers() []string
 }
@@ -260,7 +260,8 @@ func (s *Server) upload(ctx context.Context, c *connection, in *wire.UploadReque
 
 // Logs takes what a node's executions write.
 func (s *Server) Logs(stream wire.Channel_LogsServer) error {
-	if _, err := caller(stream.Context()); err != nil {
+	node, err := caller(stream.Context())
+	if err != nil {
 		return err
 	}
 	for {
@@ -268,7 +269,7 @@ func (s *Server) Logs(stream wire.Channel_LogsServer) error {
 		if err != nil {
 			return nil //nolint:nilerr // the node has gone: its calls tell
 		}
-		s.fleet.Log(warpket.ID(m.GetExecution()), int(m.GetAttempt()), m.GetOffset(), m.GetData())
+		s.fleet.Log(node, warpket.ID(m.GetExecution()), int(m.GetAttempt()), m.GetOffset(), m.GetData())
 	}
 }
 
@@ -304,10 +305,11 @@ func toWire(err error) *wire.Error {
 	if err == nil {
 		return nil
 	}
+	_, refused := errors.AsType[Refused](err)
 	if e, ok := errors.AsType[*warpket.Error](err); ok {
-		return &wire.Error{Kind: string(e.Kind), Message: e.Message}
+		return &wire.Error{Kind: string(e.Kind), Message: e.Message, Refused: refused}
 	}
-	return &wire.Error{Kind: string(warpket.Internal), Message: err.Error()}
+	return &wire.Error{Kind: string(warpket.Internal), Message: err.Error(), Refused: refused}
 }
 
 // fromWire is the reverse of toWire.
@@ -315,7 +317,11 @@ func fromWire(e *wire.Error) error {
 	if e == nil {
 		return nil
 	}
-	return &warpket.Error{Kind: warpket.Kind(e.GetKind()), Message: e.GetMessage()}
+	err := &warpket.Error{Kind: warpket.Kind(e.GetKind()), Message: e.GetMessage()}
+	if e.GetRefused() {
+		return Refused{err}
+	}
+	return err
 }
 
 // toStatus ends a call with an error that a node's operator can read.

@@ -22,9 +22,10 @@ import (
 
 // product is one running "warpket dev".
 type product struct {
-	cmd *exec.Cmd
-	dir string
-	dev devFile
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when it has
+	dir   string
+	dev   devFile
 }
 
 // devFile is dev.json.
@@ -59,11 +60,15 @@ func start(t *testing.T, dir string) *product {
 	p := &product{dir: dir, cmd: exec.Command(program(t), "dev", "--data", dir, "--listen", "127.0.0.1:0", "--no-demo")}
 	var out bytes.Buffer
 	p.cmd.Stderr, p.cmd.Stdout = &out, &out
-	ended := make(chan error, 1)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { ended <- p.cmd.Wait() }()
+	p.ended = make(chan struct{})
+	var ending error
+	go func() {
+		defer close(p.ended)
+		ending = p.cmd.Wait()
+	}()
 	file := filepath.Join(dir, "dev.json")
 	deadline := time.After(3 * time.Minute) // the first start downloads Postgres
 	for {
@@ -72,8 +77,8 @@ func start(t *testing.T, dir string) *product {
 			return p
 		}
 		select {
-		case err := <-ended:
-			t.Fatalf("it ended before it served: %v\n%s", err, out.String())
+		case <-p.ended:
+			t.Fatalf("it ended before it served: %v\n%s", ending, out.String())
 		case <-deadline:
 			t.Fatalf("it does not serve:\n%s", out.String())
 		case <-time.After(20 * time.Millisecond): // dev.json is how a script learns that it serves
@@ -175,11 +180,11 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	if p := shared.product; p != nil {
 		_ = p.cmd.Process.Signal(syscall.SIGINT)
-		for range 1500 { // 30 s
-			if p.cmd.ProcessState != nil {
-				break
-			}
-			time.Sleep(20 * time.Millisecond) // another goroutine waits for it
+		select {
+		case <-p.ended:
+		case <-time.After(30 * time.Second):
+			fmt.Fprintln(os.Stderr, "the product does not end")
+			code = 1
 		}
 		if code == 0 {
 			_ = os.RemoveAll(p.dir)

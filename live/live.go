@@ -98,7 +98,11 @@ func (h *Hub) Begun(e warpket.Execution) time.Time {
 }
 
 // Finished hands a final execution to whoever waits for it and forgets it.
+// One that is not final is no news.
 func (h *Hub) Finished(e warpket.Execution) {
+	if !e.Status.Final() {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.topics[e.ID]
@@ -117,8 +121,37 @@ func (h *Hub) Finished(e warpket.Execution) {
 	h.drop(e.ID)
 }
 
-// Log is the log of an execution that is running. It is made on the first
-// call and stays until Finished.
+// Forget drops what Begin noted: the request came to nothing.
+func (h *Hub) Forget(id warpket.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.topics[id]; t != nil {
+		t.begun = time.Time{}
+		h.drop(id)
+	}
+}
+
+// ResetLog begins the log of an execution anew, for its next attempt.
+func (h *Hub) ResetLog(id warpket.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.topics[id]; t != nil && t.log != nil {
+		t.log.reset()
+	}
+}
+
+// Append adds to the log of an execution, if anybody here drives or watches it.
+func (h *Hub) Append(id warpket.ID, offset int64, data []byte) {
+	h.mu.Lock()
+	known := h.topics[id] != nil
+	h.mu.Unlock()
+	if known {
+		h.Log(id).Write(offset, data)
+	}
+}
+
+// Log is the log of an execution that is running. It is there until Finished,
+// or until nobody watches the execution: hold a Watch.
 func (h *Hub) Log(id warpket.ID) *Log {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -139,7 +172,7 @@ func (h *Hub) topic(id warpket.ID) *topic {
 }
 
 func (h *Hub) drop(id warpket.ID) {
-	if t := h.topics[id]; t != nil && len(t.watches) == 0 && t.begun.IsZero() && t.log == nil {
+	if t := h.topics[id]; t != nil && len(t.watches) == 0 && t.begun.IsZero() {
 		delete(h.topics, id)
 	}
 }
@@ -182,6 +215,12 @@ func (l *Log) Read(offset int64) (data []byte, ended bool, more <-chan struct{})
 	defer l.mu.Unlock()
 	offset = min(max(offset, 0), int64(len(l.data)))
 	return l.data[offset:len(l.data):len(l.data)], l.ended, l.more
+}
+
+func (l *Log) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.data = nil
 }
 
 func (l *Log) end() {

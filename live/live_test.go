@@ -82,3 +82,27 @@ func TestALogThatIsSentAgainHasEachByteOnce(t *testing.T) {
 		t.Error("the log does not end with its execution")
 	}
 }
+
+func TestWhatIsNotFinalIsNoEnd(t *testing.T) {
+	t.Parallel()
+	h := New()
+	w := h.Watch("a")
+	defer w.Close()
+	h.Finished(warpket.Execution{ID: "a", Status: warpket.Running})
+	if e := w.Final(); e != nil {
+		t.Errorf("it ended as %s", e.Status)
+	}
+}
+
+func TestALateLogOfAnEndedExecutionIsDropped(t *testing.T) {
+	t.Parallel()
+	h := New()
+	w := h.Watch("a")
+	h.Append("a", 0, []byte("x"))
+	h.Finished(warpket.Execution{ID: "a", Status: warpket.Succeeded})
+	w.Close()
+	h.Append("a", 1, []byte("y"))
+	if len(h.topics) != 0 {
+		t.Errorf("%d topics are left", len(h.topics))
+	}
+}

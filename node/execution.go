@@ -40,13 +40,13 @@ func (a *Agent) run(ctx context.Context, from *channel.Link, in *wire.Run, arriv
 	if in.GetInputUrl() != "" {
 		b, err := a.download(ctx, in.GetInputUrl(), in.GetInputSha256(), warpket.MaxInput)
 		if err != nil {
-			return nil, err
+			return nil, channel.Refused{Cause: err}
 		}
 		input = b
 	}
 	e, s, err := a.admit(id, in)
 	if err != nil {
-		return nil, err
+		return nil, channel.Refused{Cause: err}
 	}
 	if s != nil { // else another call has admitted it meanwhile
 		go e.run(s, id, in, input, arrived)

@@ -74,6 +74,7 @@ func (a *Agent) prepare(ctx context.Context, in *wire.Prepare, say func(string))
 		if s.err != nil {
 			a.take(id, s.generation)
 			s.clear()
+			a.client.SlotGone(id, s.generation)
 		}
 		close(s.prepared)
 	} else {

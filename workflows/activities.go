@@ -39,7 +39,7 @@ type Activities struct {
 
 	providing singleflight.Group // slots on demand, by snapshot
 	starts    chan struct{}      // one token for each workflow that is being started
-	sent      sync.Map           // attempts that this server has asked a node to run: no answer proves any more that they have not started
+	sent      sync.Map           // attempts that this server has asked a node to run, and which: no answer proves any more that they have not started
 }
 
 // attempt names one attempt of an execution.

@@ -34,15 +34,15 @@ func Deploy(ctx workflow.Context, in DeployInput) error {
 		for signals.ReceiveAsync(nil) {
 			d.changed = true // however many came, one round answers them all
 		}
+		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() && workflow.AllHandlersFinished(ctx) {
+			return workflow.NewContinueAsNewError(ctx, Deploy, in) // begins with a round
+		}
 		if d.changed {
 			d.changed = false
 			if err := d.round(ctx); err != nil || d.failed {
 				return err
 			}
 			continue
-		}
-		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() && workflow.AllHandlersFinished(ctx) {
-			return workflow.NewContinueAsNewError(ctx, Deploy, in)
 		}
 		waiting := workflow.NewSelector(ctx).AddReceive(signals, func(c workflow.ReceiveChannel, _ bool) {
 			c.Receive(ctx, nil)
@@ -167,7 +167,10 @@ func (d *deploy) round(ctx workflow.Context) error {
 		work = append(work, workflow.ExecuteActivity(following(ctx, "prepare slot "+string(slot)), a.Prepare, d.id, slot))
 	}
 	for _, slot := range plan.Release {
-		work = append(work, workflow.ExecuteActivity(following(ctx, "release slot "+string(slot)), a.ReleaseSlot, slot))
+		// Not waited for: a slot finishes what it runs, which may take hours.
+		// A round after this one finds what is left.
+		detached, _ := workflow.NewDisconnectedContext(ctx)
+		workflow.ExecuteActivity(following(detached, "release slot "+string(slot)), a.ReleaseSlot, slot)
 	}
 	var broken error
 	for _, f := range work {
@@ -183,9 +186,16 @@ func (d *deploy) round(ctx workflow.Context) error {
 		return d.fail(ctx, err)
 	}
 	d.show(ctx, settled.Status, settled.Message, sdkVersion.ValueSet(sdk), nodeNames.ValueSet(settled.Nodes))
-	d.changed = d.changed || settled.Again
+	if settled.Again {
+		d.changed = true
+		return workflow.Sleep(ctx, roundPause)
+	}
 	return nil
 }
+
+// roundPause is how long is waited before a round that has given up slots is
+// followed by another.
+const roundPause = time.Second
 
 // following is for work on a node that takes as long as it takes. A node that
 // is lost meanwhile ends it.

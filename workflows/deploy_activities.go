@@ -82,7 +82,7 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 			Status: warpket.SlotPreparing, Resources: d.Resources, CreatedDate: a.Now(),
 		}
 		slot, _, err := a.lease(ctx, slot, runtime)
-		for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx) {
+		for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx, slot.Resources, runtime) {
 			slot, _, err = a.lease(ctx, slot, runtime)
 		}
 		if warpket.KindOf(err) == warpket.NoCapacity {
@@ -144,8 +144,9 @@ func (a *Activities) Prepare(ctx context.Context, id, slotID warpket.ID) error {
 			return outcome(err)
 		}
 		return err // the node is back: try again
-	case warpket.KindOf(err) == warpket.Conflict:
-		return nil // the slot was given up meanwhile
+	case warpket.KindOf(err) == warpket.Conflict: // the slot was given up meanwhile
+		_ = a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, false) // a node that has it learns so at its next Hello, too
+		return nil
 	case err != nil:
 		return outcome(err)
 	}
@@ -163,7 +164,10 @@ func (a *Activities) ReleaseSlot(ctx context.Context, id warpket.ID) error {
 	if err != nil {
 		return outcome(err)
 	}
-	return outcome(a.releaseOrLeave(ctx, slot))
+	if err := a.releaseOrLeave(ctx, slot); err != nil {
+		return outcome(err)
+	}
+	return outcome(a.Store.TellDeployment(ctx, slot.DeploymentID))
 }
 
 // releaseOrLeave releases a slot. That of a lost node stays leased until the

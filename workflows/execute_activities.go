@@ -31,8 +31,9 @@ func (a *Activities) Launch(ctx context.Context, e warpket.Execution) error {
 		e.Status, e.Attempt, e.StartedDate = warpket.Running, 1, &now
 		e.SlotID, e.Generation, e.NodeID, e.NodeName, e.Reason = slot.ID, slot.Generation, slot.NodeID, slot.NodeName, "its worker was idle"
 	}
+	e.ServerID = a.ServerID
 	news := a.Hub.Watch(e.ID) // whoever frees a slot may give it to this execution from the insert on
-	created, err := a.Store.CreateExecution(ctx, e, a.ServerID)
+	created, err := a.Store.CreateExecution(ctx, e)
 	if err != nil || !created {
 		news.Close()
 		if claimed {
@@ -46,7 +47,12 @@ func (a *Activities) Launch(ctx context.Context, e warpket.Execution) error {
 	} else {
 		news.Close()
 	}
-	a.starts <- struct{}{}
+	select {
+	case a.starts <- struct{}{}:
+	case <-time.After(time.Second):
+		a.Log.Warn("Temporal is slow; the sweeper starts the workflow", "execution", e.ID)
+		return nil
+	}
 	go func() {
 		defer func() { <-a.starts }()
 		if err := a.Client.startExecution(ctx, e, known); err != nil {
@@ -69,7 +75,7 @@ func (a *Activities) begin(ctx context.Context, e warpket.Execution, news *live.
 		var done bool
 		var err error
 		if e.Status == warpket.Running {
-			done, err = a.drive(ctx, e, true)
+			done, err = a.drive(ctx, e, e.ServerID == a.ServerID)
 		} else if slot, _, ok := a.Nodes.Reserve(e.SnapshotID, e.Resources); ok {
 			_, _, err = a.claim(ctx, e.ID, slot)
 		} else {
@@ -102,7 +108,7 @@ func (a *Activities) Run(ctx context.Context, in ExecuteInput) (done bool, err e
 	}
 	slot, _, ok := a.Nodes.Reserve(in.SnapshotID, warpket.Resources{CPU: in.CPU, Memory: in.Memory})
 	if !ok {
-		return false, outcome(a.Store.KeepExecution(ctx, in.ExecutionID))
+		return false, nil
 	}
 	e, claimed, err := a.claim(ctx, in.ExecutionID, slot)
 	if err != nil || !claimed {
@@ -138,7 +144,7 @@ func (a *Activities) awaitLaunched(ctx context.Context, id warpket.ID) (final bo
 		}
 		select {
 		case <-news.C:
-			if news.Final() != nil {
+			if news.Final() != nil { // never one that is not final, see Hub.Finished
 				return true, nil
 			}
 		case <-turn.C:
@@ -152,7 +158,7 @@ func (a *Activities) awaitLaunched(ctx context.Context, id warpket.ID) (final bo
 // claim takes the execution for a slot that was reserved, and frees the slot
 // if it does not get it.
 func (a *Activities) claim(ctx context.Context, id warpket.ID, slot channel.Ready) (warpket.Execution, bool, error) {
-	e, claimed, err := a.Store.ClaimExecution(ctx, id, warpket.Slot{ID: slot.ID, NodeID: slot.NodeID, Generation: slot.Generation, Reason: "its worker was idle"}, slot.NodeName, a.Now())
+	e, claimed, err := a.Store.ClaimExecution(ctx, id, warpket.Slot{ID: slot.ID, NodeID: slot.NodeID, Generation: slot.Generation, Reason: "its worker was idle"}, slot.NodeName, a.ServerID, a.Now())
 	if err != nil || !claimed {
 		a.Nodes.Free(slot.ID, slot.Generation)
 	} else {
@@ -168,47 +174,70 @@ func (a *Activities) Attach(ctx context.Context, id warpket.ID) error {
 	defer stop()
 	news := a.Hub.Watch(id)
 	defer news.Close()
-	e, err := a.Store.WaitHere(ctx, id, a.ServerID)
-	fresh := false // whether this attempt was claimed for this process
-	for {
-		if err != nil {
-			return outcome(err)
-		}
+	e, err := a.Store.ExecutionByID(ctx, id)
+	if err == nil && e.Status == warpket.Queued {
+		e, err = a.Store.WaitHere(ctx, id, a.ServerID)
+	}
+	for ; ; e, err = a.Store.ExecutionByID(ctx, id) {
 		switch {
+		case warpket.KindOf(err) == warpket.NotFound:
+			return nil // its record is gone, and with it all reason to go on
+		case err != nil:
 		case e.Status.Final():
 			a.sent.Delete(attempt{e.ID, e.Attempt})
 			a.Hub.Finished(e)
+			if e.NodeID != "" {
+				a.Nodes.Ack(e.NodeID, e.ID, e.Attempt) // a server before this one may have died before it did
+			}
 			return nil
 		case e.Status == warpket.Queued:
-			if err := a.awaitSlot(ctx, e, news.C); err != nil {
-				return outcome(err)
-			}
-			fresh = true
+			err = a.awaitSlot(ctx, e, news.C)
 		default:
-			if _, err := a.drive(ctx, e, fresh); err != nil {
-				return outcome(err)
-			}
-			fresh = false
+			_, err = a.drive(ctx, e, e.ServerID == a.ServerID)
 		}
-		e, err = a.Store.ExecutionByID(ctx, id)
+		if err != nil {
+			return fmt.Errorf("%w", again{err})
+		}
 	}
 }
 
+// again is an error after which the activity is tried again, whatever its kind:
+// an execution that is open is never given up.
+type again struct{ cause error }
+
+func (a again) Error() string { return a.cause.Error() }
+
 // awaitSlot returns when a queued execution may have been claimed or become
-// final.
+// final. While a slot is made for it, another may come free.
 func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-chan struct{}) error {
 	capacity := a.Hub.Watch(capacityTopic)
 	defer capacity.Close()
 	for {
-		slot, _, ok := a.Nodes.Reserve(e.SnapshotID, e.Resources)
-		if ok {
+		if slot, _, ok := a.Nodes.Reserve(e.SnapshotID, e.Resources); ok {
 			_, _, err := a.claim(ctx, e.ID, slot)
 			return err
 		}
-		made, err := a.provide(ctx, e)
-		switch warpket.KindOf(err) {
+		type provided struct {
+			made bool
+			err  error
+		}
+		result := make(chan provided, 1)
+		go func() {
+			// Shared with others that wait for the same snapshot, so it outlives this wait.
+			made, err := a.provide(context.WithoutCancel(ctx), e)
+			result <- provided{made, err}
+		}()
+		var p provided
+		select {
+		case <-news:
+			return nil
+		case p = <-result:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		switch warpket.KindOf(p.err) {
 		case "":
-			if made { // for the execution that has waited longest; if that is not this one, another is made
+			if p.made { // for the execution that has waited longest; if that is not this one, another is made
 				select {
 				case <-news:
 					return nil
@@ -217,13 +246,13 @@ func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-
 				}
 			}
 		case warpket.NoCapacity:
-			a.Log.Info("execution waits for room", "execution", e.ID, "function", e.FunctionID, "reason", messageOf(err))
+			a.Log.Info("execution waits for room", "execution", e.ID, "function", e.FunctionID, "reason", messageOf(p.err))
 		case warpket.Invalid:
-			return a.refuse(ctx, e, warpket.FailedWith(warpket.NoRuntime, messageOf(err), ""))
+			return a.refuse(ctx, e, warpket.FailedWith(warpket.NoRuntime, messageOf(p.err), ""))
 		case warpket.NotFound:
 			return a.refuse(ctx, e, warpket.FailedWith(warpket.NotPrepared, "its function was deleted", ""))
 		default:
-			return err
+			return p.err
 		}
 		select {
 		case <-news:
@@ -259,36 +288,51 @@ func (a *Activities) drive(ctx context.Context, e warpket.Execution, fresh bool)
 		_ = a.Nodes.Cancel(ctx, e.NodeID, e.ID, e.Attempt) // what is wrong with the node, Run finds too
 	}
 	this := attempt{e.ID, e.Attempt}
-	_, again := a.sent.LoadOrStore(this, true)
+	_, again := a.sent.LoadOrStore(this, e.NodeID)
 	fresh = fresh && !again
 	claimed := time.Now()
 	out, err := a.Nodes.Run(ctx, e.NodeID, run)
+	_, refused := errors.AsType[channel.Refused](err)
 	switch k := warpket.KindOf(err); {
 	case err == nil:
-		return true, a.finish(ctx, e, out, claimed)
-	case fresh && (errors.Is(err, channel.ErrNotConnected) || k == warpket.NotFound || k == warpket.Conflict || k == warpket.Unavailable):
-		// Refused, or never reached: it has not started.
+		return a.finish(ctx, e, out, claimed)
+	case fresh && (refused || errors.Is(err, channel.ErrNotConnected)):
+		// It has not started.
 		if k == warpket.NotFound {
 			a.Nodes.GoneSlot(e.SlotID, e.Generation)
 		}
 		a.Nodes.Free(e.SlotID, e.Generation)
 		a.sent.Delete(this)
-		err := a.Store.UnclaimExecution(ctx, e.ID, e.Attempt)
+		o := warpket.FailedWith(warpket.CancelledCode, "it was cancelled before it started", "")
+		err := a.Store.UnclaimExecution(ctx, e.ID, e.Attempt, e.Generation, *o.Failure)
 		a.Hub.Changed(e.ID)
-		return false, err
-	case k == warpket.NotFound:
-		return true, a.lost(ctx, e, "its node has come back without it")
-	case k == warpket.Conflict: // the node is still busy with another: ours has not started yet
-		return false, nil
+		return false, errors.Join(err, pause(ctx))
+	case refused && k == warpket.NotFound:
+		return a.lost(ctx, e, "its node has come back without it")
+	case refused: // the node is busy with another, or cannot get the input: ours has not started yet
+		return false, pause(ctx)
 	case errors.Is(err, channel.ErrNotConnected), errors.Is(err, channel.ErrBroken):
 		if err := a.awaitNode(ctx, e.NodeID); warpket.KindOf(err) == warpket.NotFound {
-			return true, a.lost(ctx, e, "its node has fallen silent")
+			return a.lost(ctx, e, "its node has fallen silent")
 		} else if err != nil {
 			return false, err
 		}
 		return false, nil // the node is back: ask again
 	}
 	return false, fmt.Errorf("running execution %s: %w", e.ID, err)
+}
+
+// refusedPause is how long is waited after a node has refused, so that servers
+// and nodes do not ask each other without end.
+const refusedPause = 50 * time.Millisecond
+
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(refusedPause):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // awaitNode returns when a node is connected again. When its lease has run out
@@ -313,14 +357,17 @@ func (a *Activities) awaitNode(ctx context.Context, node warpket.ID) error {
 		return err
 	}
 	go func() {
+		late := time.NewTicker(warpket.Lease) // news can be missed while this server listens anew
+		defer late.Stop()
 		for {
 			select {
 			case <-news.C:
-				if err := check(); err != nil {
-					cancel(err)
-					return
-				}
+			case <-late.C:
 			case <-ctx.Done():
+				return
+			}
+			if err := check(); err != nil {
+				cancel(err)
 				return
 			}
 		}
@@ -331,8 +378,9 @@ func (a *Activities) awaitNode(ctx context.Context, node warpket.ID) error {
 	return nil
 }
 
-// finish records an outcome and gives the slot to whoever waits for it.
-func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.Outcome, claimed time.Time) error {
+// finish records an outcome and gives the slot to whoever waits for it. It
+// reports whether the execution is final by it, and not to be tried again.
+func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.Outcome, claimed time.Time) (final bool, err error) {
 	arrived := time.Now()
 	// What the node has done is to be recorded whatever becomes of this call.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
@@ -363,8 +411,8 @@ func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.
 }
 
 // lost records that an execution had started and that its outcome cannot be
-// known.
-func (a *Activities) lost(ctx context.Context, e warpket.Execution, why string) error {
+// known. It reports whether the execution is final by it.
+func (a *Activities) lost(ctx context.Context, e warpket.Execution, why string) (final bool, err error) {
 	begun := a.Hub.Begun(e)
 	o := warpket.FailedWith(warpket.LostCode, "it may have run, but its outcome is lost: "+why, "")
 	f := postgres.Finish{ID: e.ID, Attempt: e.Attempt, Status: o.Status, Error: o.Failure, Timings: warpket.Timings{Total: time.Since(begun)}}
@@ -372,24 +420,27 @@ func (a *Activities) lost(ctx context.Context, e warpket.Execution, why string) 
 	return a.record(ctx, e, f)
 }
 
-func (a *Activities) record(ctx context.Context, e warpket.Execution, f postgres.Finish) error {
+func (a *Activities) record(ctx context.Context, e warpket.Execution, f postgres.Finish) (final bool, err error) {
 	now := a.Now()
 	finished, next, err := a.Store.FinishExecution(ctx, f, now)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if next != nil {
 		a.wake(ctx, next.ID, next.ServerID)
-	} else {
+	}
+	if next == nil || next.ServerID != a.ServerID { // else it stays held, for that one
 		a.Nodes.Free(e.SlotID, e.Generation)
 	}
 	a.Nodes.Ack(e.NodeID, e.ID, e.Attempt)
 	a.sent.Delete(attempt{e.ID, e.Attempt})
-	if finished && !f.Again {
+	if finished {
 		e.Status, e.Result, e.Error, e.Log, e.LogSize, e.Timings, e.FinishedDate = f.Status, f.Result, f.Error, f.Log, f.LogSize, f.Timings, &now
 		a.Hub.Finished(e)
+	} else if f.Again {
+		a.Hub.ResetLog(e.ID)
 	}
-	return nil
+	return finished || !f.Again, nil
 }
 
 // Cancel ends an execution for someone who has cancelled its workflow in the
@@ -417,7 +468,9 @@ func (a *Activities) CancelExecution(ctx context.Context, project, id warpket.ID
 	}
 	if e.Status.Final() {
 		a.Hub.Finished(e)
-		a.Hub.Changed(id)
+		if e.ServerID != "" {
+			a.wake(ctx, id, e.ServerID)
+		}
 		return e, nil
 	}
 	err = a.Nodes.Cancel(ctx, e.NodeID, id, e.Attempt)

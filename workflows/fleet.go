@@ -92,9 +92,12 @@ func (f *Fleet) Upload(ctx context.Context, node, execution warpket.ID, sha256 s
 	return u.URL, u.Header, err
 }
 
-// Log passes on what a running execution has written.
-func (f *Fleet) Log(execution warpket.ID, _ int, offset int64, data []byte) {
-	f.Activities.Hub.Log(execution).Write(offset, data)
+// Log passes on what a running execution has written, if this server has sent
+// that attempt to that node.
+func (f *Fleet) Log(node, execution warpket.ID, number int, offset int64, data []byte) {
+	if where, ok := f.Activities.sent.Load(attempt{execution, number}); ok && where == node {
+		f.Activities.Hub.Append(execution, offset, data)
+	}
 }
 
 // Servers are the addresses that nodes connect to.
@@ -258,19 +261,18 @@ func (f *Fleet) startExecution(ctx context.Context, id warpket.ID) error {
 	return f.Activities.Client.startExecution(ctx, e, false)
 }
 
-// resume makes sure that all open work has a workflow, also when Temporal was
-// wiped. It tries until it has.
+// resume makes sure, now and then, that all open work has a workflow, also when
+// Temporal was wiped.
 func (f *Fleet) resume(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := f.resumeAll(ctx)
-		if err == nil {
-			<-ctx.Done()
-			return nil
+		wait := 5 * time.Minute
+		if err := f.resumeAll(ctx); err != nil {
+			wait = 2 * time.Second
+			f.Activities.Log.Warn("open work not resumed; trying again", "error", err)
 		}
-		f.Activities.Log.Warn("open work not resumed; trying again", "error", err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(2 * time.Second):
+		case <-time.After(wait):
 		}
 	}
 	return nil

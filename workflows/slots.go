@@ -78,12 +78,13 @@ func (a *Activities) serve(ctx context.Context, slot warpket.Slot, node string) 
 	a.Nodes.ReadySlot(ready)
 	a.Nodes.Hold(slot.ID, slot.Generation)
 	next, err := a.Store.TakeNext(ctx, slot, node, a.Now())
-	if err != nil || next == nil {
-		a.Nodes.Free(slot.ID, slot.Generation)
-		return err
+	if next != nil {
+		a.wake(ctx, next.ID, next.ServerID)
 	}
-	a.wake(ctx, next.ID, next.ServerID)
-	return nil
+	if next == nil || next.ServerID != a.ServerID { // else it stays held, for that one
+		a.Nodes.Free(slot.ID, slot.Generation)
+	}
+	return err
 }
 
 // wake tells the activity in which an execution waits that it has a slot.
@@ -138,7 +139,7 @@ func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error
 		Status: warpket.SlotPreparing, Resources: e.Resources, CreatedDate: a.Now(),
 	}
 	slot, node, err := a.lease(ctx, slot, runtime)
-	for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx) {
+	for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx, slot.Resources, runtime) {
 		slot, node, err = a.lease(ctx, slot, runtime)
 	}
 	if err != nil {
@@ -153,15 +154,33 @@ func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error
 	return a.serve(ctx, slot, node)
 }
 
-// evict gives back the slot on demand that has been idle longest. It reports
+// evict gives back a slot on demand that is idle, the one that has been so
+// longest, on a node where giving back such slots makes room. It reports
 // whether there was one.
-func (a *Activities) evict(ctx context.Context) bool {
+func (a *Activities) evict(ctx context.Context, need warpket.Resources, runtime warpket.Runtime) bool {
+	fleet, err := a.Store.Fleet(ctx)
+	if err != nil {
+		return false
+	}
+	byNode := map[warpket.ID]*warpket.Node{}
+	for i := range fleet {
+		byNode[fleet[i].ID] = &fleet[i]
+	}
+	var idle []warpket.Slot
 	for _, r := range a.Nodes.Idle() {
 		slot, err := a.Store.SlotByID(ctx, r.ID)
-		if err != nil || slot.DeploymentID != "" || slot.Generation != r.Generation {
-			continue
+		if n := byNode[r.NodeID]; err == nil && n != nil && slot.DeploymentID == "" && slot.Generation == r.Generation {
+			idle = append(idle, slot)
+			n.CPULeased -= slot.Resources.CPU
+			n.MemoryLeased -= slot.Resources.Memory
 		}
-		if a.Nodes.Release(ctx, r.NodeID, r.ID, r.Generation, true) == nil && a.Store.ReleaseSlot(ctx, r.ID, r.Generation) == nil {
+	}
+	d, err := placement.Place(fleet, placement.Request{Resources: need, Platform: runtime.Platform, Python: runtime.Python})
+	if err != nil {
+		return false
+	}
+	for _, slot := range idle {
+		if slot.NodeID == d.Node.ID && a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, true) == nil && a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation) == nil {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -11,12 +12,13 @@ import (
 
 // RunWorkers serves workflows and activities of both namespaces until ctx ends.
 func (c *Client) RunWorkers(ctx context.Context, a *Activities) error {
-	workers := []worker.Worker{c.executionWorker(a), c.deploymentWorker(a)}
-	for _, w := range workers {
+	var stopping sync.WaitGroup
+	defer stopping.Wait()
+	for _, w := range []worker.Worker{c.executionWorker(a), c.deploymentWorker(a)} {
 		if err := w.Start(); err != nil {
 			return fmt.Errorf("starting a Temporal worker: %w", err)
 		}
-		defer w.Stop()
+		defer stopping.Go(w.Stop) // side by side
 	}
 	<-ctx.Done()
 	return nil
@@ -46,6 +48,6 @@ func newWorker(c client.Client, queue string) worker.Worker {
 	return worker.New(c, queue, worker.Options{
 		MaxConcurrentActivityExecutionSize:      10_000,
 		MaxConcurrentLocalActivityExecutionSize: 1_000,
-		WorkerStopTimeout:                       2 * time.Second,
+		WorkerStopTimeout:                       time.Second,
 	})
 }

@@ -1059,13 +1059,12 @@ func (*Reply_Prepare) isReply_What() {}
 
 func (*Reply_Outcome) isReply_What() {}
 
-// Error is a warpket.Error. Its kind "conflict" for Run means busy, "not_found"
-// means that the slot or the execution is not there: in both cases nothing has
-// started.
+// Error is a warpket.Error.
 type Error struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Refused       bool                   `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"` // of Run: the attempt was not admitted, so it has not started
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1112,6 +1111,13 @@ func (x *Error) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *Error) GetRefused() bool {
+	if x != nil {
+		return x.Refused
+	}
+	return false
 }
 
 // Progress of a call, in words for people.
@@ -2630,10 +2636,11 @@ const file_channel_proto_rawDesc = "" +
 	"\x04lock\x18\x03 \x01(\v2\x1d.warpket.channel.v1.LockReplyH\x00R\x04lock\x12<\n" +
 	"\aprepare\x18\x04 \x01(\v2 .warpket.channel.v1.PrepareReplyH\x00R\aprepare\x127\n" +
 	"\aoutcome\x18\x05 \x01(\v2\x1b.warpket.channel.v1.OutcomeH\x00R\aoutcomeB\x06\n" +
-	"\x04what\"5\n" +
+	"\x04what\"O\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"2\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\bR\arefused\"2\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\">\n" +

@@ -18,8 +18,12 @@ import (
 	"time"
 )
 
-// stopTime is how long a child may take to end before it is killed.
-const stopTime = 25 * time.Second
+// How long a child may take to end before it is killed. Together they stay
+// below the 30 s in which Ctrl-C ends everything.
+const (
+	stopTime  = 4 * time.Second
+	stackTime = 20 * time.Second // a database that is busy
+)
 
 // child is a process that dev keeps running. It holds the child's standard
 // input open: when dev dies, however that is, the child sees its end and ends.
@@ -28,6 +32,7 @@ type child struct {
 	command func() *exec.Cmd
 	log     string // file for its standard error
 	event   func(line []byte)
+	patient time.Duration // how long it may take to end
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
@@ -43,7 +48,7 @@ func (d *dev) child(verb string, env map[string]string) *child {
 	c := d.config
 	all := map[string]string{"WARPKET_PYTHON_INDEX": c.index, "WARPKET_CACHE": c.cache, "WARPKET_LOG_LEVEL": c.log}
 	maps.Copy(all, env)
-	return &child{name: verb, log: d.path("log", verb+".log"), command: func() *exec.Cmd {
+	return &child{name: verb, patient: stopTime, log: d.path("log", verb+".log"), command: func() *exec.Cmd {
 		cmd := exec.Command(d.self, verb, "--watch-stdin") //nolint:noctx // ended in order, see stop
 		cmd.Env = environ(all)
 		return cmd
@@ -182,7 +187,7 @@ func (c *child) stop(say func(string, ...any)) {
 	_ = stdin.Close()
 	select {
 	case <-exited:
-	case <-time.After(stopTime):
+	case <-time.After(c.patient):
 		say("the %s does not end; killing it", c.name)
 		_ = cmd.Process.Kill()
 		<-exited
@@ -225,7 +230,7 @@ func (d *dev) startStack(ctx context.Context) (*child, error) {
 	if c.postgres != "" && slices.Contains(parts, "temporal") {
 		env["WARPKET_DEVSTACK_POSTGRES_URL"] = c.postgres
 	}
-	stack := &child{name: "devstack", log: d.path("log", "devstack-start.log"), command: func() *exec.Cmd {
+	stack := &child{name: "devstack", patient: stackTime, log: d.path("log", "devstack-start.log"), command: func() *exec.Cmd {
 		cmd := exec.Command(program, args...) //nolint:noctx // ended in order, see stop
 		cmd.Env = environ(env)
 		return cmd

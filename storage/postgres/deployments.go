@@ -87,6 +87,12 @@ func (s *Store) AdvanceDeployment(ctx context.Context, id warpket.ID, to warpket
 	return s.changeDeployment(ctx, id, func(d *warpket.Deployment) error { return d.Advance(to, message, now) })
 }
 
+// TellDeployment tells who waits for a deployment that its slots have changed.
+func (s *Store) TellDeployment(ctx context.Context, id warpket.ID) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return notify(ctx, tx, DeploymentChanged, id) })
+	return explain(err, "deployment", id)
+}
+
 // ScaleDeployment sets how many slots a deployment wants.
 func (s *Store) ScaleDeployment(ctx context.Context, id warpket.ID, slots int, now time.Time) error {
 	return s.changeDeployment(ctx, id, func(d *warpket.Deployment) error {

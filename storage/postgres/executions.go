@@ -13,14 +13,14 @@ import (
 // CreateExecution adds an execution and the promise of its workflow: queued, or
 // running when the caller has reserved an idle slot for it, which makes the
 // insert its claim. Adding the same ID again does nothing; created tells.
-func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution, server warpket.ID) (created bool, err error) {
+func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (created bool, err error) {
 	batch := &pgx.Batch{} // one round trip, one transaction
 	batch.Queue(`with created as (insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) on conflict (id) do nothing returning id)
 		insert into outbox (kind, subject_id) select 'execute', id from created`,
 		e.ID, e.ProjectID, e.FunctionID, e.FunctionName, e.VersionNumber, e.SnapshotID, e.RuntimeID, e.Lane, e.Target, e.Description, e.Tags,
-		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, server, e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate).
+		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate).
 		Exec(func(tag pgconnTag) error { created = tag.RowsAffected() == 1; return nil })
 	if e.Input.SHA256 != "" {
 		batch.Queue(`insert into execution_objects (execution_id, project_id, sha256) values ($1, $2, $3) on conflict do nothing`, e.ID, e.ProjectID, e.Input.SHA256)
@@ -96,14 +96,12 @@ func (s *Store) OpenExecutions(ctx context.Context, after warpket.ID) ([]warpket
 	return ids, explain(err, "execution", "")
 }
 
-// ClaimExecution takes a queued execution for a slot: one conditional update,
-// so only one of several callers gets it. claimed is false when it is no
-// longer queued; it then comes back as it is. The promise of its workflow is
-// kept by now and goes.
-func (s *Store) ClaimExecution(ctx context.Context, id warpket.ID, slot warpket.Slot, nodeName string, now time.Time) (e warpket.Execution, claimed bool, err error) {
-	e, err = one(ctx, s.pool, scanExecution, `with kept as (delete from outbox where kind = 'execute' and subject_id = $1)
-		update executions set status = 'running', attempt = attempt + 1, node_id = $2, node_name = $3, slot_id = $4, generation = $5, reason = $6, started_date = $7
-		where id = $1 and status = 'queued' returning `+executionColumns, id, slot.NodeID, nodeName, slot.ID, slot.Generation, slot.Reason, now)
+// ClaimExecution takes a queued execution for a slot, on behalf of a server:
+// one conditional update, so only one of several callers gets it. claimed is
+// false when it is no longer queued; it then comes back as it is.
+func (s *Store) ClaimExecution(ctx context.Context, id warpket.ID, slot warpket.Slot, nodeName string, server warpket.ID, now time.Time) (e warpket.Execution, claimed bool, err error) {
+	e, err = one(ctx, s.pool, scanExecution, `update executions set status = 'running', attempt = attempt + 1, node_id = $2, node_name = $3, slot_id = $4, generation = $5, reason = $6, started_date = $7, server_id = $8
+		where id = $1 and status = 'queued' returning `+executionColumns, id, slot.NodeID, nodeName, slot.ID, slot.Generation, slot.Reason, now, server)
 	if err == nil {
 		return e, true, nil
 	}
@@ -114,17 +112,14 @@ func (s *Store) ClaimExecution(ctx context.Context, id warpket.ID, slot warpket.
 	return e, false, err
 }
 
-// KeepExecution removes the promise of an execution's workflow: it is running.
-func (s *Store) KeepExecution(ctx context.Context, id warpket.ID) error {
-	return s.Kept(ctx, Promise{"execute", id})
-}
-
 // UnclaimExecution puts a claimed execution back into the queue. The caller
-// knows for certain that this attempt has not started, so it does not count.
-func (s *Store) UnclaimExecution(ctx context.Context, id warpket.ID, attempt int) error {
+// knows for certain that this attempt has not started in the slot of that
+// generation, so it does not count. One whose end was asked for is cancelled.
+func (s *Store) UnclaimExecution(ctx context.Context, id warpket.ID, attempt int, generation int64, cancelled warpket.Failure) error {
 	_, err := s.pool.Exec(ctx, `update executions set status = case when cancel_asked then 'cancelled' else 'queued' end, finished_date = case when cancel_asked then now() end,
+			error = case when cancel_asked then $4::jsonb end,
 			attempt = attempt - 1, node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null
-		where id = $1 and attempt = $2 and status = 'running'`, id, attempt)
+		where id = $1 and attempt = $2 and generation = $3 and status = 'running'`, id, attempt, generation, cancelled)
 	return explain(err, "execution", id)
 }
 
@@ -164,7 +159,9 @@ func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (f
 				where id = $1 and $2 in (result_sha256, log_sha256) on conflict do nothing`, f.ID, p.SHA256)
 		}
 	}
-	batch.Queue(`delete from outbox where kind = 'execute' and subject_id = $1`, f.ID) // nothing is left to drive, or its workflow does
+	if !f.Again { // nothing is left to drive
+		batch.Queue(`delete from outbox where kind = 'execute' and subject_id = $1`, f.ID)
+	}
 	if f.FreeSlot.ID != "" {
 		batch.Queue(takeNext, f.FreeSlot.SnapshotID, f.FreeSlot.NodeID, f.NodeName, f.FreeSlot.ID, f.FreeSlot.Generation, f.FreeSlot.Reason, now, f.FreeSlot.Resources.CPU, f.FreeSlot.Resources.Memory).QueryRow(wokenInto(&next))
 	}
@@ -252,15 +249,15 @@ func (s *Store) ExtendPartitions(ctx context.Context) error {
 
 const executionHeadColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	null::bytea, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), cancel_asked, created_date, started_date, finished_date`
+	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date`
 
 const executionColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	input, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), cancel_asked, created_date, started_date, finished_date`
+	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date`
 
 func scanExecution(row pgx.CollectableRow) (e warpket.Execution, err error) {
 	err = row.Scan(&e.ID, &e.ProjectID, &e.FunctionID, &e.FunctionName, &e.VersionNumber, &e.SnapshotID, &e.RuntimeID, &e.Lane, &e.Target, &e.Description, &e.Tags,
 		&e.Input.Inline, &e.Input.SHA256, &e.Input.Size, &e.Shots, &e.Seed, &e.Resources, &e.Retries, &e.Status, &e.Attempt, &e.NodeID, &e.NodeName, &e.SlotID, &e.Generation, &e.Reason,
-		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.CancelAsked, &e.CreatedDate, &e.StartedDate, &e.FinishedDate)
+		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate)
 	return e, err
 }

@@ -38,7 +38,7 @@ func TestCreatingAnExecutionAgainDoesNothing(t *testing.T) {
 	e := newExecution(f, v)
 	var created counter
 	race(10, func(int) {
-		c, err := w.CreateExecution(t.Context(), e, serverID)
+		c, err := w.CreateExecution(t.Context(), e)
 		if err != nil {
 			t.Error(err)
 		}
@@ -51,14 +51,14 @@ func TestCreatingAnExecutionAgainDoesNothing(t *testing.T) {
 	}
 	slot := w.lease(newSlot(w.addNode("n", inventory(4, 4)), v))
 	w.claim(e, slot)
-	if c, err := w.CreateExecution(t.Context(), e, serverID); c || err != nil {
+	if c, err := w.CreateExecution(t.Context(), e); c || err != nil {
 		t.Errorf("it was created once more (%v)", err)
 	}
 	if e := w.execution(e.ID); e.Status != warpket.Running {
 		t.Errorf("it is %s", e.Status)
 	}
-	if n := w.count(`select count(*) from outbox`); n != 0 {
-		t.Error("a workflow is promised to an execution that runs")
+	if n := w.count(`select count(*) from outbox`); n != 1 {
+		t.Errorf("there are %d promises: one is to stay until the workflow has started, or is no longer needed", n)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestAnExecutionIsPromisedItsWorkflow(t *testing.T) {
 	w := newWorld(t)
 	f, v := w.addFunction(w.project, "bell")
 	kept, left := w.addExecution(f, v), w.addExecution(f, v)
-	w.must(w.KeepExecution(t.Context(), kept.ID))
+	w.must(w.Kept(t.Context(), postgres.Promise{Kind: "execute", SubjectID: kept.ID}))
 	if p, err := w.Overdue(t.Context()); len(p) != 0 || err != nil {
 		t.Errorf("a promise of this moment is overdue: %v (%v)", p, err)
 	}
@@ -99,7 +99,7 @@ func TestAnExecutionMayBeginAtOnce(t *testing.T) {
 	began := now()
 	e.Status, e.Attempt, e.StartedDate = warpket.Running, 1, &began
 	e.NodeID, e.NodeName, e.SlotID, e.Generation, e.Reason = slot.NodeID, "n", slot.ID, slot.Generation, slot.Reason
-	created, err := w.CreateExecution(t.Context(), e, serverID)
+	created, err := w.CreateExecution(t.Context(), e)
 	w.must(err)
 	if diff := cmp.Diff(e, w.execution(e.ID), cmpopts.EquateEmpty()); diff != "" || !created {
 		t.Errorf("created %v: %s", created, diff)
@@ -107,7 +107,7 @@ func TestAnExecutionMayBeginAtOnce(t *testing.T) {
 	if n := w.count(`select count(*) from outbox where subject_id = $1`, e.ID); n != 1 {
 		t.Error("no workflow is promised, and nobody would see it through")
 	}
-	if _, claimed, err := w.ClaimExecution(t.Context(), e.ID, slot, "n", now()); claimed || err != nil {
+	if _, claimed, err := w.ClaimExecution(t.Context(), e.ID, slot, "n", newID(), now()); claimed || err != nil {
 		t.Errorf("it was claimed once more (%v)", err)
 	}
 }
@@ -121,7 +121,7 @@ func TestOneClaimOfManyWins(t *testing.T) {
 	var winners counter
 	race(20, func(int) {
 		slot := newSlot(node, v)
-		got, claimed, err := w.ClaimExecution(t.Context(), e.ID, slot, "n", now())
+		got, claimed, err := w.ClaimExecution(t.Context(), e.ID, slot, "n", newID(), now())
 		switch {
 		case err != nil:
 			t.Error(err)
@@ -136,7 +136,7 @@ func TestOneClaimOfManyWins(t *testing.T) {
 	if winners.n["won"] != 1 {
 		t.Errorf("%d claims won", winners.n["won"])
 	}
-	_, _, err := w.ClaimExecution(t.Context(), newID(), newSlot(node, v), "n", now())
+	_, _, err := w.ClaimExecution(t.Context(), newID(), newSlot(node, v), "n", newID(), now())
 	wantKind(t, err, warpket.NotFound)
 }
 
@@ -146,12 +146,12 @@ func TestAClaimThatIsGivenBackDoesNotCount(t *testing.T) {
 	f, v := w.addFunction(w.project, "bell")
 	slot := newSlot(w.addNode("n", inventory(4, 4)), v)
 	e := w.claim(w.addExecution(f, v), slot)
-	w.must(w.UnclaimExecution(t.Context(), e.ID, e.Attempt+1))
+	w.must(w.UnclaimExecution(t.Context(), e.ID, e.Attempt+1, e.Generation, warpket.Failure{}))
 	if e := w.execution(e.ID); e.Status != warpket.Running {
 		t.Error("another attempt gave it back")
 	}
 	for range 2 {
-		w.must(w.UnclaimExecution(t.Context(), e.ID, e.Attempt))
+		w.must(w.UnclaimExecution(t.Context(), e.ID, e.Attempt, e.Generation, warpket.Failure{}))
 	}
 	e = w.execution(e.ID)
 	if e.Status != warpket.Queued || e.Attempt != 0 || e.NodeID != "" || e.SlotID != "" || e.StartedDate != nil {
@@ -163,7 +163,7 @@ func TestAClaimThatIsGivenBackDoesNotCount(t *testing.T) {
 	// Someone has asked for its end meanwhile: it does not wait again.
 	_, err := w.AskCancel(t.Context(), w.project, e.ID, warpket.Failure{Code: warpket.CancelledCode}, now())
 	w.must(err)
-	w.must(w.UnclaimExecution(t.Context(), e.ID, e.Attempt))
+	w.must(w.UnclaimExecution(t.Context(), e.ID, e.Attempt, e.Generation, warpket.Failure{}))
 	if e = w.execution(e.ID); e.Status != warpket.Cancelled || e.FinishedDate == nil {
 		t.Errorf("it is %+v", e)
 	}
@@ -301,7 +301,7 @@ func TestAFreedSlotGoesToTheLongestWaitingThatFits(t *testing.T) {
 	first, second := newExecution(f, v), newExecution(f, v)
 	for i, e := range []*warpket.Execution{&big, &wide, &foreign, &first, &second} {
 		e.ID = warpket.NewID(time.Now().Add(time.Duration(i) * time.Millisecond))
-		_, err := w.CreateExecution(t.Context(), *e, serverID)
+		_, err := w.CreateExecution(t.Context(), *e)
 		w.must(err)
 	}
 
@@ -373,7 +373,7 @@ func TestACancelAndAClaimAgree(t *testing.T) {
 		race(2, func(i int) {
 			var err error
 			if i == 0 {
-				_, claimed, err = w.ClaimExecution(t.Context(), e.ID, slot, "n", now())
+				_, claimed, err = w.ClaimExecution(t.Context(), e.ID, slot, "n", newID(), now())
 			} else {
 				asked, err = w.AskCancel(t.Context(), w.project, e.ID, warpket.Failure{Code: warpket.CancelledCode}, now())
 			}
@@ -444,7 +444,7 @@ func TestExecutionsAreFiltered(t *testing.T) {
 			e.VersionNumber = 2
 		}
 		e.ID = warpket.NewID(start.Add(time.Duration(i) * time.Minute))
-		_, err := w.CreateExecution(t.Context(), e, serverID)
+		_, err := w.CreateExecution(t.Context(), e)
 		w.must(err)
 		ids = append(ids, e.ID)
 	}
@@ -489,7 +489,7 @@ func TestPartitionsAreThereForTheMonthsAhead(t *testing.T) {
 	for _, at := range []time.Time{this.AddDate(0, -1, 0), this.Add(-time.Millisecond), this, this.AddDate(0, 1, 0), this.AddDate(0, 3, 0).Add(-time.Millisecond)} {
 		e := newExecution(f, v)
 		e.ID = warpket.NewID(at)
-		_, err := w.CreateExecution(t.Context(), e, serverID)
+		_, err := w.CreateExecution(t.Context(), e)
 		w.must(err)
 		partition := "executions_" + at.Format("200601")
 		if n := w.count(`select count(*) from `+partition+` where id = $1`, e.ID); n != 1 {

@@ -54,8 +54,8 @@ func (s *Store) NodeIsUp(ctx context.Context, id, boot warpket.ID, inventory war
 		}
 		for _, slot := range slots {
 			if generation, ok := held[slot.ID]; ok && generation == slot.Generation {
-				if slot.Status == warpket.SlotLost {
-					if _, err := tx.Exec(ctx, `update slots set status = 'ready' where id = $1`, slot.ID); err != nil {
+				if slot.Status == warpket.SlotLost { // its deployment makes sure that it serves
+					if _, err := tx.Exec(ctx, `update slots set status = case when deployment_id is null then 'ready' else 'preparing' end where id = $1`, slot.ID); err != nil {
 						return err
 					}
 					deployments = append(deployments, slot.DeploymentID)

@@ -156,7 +156,7 @@ func TestASilentNodeLosesItsSlotsButNotTheirLeases(t *testing.T) {
 	if len(over) != 0 || !slices.Equal(deployments, []warpket.ID{d.ID}) {
 		t.Errorf("over are %v, to reconcile %v", over, deployments)
 	}
-	if s, err := w.SlotByID(t.Context(), slot.ID); err != nil || s.Status != warpket.SlotReady {
+	if s, err := w.SlotByID(t.Context(), slot.ID); err != nil || s.Status != warpket.SlotPreparing { // its deployment makes sure that it serves
 		t.Errorf("the slot is %s (%v)", s.Status, err)
 	}
 	w.must(w.RenewNode(t.Context(), silent.ID, boot))

@@ -46,7 +46,7 @@ func TestTheSweepRemovesOnlyWhatIsOldAndUnreferenced(t *testing.T) {
 	w.touch("touched again", now())
 	e := newExecution(f, v)
 	e.Input = warpket.Payload{SHA256: input.SHA256, Size: input.Size}
-	_, err := w.CreateExecution(t.Context(), e, serverID)
+	_, err := w.CreateExecution(t.Context(), e)
 	w.must(err)
 	w.claim(e, newSlot(w.addNode("n", inventory(4, 4)), v))
 	_, _, err = w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Succeeded, Result: warpket.Payload{SHA256: result.SHA256, Size: result.Size}}, now())

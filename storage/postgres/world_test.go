@@ -132,7 +132,7 @@ func newExecution(f warpket.Function, v warpket.Version) warpket.Execution {
 	return warpket.Execution{
 		ID: newID(), ProjectID: f.ProjectID, FunctionID: f.ID, FunctionName: f.Name, VersionNumber: v.Number, SnapshotID: v.Snapshot.ID, RuntimeID: v.Snapshot.RuntimeID,
 		Lane: warpket.Durable, Target: warpket.CPU, Tags: []string{"a", "b"}, Input: warpket.Payload{Inline: []byte(`{"n":1}`), Size: 7},
-		Shots: 100, Seed: 7, Status: warpket.Queued, Resources: warpket.Resources{CPU: 1000, Memory: 1 << 30, Timeout: time.Minute}, CreatedDate: now(),
+		Shots: 100, Seed: 7, Status: warpket.Queued, ServerID: serverID, Resources: warpket.Resources{CPU: 1000, Memory: 1 << 30, Timeout: time.Minute}, CreatedDate: now(),
 	}
 }
 
@@ -141,7 +141,7 @@ var serverID = warpket.NewID(time.Now())
 func (w *world) addExecution(f warpket.Function, v warpket.Version) warpket.Execution {
 	w.t.Helper()
 	e := newExecution(f, v)
-	created, err := w.CreateExecution(w.t.Context(), e, serverID)
+	created, err := w.CreateExecution(w.t.Context(), e)
 	w.must(err)
 	if !created {
 		w.t.Fatal("it was there already")
@@ -152,7 +152,7 @@ func (w *world) addExecution(f warpket.Function, v warpket.Version) warpket.Exec
 // claim takes an execution for a slot.
 func (w *world) claim(e warpket.Execution, slot warpket.Slot) warpket.Execution {
 	w.t.Helper()
-	e, claimed, err := w.ClaimExecution(w.t.Context(), e.ID, slot, "node", now())
+	e, claimed, err := w.ClaimExecution(w.t.Context(), e.ID, slot, "node", newID(), now())
 	w.must(err)
 	if !claimed {
 		w.t.Fatalf("execution %s is %s", e.ID, e.Status)
