@@ -167,3 +167,68 @@ func TestInstancesRunSideBySideAlsoBelowAClosedHome(t *testing.T) {
 	a.stop(t)
 	b.stop(t)
 }
+
+func TestARetryOutlivesTheServerThatBeganIt(t *testing.T) {
+	p := start(t, t.TempDir())
+	t.Cleanup(func() { p.stop(t) })
+	c := p.client(t)
+	code := `
+import os, time
+def handler(event, context):
+    print("one", flush=True)
+    while not os.path.exists(event["gate"]): time.sleep(0.01)
+    if context.attempt == 1: raise RuntimeError("not yet")
+    return context.attempt
+`
+	id := c.python(t, "retried", code, object{"retries": 1})
+	c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{}, "Prefer", "wait=60")
+	gate := t.TempDir() + "/gate"
+	e := as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": id, "input": object{"gate": gate}, "sync": false}))
+	until(t, time.Minute, "its code runs", func() bool {
+		return strings.Contains(string(c.ok(t, "GET", "/v1/executions/"+e.ID+"/log", nil).body), "one")
+	})
+	kill(t, p.find(t, "warpket server"))
+	open(t, gate)
+	until(t, time.Minute, "it is final", func() bool {
+		a, err := c.try(t.Context(), "GET", "/v1/executions/"+e.ID, nil)
+		if err != nil || a.status != 200 {
+			return false
+		}
+		e = as[execution](t, a)
+		return e.Status != "queued" && e.Status != "running"
+	})
+	if e.Status != "succeeded" || e.Attempt != 2 || string(e.Result) != "2" {
+		t.Errorf("it ended %+v %+v", e, e.Error)
+	}
+}
+
+// TestAnOutcomeThatCannotBeStoredYetIsNotRunAgain has a large result while the
+// object store is away.
+func TestAnOutcomeThatCannotBeStoredYetIsNotRunAgain(t *testing.T) {
+	p := start(t, t.TempDir())
+	t.Cleanup(func() { p.stop(t) })
+	c := p.client(t)
+	code := `
+import os, time
+def handler(event, context):
+    with open(event["gate"] + "-runs", "a") as f: f.write("x")
+    print("one", flush=True)
+    while not os.path.exists(event["gate"]): time.sleep(0.01)
+    return "x" * 200000
+`
+	id := c.python(t, "large", code, nil)
+	c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{"slots": 2}, "Prefer", "wait=60")
+	gate := t.TempDir() + "/gate"
+	e := as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": id, "input": object{"gate": gate}, "sync": false}))
+	until(t, time.Minute, "its code runs", func() bool {
+		return strings.Contains(string(c.ok(t, "GET", "/v1/executions/"+e.ID+"/log", nil).body), "one")
+	})
+	kill(t, p.find(t, "part s3"))
+	open(t, gate)
+	if e = c.final(t, e.ID); e.Status != "succeeded" || e.Attempt != 1 {
+		t.Errorf("it ended %+v %+v", e, e.Error)
+	}
+	if runs, err := os.ReadFile(gate + "-runs"); err != nil || string(runs) != "x" {
+		t.Errorf("the code ran %d times, %v", len(runs), err)
+	}
+}
