@@ -46,7 +46,29 @@ func (a *Activities) ResolveRuntime(ctx context.Context, id warpket.ID) (sdk str
 	if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentBuilding, "runtime "+sdk, a.Now()); err != nil {
 		return sdk, outcome(err)
 	}
+	go a.passOn(ctx, d, sdk)
 	return sdk, outcome(a.ensureRuntime(ctx, d.RuntimeID))
+}
+
+// passOn shows the progress of a runtime's building on a deployment that waits
+// for it, until ctx ends.
+func (a *Activities) passOn(ctx context.Context, d warpket.Deployment, sdk string) {
+	news := a.Hub.Watch(d.RuntimeID)
+	defer news.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-news.C:
+		}
+		r, err := a.Store.Runtime(ctx, d.RuntimeID)
+		if err == nil && r.Status == warpket.RuntimeBuilding {
+			err = a.Store.AdvanceDeployment(ctx, d.ID, warpket.DeploymentBuilding, sdk+": "+r.Message, a.Now())
+		}
+		if err != nil && ctx.Err() == nil {
+			a.Log.Warn("progress not passed on", "deployment", d.ID, "error", err)
+		}
+	}
 }
 
 // Place leases the slots that a deployment lacks and picks those that it has
