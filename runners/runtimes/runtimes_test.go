@@ -76,7 +76,7 @@ func TestManyWhoAskGetOneBuild(t *testing.T) {
 	count := filepath.Join(t.TempDir(), "count")
 	smoke := fmt.Sprintf("open(%q, 'a').write('x')", count)
 	// Two stores on one folder are two agents: the file lock keeps them apart.
-	dir := t.TempDir()
+	dir := runtimestest.Folder(t)
 	var all sync.WaitGroup
 	for range 2 {
 		store, minor := newStore(t, runtimes.Config{Dir: dir})
@@ -188,7 +188,7 @@ func TestTheInstallerSeesOnlyWhatItNeeds(t *testing.T) {
 func TestTheInstallersFailureIsExplained(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]warpket.Kind{1: warpket.Invalid, 2: warpket.Unavailable, 101: warpket.Unavailable} {
-		dir := t.TempDir()
+		dir := runtimestest.Folder(t)
 		uv := filepath.Join(t.TempDir(), "uv")
 		script(t, uv, fmt.Sprintf("echo 'no solution in %s/tmp' >&2; exit %d", dir, code))
 		store, minor := newStore(t, runtimes.Config{Dir: dir, UV: uv})

@@ -3,6 +3,7 @@
 package runtimestest
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -24,7 +25,7 @@ func Store(t testing.TB, config runtimes.Config) (*runtimes.Store, []runtimes.Py
 	config.Launcher = sandbox.NewPlain()
 	config.Platform = Platform
 	if config.Dir == "" {
-		config.Dir = t.TempDir()
+		config.Dir = Folder(t)
 	}
 	pythons, err := runtimes.Search{Launcher: config.Launcher, Environ: os.Environ()}.Pythons(t.Context())
 	if err != nil || len(pythons) == 0 {
@@ -36,6 +37,22 @@ func Store(t testing.TB, config runtimes.Config) (*runtimes.Store, []runtimes.Py
 		t.Fatal(err)
 	}
 	return store, pythons
+}
+
+// Folder is a folder for a store that goes with the test: what is in it is made
+// writable first, for an ordinary user cannot remove what it may not change.
+func Folder(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				return os.Chmod(path, 0o700) //nolint:gosec // a folder about to go
+			}
+			return err
+		})
+	})
+	return dir
 }
 
 // Shared makes a store in the folder that is kept, with the package index.
