@@ -47,7 +47,7 @@ func Folder(t testing.TB) string {
 	t.Cleanup(func() {
 		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
-				return os.Chmod(path, 0o700) //nolint:gosec // a folder about to go
+				return os.Chmod(path, 0o700)
 			}
 			return err
 		})
