@@ -48,8 +48,8 @@ func (e *Error) At(format string, args ...any) *Error {
 	return e
 }
 
-// Errorf makes an error of a kind. An error among the arguments of a %w verb
-// becomes its cause and stays out of the message.
+// Errorf makes an error of a kind. All of its message is for the caller; see
+// Because for one with a cause.
 func Errorf(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Message: fmt.Sprintf(format, args...)}
 }

@@ -196,7 +196,7 @@ func (a *Activities) Attach(ctx context.Context, id warpket.ID) error {
 			_, err = a.drive(ctx, e, e.ServerID == a.ServerID)
 		}
 		if err != nil {
-			return fmt.Errorf("%w", again{err})
+			return again{err}
 		}
 	}
 }
