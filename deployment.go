@@ -33,7 +33,7 @@ type SlotPlace struct {
 	Devices []string
 	Reason  string
 	// Isolation is what keeps its programs apart from others of its node.
-	Isolation string
+	Isolation Isolation
 }
 
 // DeploymentStatus says how far a deployment is.

@@ -47,6 +47,8 @@ type Execution struct {
 	Log        Payload
 	LogSize    int64 // bytes the code wrote, kept or not
 	Timings    Timings
+	Usage      Usage
+	Isolation  string // what kept it apart on its node, see Isolation.String
 
 	CreatedDate  time.Time
 	StartedDate  *time.Time
@@ -73,6 +75,12 @@ type Timings struct {
 	Total    time.Duration // from the request until the row was final
 }
 
+// Usage is what an execution used of its node.
+type Usage struct {
+	CPU        time.Duration // of all its processes
+	PeakMemory int64         // bytes; of its worker so far when it is kept between executions; 0 if the node cannot tell
+}
+
 // Failure says why an execution did not succeed.
 type Failure struct {
 	Code      FailureCode `json:"code"`
@@ -93,6 +101,9 @@ const (
 	ResultTooLarge     FailureCode = "result_too_large"     // the result has more than MaxResult bytes
 	Exited             FailureCode = "exited"               // the handler ended its process
 	Crashed            FailureCode = "crashed"              // a signal ended the process
+	OutOfMemory        FailureCode = "out_of_memory"        // it needed more memory than its limit
+	TooManyProcesses   FailureCode = "too_many_processes"   // it started more processes than its limit
+	DiskFull           FailureCode = "disk_full"            // it wrote more files than its limit
 	TimedOutCode       FailureCode = "timed_out"            // ran longer than its timeout
 	CancelledCode      FailureCode = "cancelled"            // someone asked for its end
 	LostCode           FailureCode = "lost"                 // it started and its outcome cannot be known
@@ -157,6 +168,7 @@ type Outcome struct {
 	Failure *Failure        // nil when succeeded
 	Started time.Duration   // from the node's admission to the worker's receipt
 	Ran     time.Duration   // from the worker's receipt to its result
+	Usage   Usage
 }
 
 // FailedWith is the outcome of an attempt that did not succeed. Its status follows

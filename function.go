@@ -32,8 +32,20 @@ type Settings struct {
 // Lane says how an execution is driven.
 type Lane string
 
-// Durable executions are Temporal workflows.
-const Durable Lane = "durable"
+// The lanes.
+const (
+	Durable Lane = "durable" // a Temporal workflow sees it through, whatever becomes of the servers
+	Express Lane = "express" // the same without the workflow: faster, and lost with the server that drives it
+)
+
+// Network says what a function's code may reach.
+type Network string
+
+// The networks.
+const (
+	NoNetwork Network = "none"
+	Egress    Network = "egress" // public addresses, through the node's proxy
+)
 
 // Reuse says whether a worker serves more than one execution.
 type Reuse string

@@ -1,6 +1,9 @@
 package warpket
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Node is a machine that has slots, and its agent.
 type Node struct {
@@ -19,14 +22,46 @@ type Node struct {
 
 // Inventory is what a node has.
 type Inventory struct {
-	Platform  string   `json:"platform"` // "linux/amd64"
-	CPU       int      `json:"cpu"`      // thousandths of a core that slots may share
-	Memory    int64    `json:"memory"`   // bytes that slots may share
-	Pythons   []string `json:"pythons"`  // minors, such as "3.11"
-	Isolation string   `json:"isolation"`
-	Devices   []Device `json:"devices"`
-	Notes     []string `json:"notes"` // what the node cannot do, in words for its operator
-	Release   string   `json:"release"`
+	Platform  string    `json:"platform"` // "linux/amd64"
+	CPU       int       `json:"cpu"`      // thousandths of a core that slots may share
+	Memory    int64     `json:"memory"`   // bytes that slots may share
+	Pythons   []string  `json:"pythons"`  // minors, such as "3.11"
+	Isolation Isolation `json:"isolation"`
+	Devices   []Device  `json:"devices"`
+	Notes     []string  `json:"notes"` // what the node cannot do, in words for its operator
+	Release   string    `json:"release"`
+}
+
+// Isolation is what keeps the code of a node apart from its machine and from
+// other code.
+type Isolation struct {
+	Kind       string   `json:"kind"`       // "none", "namespaces" or "gvisor"
+	UID        string   `json:"uid"`        // "own": each sandbox has a user ID of its own; "shared": all have the agent's
+	Unenforced []string `json:"unenforced"` // limits that this machine cannot hold: of "cpu", "memory", "processes"
+}
+
+// NoIsolation is that of plain processes.
+var NoIsolation = Isolation{Kind: "none", UID: "shared", Unenforced: []string{"cpu", "memory", "processes"}}
+
+// Complete reports whether everything that the kind promises holds.
+func (i Isolation) Complete() bool {
+	return i.Kind != NoIsolation.Kind && i.UID == "own" && len(i.Unenforced) == 0
+}
+
+// String is the isolation in a line: "namespaces", or
+// "namespaces (uid shared; not enforced: memory, cpu)".
+func (i Isolation) String() string {
+	if i.Kind == NoIsolation.Kind || i.Complete() {
+		return i.Kind
+	}
+	var lacks []string
+	if i.UID != "own" {
+		lacks = append(lacks, "uid "+i.UID)
+	}
+	if len(i.Unenforced) > 0 {
+		lacks = append(lacks, "not enforced: "+strings.Join(i.Unenforced, ", "))
+	}
+	return i.Kind + " (" + strings.Join(lacks, "; ") + ")"
 }
 
 // Device is what a slot may need: a GPU or a simulator.

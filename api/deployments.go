@@ -23,7 +23,7 @@ type Deployment struct {
 	Message      string    `json:"message" doc:"Progress, or why it failed"`
 	Resources    Resources `json:"resources" doc:"What each slot has"`
 	Placement    Placement `json:"placement" doc:"Where its slots are, and why there"`
-	Isolation    string    `json:"isolation" doc:"What keeps it apart from other functions, where that is weakest; none: plain processes; empty while it holds no slot"`
+	Isolation    string    `json:"isolation" doc:"What keeps it apart from other functions, where that is weakest, and what it lacks; none: plain processes; empty while it holds no slot" example:"namespaces"`
 	TemporalURL  string    `json:"temporalUrl,omitempty" doc:"Its page in the Temporal UI"`
 	CreatedDate  time.Time `json:"createdDate" doc:"When it was asked for"`
 	UpdatedDate  time.Time `json:"updatedDate" doc:"When it last changed"`
@@ -50,8 +50,8 @@ func (s *Server) toDeployment(d warpket.Deployment) Deployment {
 		TemporalURL: s.Workflows.DeploymentURL(d.ID), CreatedDate: d.CreatedDate, UpdatedDate: d.UpdatedDate,
 	}
 	for _, p := range d.Placement {
-		if out.Isolation == "" || p.Isolation == "none" {
-			out.Isolation = p.Isolation // the weakest counts
+		if out.Isolation == "" || !p.Isolation.Complete() {
+			out.Isolation = p.Isolation.String() // the weakest counts
 		}
 		out.Placement.Slots = append(out.Placement.Slots, SlotPlace{SlotID: string(p.Slot), Node: p.Node, Status: string(p.Status), Devices: orEmpty(p.Devices), Reason: p.Reason})
 	}

@@ -21,11 +21,18 @@ type Node struct {
 	Memory      int64     `json:"memory" doc:"Bytes that slots may share"`
 	MemLeased   int64     `json:"memoryLeased" doc:"Bytes that slots hold"`
 	Pythons     []string  `json:"pythons" nullable:"false" doc:"Minors of its interpreters"`
-	Isolation   string    `json:"isolation" doc:"What keeps functions apart on it; none: they are plain processes"`
+	Isolation   Isolation `json:"isolation" doc:"What keeps functions apart on it"`
 	Devices     []Device  `json:"devices" nullable:"false" doc:"GPUs and simulators"`
 	Notes       []string  `json:"notes" nullable:"false" doc:"What it cannot do, in words"`
 	Release     string    `json:"release" doc:"Release of its agent"`
 	CreatedDate time.Time `json:"createdDate" doc:"When it joined"`
+}
+
+// Isolation is what keeps functions apart on a node.
+type Isolation struct {
+	Kind       string   `json:"kind" enum:"none,namespaces,gvisor" doc:"none: they are plain processes; namespaces: each has namespaces, a user and a filter of system calls of its own; gvisor: each has a kernel of its own"`
+	UID        string   `json:"uid" enum:"own,shared" doc:"own: each sandbox has a user ID that nobody else has; shared: all have the agent's, for it does not run as root"`
+	Unenforced []string `json:"unenforced" nullable:"false" enum:"cpu,memory,processes" doc:"Limits that this machine cannot hold"`
 }
 
 // Device is what a slot may need.
@@ -46,8 +53,9 @@ type Device struct {
 func toNode(n warpket.Node) Node {
 	out := Node{
 		ID: string(n.ID), Name: n.Name, Status: "up", Platform: n.Inventory.Platform, CPU: n.Inventory.CPU, CPULeased: n.CPULeased,
-		Memory: n.Inventory.Memory, MemLeased: n.MemoryLeased, Pythons: orEmpty(n.Inventory.Pythons), Isolation: n.Inventory.Isolation,
-		Devices: toDevices(n), Notes: orEmpty(n.Inventory.Notes), Release: n.Inventory.Release, CreatedDate: n.CreatedDate,
+		Memory: n.Inventory.Memory, MemLeased: n.MemoryLeased, Pythons: orEmpty(n.Inventory.Pythons),
+		Isolation: Isolation{Kind: n.Inventory.Isolation.Kind, UID: n.Inventory.Isolation.UID, Unenforced: orEmpty(n.Inventory.Isolation.Unenforced)},
+		Devices:   toDevices(n), Notes: orEmpty(n.Inventory.Notes), Release: n.Inventory.Release, CreatedDate: n.CreatedDate,
 	}
 	switch {
 	case !n.Live:

@@ -165,7 +165,7 @@ func listings() []listing {
 				}
 				cores := fmt.Sprintf("%g of %g", float64(n.CPULeased)/1000, float64(n.CPU)/1000)
 				memory := size(n.MemoryLeased) + " of " + size(n.Memory)
-				return []string{n.Name, string(n.Status), n.Platform, cores, memory, strings.Join(n.Pythons, " "), n.Isolation, clip(strings.Join(devices, ", "))}
+				return []string{n.Name, string(n.Status), n.Platform, cores, memory, strings.Join(n.Pythons, " "), string(n.Isolation.Kind), clip(strings.Join(devices, ", "))}
 			}),
 		},
 		{

@@ -356,6 +356,66 @@ func (e HealthStatus) Valid() bool {
 	}
 }
 
+// Defines values for IsolationKind.
+const (
+	IsolationKindGvisor     IsolationKind = "gvisor"
+	IsolationKindNamespaces IsolationKind = "namespaces"
+	IsolationKindNone       IsolationKind = "none"
+)
+
+// Valid indicates whether the value is a known member of the IsolationKind enum.
+func (e IsolationKind) Valid() bool {
+	switch e {
+	case IsolationKindGvisor:
+		return true
+	case IsolationKindNamespaces:
+		return true
+	case IsolationKindNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for IsolationUID.
+const (
+	Own    IsolationUID = "own"
+	Shared IsolationUID = "shared"
+)
+
+// Valid indicates whether the value is a known member of the IsolationUID enum.
+func (e IsolationUID) Valid() bool {
+	switch e {
+	case Own:
+		return true
+	case Shared:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for IsolationUnenforced.
+const (
+	IsolationUnenforcedCPU       IsolationUnenforced = "cpu"
+	IsolationUnenforcedMemory    IsolationUnenforced = "memory"
+	IsolationUnenforcedProcesses IsolationUnenforced = "processes"
+)
+
+// Valid indicates whether the value is a known member of the IsolationUnenforced enum.
+func (e IsolationUnenforced) Valid() bool {
+	switch e {
+	case IsolationUnenforcedCPU:
+		return true
+	case IsolationUnenforcedMemory:
+		return true
+	case IsolationUnenforcedProcesses:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for NodeStatus.
 const (
 	NodeStatusCordoned NodeStatus = "cordoned"
@@ -804,7 +864,9 @@ type Deployment struct {
 	// ID ID of the deployment, and of its Temporal workflow
 	ID string `json:"id"`
 
-	// Isolation What keeps it apart from other functions, where that is weakest; none: plain processes; empty while it holds no slot
+	// Isolation What keeps it apart from other functions, where that is weakest, and what it lacks; none: plain processes; empty while it holds no slot
+	//
+	// Example: namespaces
 	Isolation string `json:"isolation"`
 
 	// Message Progress, or why it failed
@@ -1168,6 +1230,27 @@ type Health struct {
 // Example: ok
 type HealthStatus string
 
+// Isolation defines model for Isolation.
+type Isolation struct {
+	// Kind none: they are plain processes; namespaces: each has namespaces, a user and a filter of system calls of its own; gvisor: each has a kernel of its own
+	Kind IsolationKind `json:"kind"`
+
+	// UID own: each sandbox has a user ID that nobody else has; shared: all have the agent's, for it does not run as root
+	UID IsolationUID `json:"uid"`
+
+	// Unenforced Limits that this machine cannot hold
+	Unenforced []IsolationUnenforced `json:"unenforced"`
+}
+
+// IsolationKind none: they are plain processes; namespaces: each has namespaces, a user and a filter of system calls of its own; gvisor: each has a kernel of its own
+type IsolationKind string
+
+// IsolationUID own: each sandbox has a user ID that nobody else has; shared: all have the agent's, for it does not run as root
+type IsolationUID string
+
+// IsolationUnenforced defines model for Isolation.Unenforced.
+type IsolationUnenforced string
+
 // ListDeployment defines model for ListDeployment.
 type ListDeployment struct {
 	// Items Newest first
@@ -1273,10 +1356,8 @@ type Node struct {
 	Devices []Device `json:"devices"`
 
 	// ID ID of the node
-	ID string `json:"id"`
-
-	// Isolation What keeps functions apart on it; none: they are plain processes
-	Isolation string `json:"isolation"`
+	ID        string    `json:"id"`
+	Isolation Isolation `json:"isolation"`
 
 	// Memory Bytes that slots may share
 	Memory int64 `json:"memory"`

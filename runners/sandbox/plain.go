@@ -37,7 +37,7 @@ func NewPlain() *Plain {
 }
 
 // Isolation says that there is none.
-func (*Plain) Isolation() string { return "none" }
+func (*Plain) Isolation() warpket.Isolation { return warpket.NoIsolation }
 
 // Start starts the program. Paths and most limits of the spec are not
 // enforced; see Plain. Those that are hold once Start has returned.

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/warpket/warpket"
 )
 
 // Launcher starts sandboxes on this machine.
@@ -18,9 +20,9 @@ type Launcher interface {
 	// sandbox outlives ctx: whoever started it closes it. A name that is
 	// already running is refused, since its files belong to its first caller.
 	Start(ctx context.Context, spec Spec) (Sandbox, error)
-	// Isolation names what keeps its programs apart, for the operator and the
+	// Isolation says what keeps its programs apart, for the operator and the
 	// execution's record.
-	Isolation() string
+	Isolation() warpket.Isolation
 }
 
 // Sandbox is one running program.

@@ -147,7 +147,7 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 	places, err := many(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
 		err = row.Scan(&p.deployment, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices)
 		return p, err
-	}, `select s.deployment_id, s.id, n.name, s.status, s.reason, coalesce(n.inventory->>'isolation', ''), array(select v.id from devices v where v.slot_id = s.id order by v.id)
+	}, `select s.deployment_id, s.id, n.name, s.status, s.reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = s.id order by v.id)
 		from slots s join nodes n on n.id = s.node_id where s.deployment_id = any ($1::uuid[]) order by s.id`, ids)
 	if err != nil {
 		return explain(err, "slot", "")
