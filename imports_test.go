@@ -69,6 +69,9 @@ var foreign = map[string][]string{
 	"github.com/spf13/cobra":             {"cli", "cmd/warpket"},
 	"github.com/pressly/goose/":          {"migrations"},
 	"github.com/google/osv-scalibr/":     {"pypi"},
+	"github.com/elastic/":                {"runners/sandbox"},
+	"github.com/landlock-lsm/":           {"runners/sandbox"},
+	"github.com/moby/":                   {"runners/sandbox"},
 	"google.golang.org/grpc":             {"channel", "channel/wire"},
 	"google.golang.org/protobuf/runtime": {"channel/wire"},
 }

@@ -178,6 +178,12 @@ func exitOf(err error, state *os.ProcessState) (Exit, error) {
 	return Exit{Code: state.ExitCode()}, nil
 }
 
+// Counters are not kept for plain processes.
+func (*process) Counters() Counters { return Counters{} }
+
+// Refusals are not counted for plain processes.
+func (*process) Refusals() Refusals { return Refusals{} }
+
 // Wait returns how the program ended, or stops it when ctx ends first.
 func (p *process) Wait(ctx context.Context) (Exit, error) {
 	select {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,6 +35,22 @@ type Sandbox interface {
 	// Close ends the program and frees all that it held. Only then may its
 	// devices go to someone else. It may be called more than once.
 	Close() error
+	// Counters tell what it has used so far, as far as the machine counts.
+	Counters() Counters
+	// Refusals tell how often a limit has stopped it so far.
+	Refusals() Refusals
+}
+
+// Counters are what a sandbox has used; zero where the machine does not count.
+type Counters struct {
+	CPU        time.Duration // of all its processes
+	PeakMemory int64         // bytes
+}
+
+// Refusals are how often a limit has stopped a sandbox.
+type Refusals struct {
+	Memory    int64 // processes that the kernel killed since memory ran out
+	Processes int64 // processes and threads that could not be started
 }
 
 // Spec lists everything the program may touch; what is not listed is not there.
@@ -46,17 +63,20 @@ type Spec struct {
 	Stdout   *os.File // nil: dropped
 	Stderr   *os.File // nil: dropped
 	Files    []*os.File
+	Root     string   // folder with its system; the machine's /usr and what belongs to it if empty
 	ReadOnly []string // paths that it may read, with what is below them
 	Writable []string // paths that it may also write
+	Devices  []string // paths of devices
 	Limits   Limits
 }
 
 // Limits are what the program may use; zero means no limit.
 type Limits struct {
-	CPU       int   // thousandths of a core
-	Memory    int64 // bytes
-	Processes int
-	OpenFiles uint64
+	CPU       int    // thousandths of a core
+	Memory    int64  // bytes
+	Processes int    // and threads
+	OpenFiles uint64 // of each process
+	Disk      int64  // bytes in /tmp, and in /dev/shm; both count as memory too
 }
 
 // Exit says how a program ended.

@@ -18,14 +18,25 @@ import (
 	"github.com/warpket/warpket/runners/sandbox"
 )
 
+func TestMain(m *testing.M) {
+	sandbox.Main()
+	os.Exit(m.Run())
+}
+
 // launchers are all implementations: each passes the same tests.
-func launchers() map[string]sandbox.Launcher {
-	return map[string]sandbox.Launcher{"plain": sandbox.NewPlain()}
+func launchers(t *testing.T) map[string]sandbox.Launcher {
+	t.Helper()
+	namespaces, err := sandbox.NewNamespaces(t.Context(), t.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(namespaces.Close)
+	return map[string]sandbox.Launcher{"plain": sandbox.NewPlain(), "namespaces": namespaces}
 }
 
 func each(t *testing.T, test func(t *testing.T, launcher sandbox.Launcher)) {
 	t.Helper()
-	for name, launcher := range launchers() {
+	for name, launcher := range launchers(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, launcher)

@@ -1,0 +1,382 @@
+package sandbox
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The limits that cgroups hold, named as a node reports them.
+const (
+	cpuLimit       = "cpu"
+	memoryLimit    = "memory"
+	processesLimit = "processes"
+)
+
+// cgroups is the part of the machine's cgroups that belongs to one launcher:
+// one folder for each controller (version 1), or one for all (version 2). A
+// controller that is not there, or not ours to use, is left out.
+type cgroups struct {
+	unified bool
+	folders map[string]string // controller ("memory", "cpu", "cpuacct", "pids") to our folder
+}
+
+// controllers of each limit. cpuacct counts what cpu limits.
+var controllers = map[string]string{"cpu": cpuLimit, "memory": memoryLimit, "pids": processesLimit, "cpuacct": ""}
+
+// findCgroups makes our folder below the cgroups of this process. root is
+// where cgroups are mounted and self is /proc/self/cgroup.
+func findCgroups(root, self, name string) (*cgroups, error) {
+	b, err := os.ReadFile(self) //nolint:gosec // the kernel's
+	if err != nil {
+		return nil, fmt.Errorf("looking for cgroups: %w", err)
+	}
+	c := &cgroups{folders: map[string]string{}}
+	for line := range strings.Lines(string(b)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		if parts[1] == "" { // version 2
+			c.addUnified(root, parts[2], name)
+			continue
+		}
+		for controller := range strings.SplitSeq(parts[1], ",") {
+			if _, ours := controllers[controller]; !ours {
+				continue
+			}
+			// Of a path that a container does not see, the mount is the root.
+			for _, parent := range []string{filepath.Join(root, controller, parts[2]), filepath.Join(root, controller)} {
+				folder := filepath.Join(parent, name)
+				if err := os.Mkdir(folder, 0o755); err == nil || errors.Is(err, fs.ErrExist) { //nolint:gosec // cgroups are seen by all
+					c.folders[controller] = folder
+					break
+				}
+			}
+		}
+	}
+	return c, nil
+}
+
+// addUnified uses version 2 where it has the controllers that we need; in a
+// hybrid set-up it has none of them.
+func (c *cgroups) addUnified(root, path, name string) {
+	for _, parent := range []string{filepath.Join(root, path), root} {
+		b, err := os.ReadFile(filepath.Join(parent, "cgroup.controllers")) //nolint:gosec // the kernel's
+		if err != nil {
+			continue
+		}
+		has := strings.Fields(string(b))
+		folder := filepath.Join(parent, name)
+		if !slices.Contains(has, "memory") || !delegate(parent, has) || os.MkdirAll(folder, 0o755) != nil { //nolint:gosec // cgroups are seen by all
+			continue
+		}
+		enable(folder, has)
+		c.unified = true
+		for _, controller := range has {
+			if _, ours := controllers[controller]; ours {
+				c.folders[controller] = folder
+			}
+		}
+		return
+	}
+}
+
+// delegate lets the children of a cgroup use its controllers. A cgroup that
+// does so may hold no processes, so those in it, which are ours, move to a leaf.
+func delegate(folder string, has []string) bool {
+	if enable(folder, has) {
+		return true
+	}
+	leaf := filepath.Join(folder, "warpket-agent")
+	if os.Mkdir(leaf, 0o755) != nil { //nolint:gosec // cgroups are seen by all
+		return false
+	}
+	b, err := os.ReadFile(filepath.Join(folder, "cgroup.procs")) //nolint:gosec // the kernel's
+	if err != nil {
+		return false
+	}
+	for pid := range strings.FieldsSeq(string(b)) {
+		_ = write(filepath.Join(leaf, "cgroup.procs"), pid)
+	}
+	return enable(folder, has)
+}
+
+func enable(folder string, has []string) bool {
+	var on []string
+	for _, controller := range has {
+		if _, ours := controllers[controller]; ours {
+			on = append(on, "+"+controller)
+		}
+	}
+	return write(filepath.Join(folder, "cgroup.subtree_control"), strings.Join(on, " ")) == nil
+}
+
+// missing are the limits that cannot be held here.
+func (c *cgroups) missing() []string {
+	var lacks []string
+	for _, controller := range []string{"cpu", "memory", "pids"} {
+		if c.folders[controller] == "" {
+			lacks = append(lacks, controllers[controller])
+		}
+	}
+	return lacks
+}
+
+// sweep ends what an agent before this one has left.
+func (c *cgroups) sweep() {
+	for _, folder := range c.places() {
+		entries, _ := os.ReadDir(folder)
+		for _, entry := range entries {
+			if entry.IsDir() {
+				left := &cgroup{folders: []string{filepath.Join(folder, entry.Name())}}
+				left.kill()
+				left.remove()
+			}
+		}
+	}
+}
+
+// close removes our folders. They go only when they are empty.
+func (c *cgroups) close() {
+	for _, folder := range c.places() {
+		_ = unix.Rmdir(folder)
+	}
+}
+
+func (c *cgroups) places() []string {
+	var places []string
+	for _, folder := range c.folders {
+		if !slices.Contains(places, folder) {
+			places = append(places, folder)
+		}
+	}
+	slices.Sort(places)
+	return places
+}
+
+// cgroup holds and counts one sandbox. A nil cgroup holds nothing.
+type cgroup struct {
+	of      *cgroups
+	name    string
+	folders []string
+
+	// Read for each execution, so they stay open.
+	cpu, peak *os.File
+}
+
+// make makes a cgroup with limits.
+func (c *cgroups) make(name string, limits Limits) (*cgroup, error) {
+	if len(c.folders) == 0 {
+		return nil, nil //nolint:nilnil // nil is a cgroup that holds nothing
+	}
+	g := &cgroup{of: c, name: strings.ReplaceAll(name, "/", "-")}
+	for _, folder := range c.places() {
+		folder = filepath.Join(folder, g.name)
+		if err := os.Mkdir(folder, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // cgroups are seen by all
+			g.remove()
+			return nil, fmt.Errorf("making a cgroup: %w", err)
+		}
+		g.folders = append(g.folders, folder)
+	}
+	if err := g.limit(limits); err != nil {
+		g.remove()
+		return nil, err
+	}
+	if c.unified {
+		g.cpu, _ = os.Open(g.file("cpu", "cpu.stat"))
+		g.peak, _ = os.Open(g.file("memory", "memory.peak"))
+	} else {
+		g.cpu, _ = os.Open(g.file("cpuacct", "cpuacct.usage"))
+		g.peak, _ = os.Open(g.file("memory", "memory.max_usage_in_bytes"))
+	}
+	return g, nil
+}
+
+func (g *cgroup) file(controller, name string) string {
+	folder := g.of.folders[controller]
+	if folder == "" {
+		return ""
+	}
+	return filepath.Join(folder, g.name, name)
+}
+
+const period = 100_000 // µs in which a sandbox may use its share of the cores
+
+// limit sets the limits; those that are zero stay as they are.
+func (g *cgroup) limit(limits Limits) error {
+	if g == nil {
+		return nil
+	}
+	type setting struct{ controller, file, value string }
+	var settings []setting
+	set := func(controller, file, value string) {
+		settings = append(settings, setting{controller, file, value})
+	}
+	cores, memory := strconv.Itoa(limits.CPU*(period/1000)), strconv.FormatInt(limits.Memory, 10)
+	switch {
+	case g.of.unified:
+		if limits.Memory > 0 {
+			set("memory", "memory.max", memory)
+			set("memory", "memory.oom.group", "0")
+		}
+		if limits.CPU > 0 {
+			set("cpu", "cpu.max", cores+" "+strconv.Itoa(period))
+		}
+	default:
+		if limits.Memory > 0 {
+			set("memory", "memory.limit_in_bytes", memory)
+		}
+		if limits.CPU > 0 {
+			set("cpu", "cpu.cfs_period_us", strconv.Itoa(period))
+			set("cpu", "cpu.cfs_quota_us", cores)
+		}
+	}
+	if limits.Processes > 0 {
+		set("pids", "pids.max", strconv.Itoa(limits.Processes))
+	}
+	for _, s := range settings {
+		if path := g.file(s.controller, s.file); path != "" {
+			if err := write(path, s.value); err != nil {
+				return fmt.Errorf("setting a limit: %w", err)
+			}
+		}
+	}
+	if limits.Memory > 0 { // swap is not there on many machines, and neither is its file
+		if g.of.unified {
+			_ = write(g.file("memory", "memory.swap.max"), "0")
+		} else {
+			_ = write(g.file("memory", "memory.memsw.limit_in_bytes"), memory)
+		}
+	}
+	return nil
+}
+
+// add moves a process into the cgroup. In version 1 that can take 15 ms.
+func (g *cgroup) add(pid int) error {
+	if g == nil {
+		return nil
+	}
+	for _, folder := range g.folders {
+		if err := write(filepath.Join(folder, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+			return fmt.Errorf("moving a process into its cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+// counters reads what the cgroup has counted.
+func (g *cgroup) counters() Counters {
+	if g == nil {
+		return Counters{}
+	}
+	var c Counters
+	if g.of.unified {
+		c.CPU = time.Duration(field(read(g.cpu), "usage_usec")) * time.Microsecond
+	} else {
+		c.CPU = time.Duration(number(read(g.cpu)))
+	}
+	c.PeakMemory = number(read(g.peak))
+	return c
+}
+
+// refusals reads how often a limit has stopped something.
+func (g *cgroup) refusals() (r Refusals) {
+	if g == nil {
+		return r
+	}
+	oom := "memory.oom_control"
+	if g.of.unified {
+		oom = "memory.events"
+	}
+	if b, err := os.ReadFile(g.file("memory", oom)); err == nil {
+		r.Memory = field(b, "oom_kill")
+	}
+	if b, err := os.ReadFile(g.file("pids", "pids.events")); err == nil {
+		r.Processes = field(b, "max")
+	}
+	return r
+}
+
+// kill ends every process of the cgroup.
+func (g *cgroup) kill() {
+	for _, folder := range g.folders {
+		if write(filepath.Join(folder, "cgroup.kill"), "1") == nil {
+			continue
+		}
+		b, _ := os.ReadFile(filepath.Join(folder, "cgroup.procs")) //nolint:gosec // the kernel's
+		for text := range strings.FieldsSeq(string(b)) {
+			if pid, err := strconv.Atoi(text); err == nil && pid > 0 {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}
+}
+
+// remove removes the cgroup, whose processes have ended. The kernel takes a
+// moment to see that, and tells nobody when it has.
+func (g *cgroup) remove() {
+	if g == nil {
+		return
+	}
+	for _, f := range []*os.File{g.cpu, g.peak} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+	for _, folder := range g.folders {
+		for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+			if err := unix.Rmdir(folder); !errors.Is(err, unix.EBUSY) {
+				break
+			}
+			time.Sleep(wait)
+		}
+	}
+}
+
+func write(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0) //nolint:gosec // a cgroup's
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+// read reads a small file that is open from its beginning.
+func read(f *os.File) []byte {
+	if f == nil {
+		return nil
+	}
+	b := make([]byte, 512)
+	n, err := syscall.Pread(int(f.Fd()), b, 0)
+	if err != nil {
+		return nil
+	}
+	return b[:n]
+}
+
+func number(b []byte) int64 {
+	n, _ := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
+	return n
+}
+
+// field gives the number beside a name, in lines of both.
+func field(b []byte, name string) int64 {
+	for line := range bytes.Lines(b) {
+		if parts := bytes.Fields(line); len(parts) == 2 && string(parts[0]) == name {
+			return number(parts[1])
+		}
+	}
+	return 0
+}

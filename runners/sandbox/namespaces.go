@@ -1,0 +1,488 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/warpket/warpket"
+)
+
+// Namespaces runs each program in namespaces, with a user, a root folder and a
+// cgroup of its own, behind a filter of system calls and Landlock. It needs no
+// rights: as an ordinary user the sandboxes share that user, and the limits
+// that take a cgroup hold only where one was delegated.
+type Namespaces struct {
+	cgroups  *cgroups
+	filter   []byte
+	landlock bool
+	uids     *uids // nil unless root
+	starts   chan func()
+	lock     *os.File
+
+	mu      sync.Mutex
+	running map[string]bool
+}
+
+// NewNamespaces makes a launcher whose name no other on this machine has. What
+// one of that name has left behind is ended. The error says what the machine
+// lacks.
+func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
+	lock, err := lockName(name)
+	if err != nil {
+		return nil, err
+	}
+	n := &Namespaces{lock: lock, starts: make(chan func()), running: map[string]bool{}}
+	if n.filter, err = newFilter(); err != nil {
+		return nil, err
+	}
+	if n.cgroups, err = findCgroups("/sys/fs/cgroup", "/proc/self/cgroup", "warpket-"+name); err != nil {
+		return nil, err
+	}
+	n.cgroups.sweep()
+	n.landlock = landlockABI() > 0
+	if os.Geteuid() == 0 {
+		n.uids = &uids{}
+	}
+	go serve(n.starts)
+	if err := n.try(ctx); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// Close ends the launcher, whose sandboxes have been closed.
+func (n *Namespaces) Close() {
+	close(n.starts)
+	n.cgroups.close()
+	_ = n.lock.Close()
+}
+
+// lockName takes a name until this process ends.
+func lockName(name string) (*os.File, error) {
+	folder := lockFolder()
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, fmt.Errorf("making %s: %w", folder, err)
+	}
+	f, err := os.OpenFile(filepath.Join(folder, "launcher-"+name), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("taking the name %s: %w", name, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, warpket.Errorf(warpket.Conflict, "an agent that uses the name %s runs already", name)
+	}
+	return f, nil
+}
+
+// lockFolder holds files that are locked by agents of this machine and user.
+func lockFolder() string {
+	if os.Geteuid() == 0 {
+		return "/run/warpket"
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("warpket-%d", os.Geteuid()))
+}
+
+// try runs a program, to know before any function does that it can be done.
+func (n *Namespaces) try(ctx context.Context) error {
+	box, err := n.Start(ctx, Spec{Name: "try", Argv: []string{"/bin/sh", "-c", "exit 7"}})
+	if err != nil {
+		return fmt.Errorf("trying a sandbox: %w", err)
+	}
+	exit, err := box.Wait(ctx)
+	if err := errors.Join(err, box.Close()); err != nil {
+		return fmt.Errorf("trying a sandbox: %w", err)
+	}
+	if exit.Code != 7 {
+		return warpket.Errorf(warpket.Unavailable, "a sandbox does not work on this machine: a shell that should exit with 7 ended with %s", exit)
+	}
+	return nil
+}
+
+// Isolation says what holds on this machine.
+func (n *Namespaces) Isolation() warpket.Isolation {
+	i := warpket.Isolation{Kind: "namespaces", UID: "shared", Unenforced: n.cgroups.missing()}
+	if n.uids != nil {
+		i.UID = "own"
+	}
+	return i
+}
+
+// Start starts the program.
+func (n *Namespaces) Start(ctx context.Context, spec Spec) (Sandbox, error) {
+	box, err := n.start(ctx, spec, false)
+	if err != nil {
+		return nil, err
+	}
+	return box, nil
+}
+
+func (n *Namespaces) start(ctx context.Context, spec Spec, nest bool) (_ *box, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !n.claim(spec.Name) {
+		return nil, warpket.Errorf(warpket.Conflict, "a sandbox named %q is running already", spec.Name)
+	}
+	b := &box{launcher: n, name: spec.Name, done: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			b.free()
+			err = fmt.Errorf("starting %s: %w", spec.Name, err)
+		}
+	}()
+	if n.uids != nil {
+		if b.uids, err = n.uids.take(); err != nil {
+			return nil, err
+		}
+	}
+	if b.cgroup, err = n.cgroups.make(spec.Name, spec.Limits); err != nil {
+		return nil, err
+	}
+	return b, b.run(spec, nest)
+}
+
+func (n *Namespaces) claim(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.running[name] {
+		return false
+	}
+	n.running[name] = true
+	return true
+}
+
+func (n *Namespaces) release(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.running, name)
+}
+
+// box is a running sandbox.
+type box struct {
+	launcher *Namespaces
+	name     string
+	cgroup   *cgroup
+	uids     *uidRange
+	owned    []string // writable folders that are the agent's again at the end
+	process  *os.Process
+	freed    sync.Once
+
+	done chan struct{} // closed once all processes have ended; exit is set before
+	exit Exit
+}
+
+// run starts the process that sets the sandbox up and tells it what to do.
+func (b *box) run(spec Spec, nest bool) error {
+	s, files, err := b.describe(spec, nest)
+	defer func() { closeAll(files[:len(files)-len(spec.Files)]) }()
+	if err != nil {
+		return err
+	}
+	tell, teller, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	status, statusEnd, err := os.Pipe()
+	if err != nil {
+		closeAll([]*os.File{tell, teller})
+		return err
+	}
+	failed, failedEnd, err := os.Pipe()
+	if err != nil {
+		closeAll([]*os.File{tell, teller, status, statusEnd})
+		return err
+	}
+	defer func() { _ = failed.Close() }()
+	cmd := b.command(spec, append([]*os.File{tell, statusEnd, failedEnd}, files...))
+	started := make(chan error)
+	b.launcher.starts <- func() { started <- cmd.Start() }
+	err = <-started
+	closeAll([]*os.File{tell, statusEnd, failedEnd})
+	if err != nil {
+		closeAll([]*os.File{teller, status})
+		return explainStart(err)
+	}
+	b.process = cmd.Process
+	// It waits for what to do, so it is in its cgroup before it does anything.
+	err = b.cgroup.add(cmd.Process.Pid)
+	if err == nil {
+		err = json.NewEncoder(teller).Encode(s)
+	}
+	_ = teller.Close()
+	go b.reap(cmd, status)
+	if err == nil {
+		var reason []byte
+		if reason, err = io.ReadAll(failed); len(reason) > 0 {
+			err = warpket.Errorf(warpket.Unavailable, "%s", reason)
+		}
+	}
+	if err != nil {
+		b.kill()
+		<-b.done
+	}
+	return err
+}
+
+func explainStart(err error) error {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL) {
+		return warpket.Because(warpket.Unavailable, err, "this machine does not let this user make namespaces: see sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns")
+	}
+	return err
+}
+
+// describe says what to set up, and gives the descriptors that it needs.
+func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
+	s := setup{
+		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir, Disk: spec.Limits.Disk, UID: functionUID, Nest: nest,
+		Links: map[string]string{"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2"},
+		Files: map[string][]byte{reaperPath: reaper()}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
+	}
+	if s.Disk == 0 {
+		s.Disk = defaultDisk
+	}
+	if s.Dir == "" {
+		s.Dir = "/"
+	}
+	if nest {
+		s.Files[filterPath] = b.launcher.filter
+		if b.launcher.uids != nil {
+			s.UID = keeperUID
+		}
+	}
+	s.Limits = b.limits(spec.Limits)
+	if err := s.system(spec.Root); err != nil {
+		return s, nil, err
+	}
+	for _, path := range spec.ReadOnly {
+		s.Mounts = append(s.Mounts, mount{Path: path, Source: path})
+	}
+	for _, path := range spec.Writable {
+		s.Mounts = append(s.Mounts, mount{Path: path, Source: path, Writable: true})
+	}
+	for _, path := range append([]string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}, spec.Devices...) {
+		s.Mounts = append(s.Mounts, mount{Path: path, Source: path, Device: true})
+	}
+	// A folder comes before what is mounted in it.
+	slices.SortStableFunc(s.Mounts, func(a, b mount) int { return strings.Compare(a.Path, b.Path) })
+	if b.uids != nil {
+		if err := b.give(spec.Writable); err != nil {
+			return s, nil, err
+		}
+	}
+	files, err := b.openMounts(s.Mounts)
+	s.First = firstFD + len(files)
+	return s, append(files, spec.Files...), err
+}
+
+// openMounts opens what only the agent may open. An ordinary user may make
+// mounts only inside, and there sees the same files.
+func (b *box) openMounts(mounts []mount) ([]*os.File, error) {
+	if b.uids == nil {
+		return nil, nil
+	}
+	var files []*os.File
+	for i := range mounts {
+		m := &mounts[i]
+		fd, err := openTree(m.Source, m.Writable, m.Device)
+		if err != nil {
+			return files, err
+		}
+		m.FD = firstFD + len(files)
+		files = append(files, os.NewFile(uintptr(fd), m.Source))
+	}
+	return files, nil
+}
+
+const defaultDisk = 64 << 20
+
+// limits are those that each process has, where no cgroup holds the sandbox.
+func (b *box) limits(limits Limits) []rlimit {
+	list := []rlimit{{unix.RLIMIT_CORE, 0}, {unix.RLIMIT_MEMLOCK, 64 << 10}}
+	if limits.OpenFiles > 0 {
+		list = append(list, rlimit{unix.RLIMIT_NOFILE, limits.OpenFiles})
+	}
+	if lacks := b.launcher.cgroups.missing(); len(lacks) > 0 {
+		if limits.Memory > 0 && slices.Contains(lacks, memoryLimit) {
+			list = append(list, rlimit{unix.RLIMIT_DATA, uint64(limits.Memory)})
+		}
+		if limits.Processes > 0 && slices.Contains(lacks, processesLimit) {
+			list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(limits.Processes)}) //nolint:gosec // not negative
+		}
+	}
+	return list
+}
+
+// shared are the parts of the machine's /etc that programs need to run at all.
+var shared = []string{
+	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/ssl", "/etc/pki",
+	"/etc/ca-certificates", "/etc/protocols", "/etc/services", "/etc/mime.types", "/etc/python3", "/etc/python3.11", "/etc/crypto-policies",
+}
+
+// system adds what belongs to the system: the machine's, or that of an image.
+func (s *setup) system(root string) error {
+	names := []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
+	if root != "" {
+		entries, err := os.ReadDir(root)
+		if err != nil {
+			return fmt.Errorf("reading the folder of a system: %w", err)
+		}
+		names = nil
+		for _, entry := range entries {
+			if !slices.Contains([]string{"proc", "dev", "sys", "tmp", "run", strings.TrimPrefix(ownFolder, "/")}, entry.Name()) {
+				names = append(names, entry.Name())
+			}
+		}
+	}
+	for _, name := range names {
+		source := filepath.Join("/", root, name)
+		info, err := os.Lstat(source)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(source)
+			if err != nil {
+				return err
+			}
+			s.Links["/"+name] = target
+		default:
+			s.Mounts = append(s.Mounts, mount{Path: "/" + name, Source: source})
+		}
+	}
+	if root != "" {
+		return nil
+	}
+	for _, path := range shared {
+		if _, err := os.Stat(path); err == nil {
+			s.Mounts = append(s.Mounts, mount{Path: path, Source: path})
+		}
+	}
+	s.Files["/etc/passwd"] = []byte("root:x:0:0:::\nfunction:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534:::\n")
+	s.Files["/etc/group"] = []byte("root:x:0:\nfunction:x:1000:\nnogroup:x:65534:\n")
+	s.Files["/etc/hosts"] = []byte("127.0.0.1 localhost warpket\n::1 localhost\n")
+	s.Files["/etc/nsswitch.conf"] = []byte("passwd: files\ngroup: files\nhosts: files\n")
+	return nil
+}
+
+func (b *box) command(spec Spec, files []*os.File) *exec.Cmd {
+	cmd := &exec.Cmd{
+		Path: "/proc/self/exe", Args: []string{setupName}, Dir: "/", ExtraFiles: files,
+		Env: []string{"GOMAXPROCS=2", "GOGC=off"},
+		SysProcAttr: &syscall.SysProcAttr{
+			Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+			Pdeathsig:  syscall.SIGKILL, AmbientCaps: capabilities,
+		},
+	}
+	if b.uids != nil {
+		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: b.uids.first, Size: rangeSize}}
+		cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings, cmd.SysProcAttr.GidMappingsEnableSetgroups = ids, ids, true
+	} else {
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: functionUID, HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: functionUID, HostID: os.Getegid(), Size: 1}}
+	}
+	// A nil *os.File in an interface is not nil, so each is set on its own.
+	if spec.Stdin != nil {
+		cmd.Stdin = spec.Stdin
+	}
+	if spec.Stdout != nil {
+		cmd.Stdout = spec.Stdout
+	}
+	if spec.Stderr != nil {
+		cmd.Stderr = spec.Stderr
+	}
+	return cmd
+}
+
+// reap waits until process 1 has ended, at which all others have.
+func (b *box) reap(cmd *exec.Cmd, status *os.File) {
+	_ = cmd.Wait() // how process 1 ended says nothing of the program
+	b.exit = exitFrom(status)
+	close(b.done)
+}
+
+// exitFrom reads how a program ended from what its reaper has written. A
+// reaper that was killed has written nothing, and its program was killed with it.
+func exitFrom(status *os.File) Exit {
+	defer func() { _ = status.Close() }()
+	var b [4]byte
+	if n, _ := status.Read(b[:]); n < len(b) {
+		return Exit{Signal: syscall.SIGKILL}
+	}
+	s := syscall.WaitStatus(binary.NativeEndian.Uint32(b[:]))
+	if s.Signaled() {
+		return Exit{Signal: s.Signal()}
+	}
+	return Exit{Code: s.ExitStatus()}
+}
+
+// Wait returns how the program ended, or stops it when ctx ends first.
+func (b *box) Wait(ctx context.Context) (Exit, error) {
+	select {
+	case <-b.done:
+		return b.exit, nil
+	case <-ctx.Done():
+		err := b.Close()
+		return b.exit, errors.Join(ctx.Err(), err)
+	}
+}
+
+// Done is closed when everything in the sandbox has ended.
+func (b *box) Done() <-chan struct{} { return b.done }
+
+// Close ends everything in the sandbox and frees what it held.
+func (b *box) Close() error {
+	b.kill()
+	<-b.done
+	b.free()
+	return nil
+}
+
+// kill ends process 1, and the kernel all others.
+func (b *box) kill() { _ = b.process.Kill() }
+
+// Counters reads what it has used.
+func (b *box) Counters() Counters { return b.cgroup.counters() }
+
+// Refusals reads how often a limit has stopped it.
+func (b *box) Refusals() Refusals { return b.cgroup.refusals() }
+
+func (b *box) free() {
+	b.freed.Do(func() {
+		b.cgroup.remove()
+		b.takeBack()
+		b.uids.free()
+		b.launcher.release(b.name)
+	})
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
+}
+
+// landlockABI is the version of Landlock that the kernel has; 0 for none.
+func landlockABI() int {
+	const version = 1 // LANDLOCK_CREATE_RULESET_VERSION
+	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, version)
+	if errno != 0 {
+		return 0
+	}
+	return int(abi) //nolint:gosec // small
+}
