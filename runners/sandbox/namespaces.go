@@ -250,7 +250,7 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 	s := setup{
 		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir, Disk: spec.Limits.Disk, UID: functionUID, Nest: nest,
 		Links: map[string]string{"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2"},
-		Files: map[string][]byte{reaperPath: reaper()}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
+		Files: map[string][]byte{reaperPath: reaper(), memoryPath: memoryInfo(spec.Limits.Memory)}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
 	}
 	if s.Disk == 0 {
 		s.Disk = defaultDisk
@@ -306,6 +306,16 @@ func (b *box) openMounts(mounts []mount) ([]*os.File, error) {
 		files = append(files, os.NewFile(uintptr(fd), m.Source))
 	}
 	return files, nil
+}
+
+// memoryInfo is a /proc/meminfo of a machine that has as much memory as the
+// sandbox may use.
+func memoryInfo(limit int64) []byte {
+	if limit == 0 {
+		limit = 1 << 40
+	}
+	total := limit >> 10
+	return fmt.Appendf(nil, "MemTotal: %d kB\nMemFree: %d kB\nMemAvailable: %d kB\nBuffers: 0 kB\nCached: 0 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n", total, total, total)
 }
 
 const defaultDisk = 64 << 20

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"unsafe"
@@ -26,6 +27,7 @@ const (
 	ownFolder  = "/.warpket"
 	reaperPath = ownFolder + "/reaper" // process 1
 	filterPath = ownFolder + "/filter" // of system calls, for sandboxes made inside
+	memoryPath = ownFolder + "/memory" // what /proc/meminfo shows
 )
 
 // User IDs inside of a sandbox. None is 0.
@@ -194,8 +196,10 @@ func (s *setup) root() error {
 	if err := tmpfs(at+"/dev/shm", s.Disk, 0o1777, unix.MS_NOEXEC); err != nil {
 		return err
 	}
-	if err := unix.Mount("proc", at+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "hidepid=2,subset=pid"); err != nil {
-		return fmt.Errorf("mounting /proc: %w", err)
+	if s.Nest {
+		if err := os.Mkdir(at+CodeFolder, 0o755); err != nil { //nolint:gosec // seen by all inside
+			return err
+		}
 	}
 	for link, target := range s.Links {
 		if err := os.MkdirAll(filepath.Dir(at+link), 0o755); err != nil { //nolint:gosec // seen by all inside
@@ -222,6 +226,9 @@ func (s *setup) root() error {
 			return err
 		}
 	}
+	if err := mountProc(at); err != nil {
+		return err
+	}
 	if err := os.Chdir(at); err != nil {
 		return err
 	}
@@ -235,6 +242,41 @@ func (s *setup) root() error {
 		return err
 	}
 	return unix.MountSetattr(-1, "/", 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV})
+}
+
+// visible is what is left of /proc besides processes. warpket_harness/confine.py
+// has the same list.
+var visible = []string{"cpuinfo", "filesystems", "meminfo", "mounts", "net", "self", "thread-self", "version"}
+
+// mountProc mounts a /proc that shows the sandbox's own processes and little
+// else: the kernel can leave out everything else itself, but then also what
+// some packages cannot be imported without.
+func mountProc(at string) error {
+	if err := unix.Mount("proc", at+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "hidepid=2"); err != nil {
+		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	if err := unix.Mount(at+memoryPath, at+"/proc/meminfo", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mounting /proc/meminfo: %w", err)
+	}
+	entries, err := os.ReadDir(at + "/proc")
+	if err != nil {
+		return fmt.Errorf("reading /proc: %w", err)
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if slices.Contains(visible, name) || name[0] >= '0' && name[0] <= '9' {
+			continue
+		}
+		if entry.IsDir() {
+			err = unix.Mount("tmpfs", at+"/proc/"+name, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=0,nr_inodes=1,mode=555")
+		} else {
+			err = unix.Mount(at+"/dev/null", at+"/proc/"+name, "", unix.MS_BIND, "")
+		}
+		if err != nil {
+			return fmt.Errorf("hiding /proc/%s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func tmpfs(path string, size int64, mode, flags uintptr) error {

@@ -421,7 +421,7 @@ func configFor(t testing.TB, code string) worker.Config {
 	if err := os.Mkdir(files, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(files, "handler.py"), []byte(code), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(files, "handler.py"), []byte(code), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return worker.Config{
