@@ -59,17 +59,16 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 	}
 	go serve(n.starts)
 	if err := n.try(ctx); err != nil {
-		n.Close()
-		return nil, err
+		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
 
 // Close ends the launcher, whose sandboxes have been closed.
-func (n *Namespaces) Close() {
+func (n *Namespaces) Close() error {
 	close(n.starts)
 	n.cgroups.close()
-	_ = n.lock.Close()
+	return n.lock.Close()
 }
 
 // lockName takes a name until this process ends.

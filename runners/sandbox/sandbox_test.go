@@ -30,7 +30,7 @@ func launchers(t *testing.T) map[string]sandbox.Launcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(namespaces.Close)
+	t.Cleanup(func() { _ = namespaces.Close() })
 	return map[string]sandbox.Launcher{"plain": sandbox.NewPlain(), "namespaces": namespaces}
 }
 

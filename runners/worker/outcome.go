@@ -73,6 +73,12 @@ func (w *Worker) explain(f *warpket.Failure) {
 	w.refusals = now
 }
 
+// spoilt reports whether a failure leaves a worker that would harm the next
+// call: what has filled it up is still there.
+func spoilt(code warpket.FailureCode) bool {
+	return code == warpket.OutOfMemory || code == warpket.TooManyProcesses || code == warpket.DiskFull
+}
+
 // usage is what a call has used, as the sandbox has counted it, or else as the
 // worker says.
 func (w *Worker) usage(before sandbox.Counters, head answer) warpket.Usage {

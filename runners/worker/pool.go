@@ -25,6 +25,7 @@ import (
 // when it is given its code. Nothing of one project descends from a process
 // of another.
 type Pool struct {
+	id       string // in the names of its sandboxes
 	launcher sandbox.Launcher
 	nests    *sandbox.Namespaces // nil: each worker is a process of its own
 	harness  string
@@ -73,7 +74,8 @@ const (
 // NewPool makes a pool of workers that launcher starts. Zygotes and spares are
 // kept to about budget bytes.
 func NewPool(launcher sandbox.Launcher, harness string, budget int64, log *slog.Logger) *Pool {
-	p := &Pool{launcher: launcher, harness: harness, budget: budget, log: log, shelves: map[string]*shelf{}}
+	id := string(warpket.NewID(time.Now()))
+	p := &Pool{id: id[len(id)-12:], launcher: launcher, harness: harness, budget: budget, log: log, shelves: map[string]*shelf{}}
 	p.nests, _ = launcher.(*sandbox.Namespaces)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
@@ -92,7 +94,7 @@ func (p *Pool) Close() {
 	for _, z := range all {
 		p.end(z)
 		if z.nest != nil {
-			<-z.nest.Done()
+			_ = z.nest.Close()
 		}
 	}
 }
@@ -222,7 +224,7 @@ func (p *Pool) shelf(env runtimes.Env) *shelf {
 
 func (p *Pool) name(kind string) string {
 	p.named++
-	return fmt.Sprintf("%s-%d", kind, p.named)
+	return fmt.Sprintf("%s-%s-%d", kind, p.id, p.named)
 }
 
 // refill has a spare made, if there is none. The caller holds the lock.

@@ -156,6 +156,9 @@ func (w *Worker) Run(ctx context.Context, call Call, log io.Writer) warpket.Outc
 		outcome = judge(head, body)
 		if outcome.Failure != nil {
 			w.explain(outcome.Failure)
+			if spoilt(outcome.Failure.Code) {
+				defer func() { _ = w.box.Close() }()
+			}
 		}
 	}
 	outcome.Usage = w.usage(before, head)
