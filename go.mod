@@ -3,6 +3,7 @@ module github.com/warpket/warpket
 go 1.26.3
 
 require (
+	code.dny.dev/ssrf v0.3.0
 	deps.dev/util/semver v0.0.0-20260727054525-2946ae4a6141
 	github.com/NVIDIA/go-nvml v0.13.3-1
 	github.com/danielgtaylor/huma/v2 v2.37.2
