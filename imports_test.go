@@ -31,6 +31,7 @@ var rows = []map[string][]string{
 		"migrations":             {},
 		"pypi":                   {},
 		"runners/egress":         {},
+		"runners/image":          {"runners/egress"},
 		"runners/runtimes":       {"pypi", "runners/sandbox"},
 		"runners/sandbox":        {},
 		"runners/worker":         {"runners/runtimes", "runners/sandbox"},
@@ -62,17 +63,19 @@ var rows = []map[string][]string{
 
 // foreign are modules that only the packages beside them may import.
 var foreign = map[string][]string{
-	"go.temporal.io/":                    {"tools/histories", "workflows"},
-	"github.com/jackc/pgx/":              {"storage/postgres", "teststack"},
-	"github.com/minio/":                  {"storage/blob"},
-	"github.com/NVIDIA/":                 {"accelerators"},
-	"code.dny.dev/ssrf":                  {"runners/egress"},
-	"github.com/danielgtaylor/huma/":     {"api"},
-	"github.com/spf13/cobra":             {"cli", "cmd/warpket"},
-	"github.com/pressly/goose/":          {"migrations"},
-	"github.com/google/osv-scalibr/":     {"pypi"},
-	"google.golang.org/grpc":             {"channel", "channel/wire"},
-	"google.golang.org/protobuf/runtime": {"channel/wire"},
+	"go.temporal.io/":                         {"tools/histories", "workflows"},
+	"github.com/jackc/pgx/":                   {"storage/postgres", "teststack"},
+	"github.com/minio/":                       {"storage/blob"},
+	"github.com/NVIDIA/":                      {"accelerators"},
+	"code.dny.dev/ssrf":                       {"runners/egress"},
+	"github.com/google/go-containerregistry/": {"runners/image"},
+	"github.com/klauspost/compress/":          {"runners/image"},
+	"github.com/danielgtaylor/huma/":          {"api"},
+	"github.com/spf13/cobra":                  {"cli", "cmd/warpket"},
+	"github.com/pressly/goose/":               {"migrations"},
+	"github.com/google/osv-scalibr/":          {"pypi"},
+	"google.golang.org/grpc":                  {"channel", "channel/wire"},
+	"google.golang.org/protobuf/runtime":      {"channel/wire"},
 }
 
 func TestImports(t *testing.T) {

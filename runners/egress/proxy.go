@@ -203,13 +203,7 @@ func (p *Proxy) check(t target) error {
 	if err := p.config.Policy.check(t); err != nil {
 		return err
 	}
-	if t.addr.IsValid() {
-		return p.config.Guard.Check(t.addr)
-	}
-	if t.host == "localhost" || strings.HasSuffix(t.host, ".localhost") {
-		return p.config.Guard.Check(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
-	}
-	return nil
+	return p.config.Guard.checkHost(t.host, t.addr)
 }
 
 // tunnel connects the program with its target and copies between them.
