@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -26,7 +27,8 @@ func TestMain(m *testing.M) {
 // launchers are all implementations: each passes the same tests.
 func launchers(t *testing.T) map[string]sandbox.Launcher {
 	t.Helper()
-	namespaces, err := sandbox.NewNamespaces(t.Context(), t.Name())
+	// Others may run the same tests on this machine at the same time.
+	namespaces, err := sandbox.NewNamespaces(t.Context(), fmt.Sprintf("test-%d-%s", os.Getpid(), t.Name()))
 	if err != nil {
 		t.Fatal(err)
 	}
