@@ -327,10 +327,13 @@ func (s *setup) confine() error {
 				writable = append(writable, m.Path)
 			}
 		}
-		err := landlock.V6.BestEffort().Restrict(
-			landlock.RODirs("/"), landlock.RWDirs(writable...).WithRefer(),
-			landlock.RWFiles(devices...).WithIoctlDev())
-		if err != nil {
+		rules := landlock.V6
+		rules.HandledAccessNet = 0 // the network inside is the sandbox's own
+		folders := landlock.RWDirs(writable...)
+		if landlockABI() > 1 { // the first version would have all rules dropped for this
+			folders = folders.WithRefer()
+		}
+		if err := rules.BestEffort().Restrict(landlock.RODirs("/"), folders, landlock.RWFiles(devices...).WithIoctlDev()); err != nil {
 			return fmt.Errorf("restricting files: %w", err)
 		}
 	}

@@ -775,8 +775,11 @@ def learn_the_environment():
 
 @attack
 def learn_the_descriptors():
-    folder = os.open("/proc/self/fd", os.O_RDONLY)
-    return " ".join(sorted(n for n in os.listdir(folder) if int(n) not in (folder, folder + 1) and int(n) != given["answer"]))
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        if os.path.exists("/proc/self/fd/" + number) and int(number) != given["answer"]:
+            found.append(number)
+    return " ".join(sorted(found))
 
 
 @attack
