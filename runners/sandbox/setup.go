@@ -72,6 +72,11 @@ func Main() {
 		return
 	}
 	runtime.LockOSThread()
+	// Until it is the reaper, this process has rights and memory that the
+	// program, which may be of the same user, must not get at through /proc.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		os.Exit(1)
+	}
 	_, _ = unix.FcntlInt(failedFD, unix.F_SETFD, unix.FD_CLOEXEC)
 	_, _ = os.NewFile(failedFD, "failed").WriteString(setUp().Error())
 	os.Exit(1)
@@ -216,7 +221,7 @@ func (s *setup) root() error {
 		}
 		mode := os.FileMode(0o444)
 		if path == reaperPath {
-			mode = 0o555
+			mode = 0o111 // what may not be read may not be looked into while it runs, either
 		}
 		if err := os.WriteFile(at+path, content, mode); err != nil { //nolint:gosec // seen by all inside
 			return err
