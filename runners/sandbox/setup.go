@@ -109,6 +109,10 @@ func setUp() error {
 	if err := s.root(); err != nil {
 		return err
 	}
+	// What the machine calls the sandbox's cgroup is not for those inside.
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+		return fmt.Errorf("making a namespace for cgroups: %w", err)
+	}
 	if err := unix.Sethostname([]byte("warpket")); err != nil {
 		return fmt.Errorf("setting the host name: %w", err)
 	}
