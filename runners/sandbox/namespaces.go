@@ -312,7 +312,7 @@ const defaultDisk = 64 << 20
 
 // limits are those that each process has, where no cgroup holds the sandbox.
 func (b *box) limits(limits Limits) []rlimit {
-	list := []rlimit{{unix.RLIMIT_CORE, 0}, {unix.RLIMIT_MEMLOCK, 64 << 10}}
+	list := []rlimit{{unix.RLIMIT_CORE, coreDump}, {unix.RLIMIT_MEMLOCK, 64 << 10}}
 	if limits.OpenFiles > 0 {
 		list = append(list, rlimit{unix.RLIMIT_NOFILE, limits.OpenFiles})
 	}
