@@ -47,9 +47,11 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 	}
 	n := &Namespaces{lock: lock, starts: make(chan func()), running: map[string]bool{}}
 	if n.filter, err = newFilter(); err != nil {
+		_ = lock.Close()
 		return nil, err
 	}
 	if n.cgroups, err = findCgroups("/sys/fs/cgroup", "/proc/self/cgroup", "warpket-"+name); err != nil {
+		_ = lock.Close()
 		return nil, err
 	}
 	n.cgroups.sweep()
@@ -188,8 +190,8 @@ type box struct {
 
 // run starts the process that sets the sandbox up and tells it what to do.
 func (b *box) run(spec Spec, nest bool) error {
-	s, files, err := b.describe(spec, nest)
-	defer func() { closeAll(files[:len(files)-len(spec.Files)]) }()
+	s, mounts, err := b.describe(spec, nest)
+	defer closeAll(mounts)
 	if err != nil {
 		return err
 	}
@@ -208,7 +210,7 @@ func (b *box) run(spec Spec, nest bool) error {
 		return err
 	}
 	defer func() { _ = failed.Close() }()
-	cmd := b.command(spec, append([]*os.File{tell, statusEnd, failedEnd}, files...))
+	cmd := b.command(spec, slices.Concat([]*os.File{tell, statusEnd, failedEnd}, mounts, spec.Files))
 	started := make(chan error)
 	b.launcher.starts <- func() { started <- cmd.Start() }
 	err = <-started
@@ -245,7 +247,7 @@ func explainStart(err error) error {
 	return err
 }
 
-// describe says what to set up, and gives the descriptors that it needs.
+// describe says what to set up, and gives the mounts that it needs.
 func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 	s := setup{
 		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir, Disk: spec.Limits.Disk, UID: functionUID, Nest: nest,
@@ -284,9 +286,9 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 			return s, nil, err
 		}
 	}
-	files, err := b.openMounts(s.Mounts)
-	s.First = firstFD + len(files)
-	return s, append(files, spec.Files...), err
+	mounts, err := b.openMounts(s.Mounts)
+	s.First = firstFD + len(mounts)
+	return s, mounts, err
 }
 
 // openMounts opens what only the agent may open. An ordinary user may make
