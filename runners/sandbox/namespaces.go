@@ -33,6 +33,9 @@ type Namespaces struct {
 	starts   chan func()
 	lock     *os.File
 
+	closing sync.RWMutex // held by those who start something
+	closed  bool
+
 	mu      sync.Mutex
 	running map[string]bool
 }
@@ -67,8 +70,15 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 	return n, nil
 }
 
-// Close ends the launcher, whose sandboxes have been closed.
+// Close ends the launcher, whose sandboxes have been closed. It may be called
+// more than once; who starts a sandbox meanwhile gets one that is gone, or an error.
 func (n *Namespaces) Close() {
+	n.closing.Lock()
+	defer n.closing.Unlock()
+	if n.closed {
+		return
+	}
+	n.closed = true
 	close(n.starts)
 	n.cgroups.close()
 	_ = n.lock.Close()
@@ -155,7 +165,7 @@ func (n *Namespaces) start(ctx context.Context, spec Spec, nest bool) (_ *box, e
 	if b.cgroup, err = n.cgroups.make(spec.Name, spec.Limits); err != nil {
 		return nil, err
 	}
-	return b, b.run(spec, nest)
+	return b, b.run(ctx, spec, nest)
 }
 
 func (n *Namespaces) claim(name string) bool {
@@ -189,7 +199,7 @@ type box struct {
 }
 
 // run starts the process that sets the sandbox up and tells it what to do.
-func (b *box) run(spec Spec, nest bool) error {
+func (b *box) run(ctx context.Context, spec Spec, nest bool) error {
 	s, mounts, err := b.describe(spec, nest)
 	defer closeAll(mounts)
 	if err != nil {
@@ -211,15 +221,14 @@ func (b *box) run(spec Spec, nest bool) error {
 	}
 	defer func() { _ = failed.Close() }()
 	cmd := b.command(spec, slices.Concat([]*os.File{tell, statusEnd, failedEnd}, mounts, spec.Files))
-	started := make(chan error)
-	b.launcher.starts <- func() { started <- cmd.Start() }
-	err = <-started
+	err = b.launcher.spawn(cmd)
 	closeAll([]*os.File{tell, statusEnd, failedEnd})
 	if err != nil {
 		closeAll([]*os.File{teller, status})
 		return explainStart(err)
 	}
 	b.process = cmd.Process
+	defer context.AfterFunc(ctx, b.kill)()
 	// It waits for what to do, so it is in its cgroup before it does anything.
 	err = b.cgroup.add(cmd.Process.Pid)
 	if err == nil {
@@ -233,11 +242,24 @@ func (b *box) run(spec Spec, nest bool) error {
 			err = warpket.Errorf(warpket.Unavailable, "%s", reason)
 		}
 	}
+	err = errors.Join(ctx.Err(), err)
 	if err != nil {
 		b.kill()
 		<-b.done
 	}
 	return err
+}
+
+// spawn starts a process from the launcher's thread.
+func (n *Namespaces) spawn(cmd *exec.Cmd) error {
+	n.closing.RLock()
+	defer n.closing.RUnlock()
+	if n.closed {
+		return warpket.Errorf(warpket.Unavailable, "the launcher of sandboxes has been closed")
+	}
+	started := make(chan error)
+	n.starts <- func() { started <- cmd.Start() }
+	return <-started
 }
 
 func explainStart(err error) error {
