@@ -44,6 +44,9 @@ type Namespaces struct {
 // one of that name has left behind is ended. The error says what the machine
 // lacks.
 func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return nil, warpket.Errorf(warpket.Invalid, "an agent's name cannot be %q, since folders are named after it", name)
+	}
 	lock, err := lockName(name)
 	if err != nil {
 		return nil, err
@@ -87,8 +90,8 @@ func (n *Namespaces) Close() {
 // lockName takes a name until this process ends.
 func lockName(name string) (*os.File, error) {
 	folder := lockFolder()
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("making %s: %w", folder, err)
+	if err := makeOwn(folder); err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(folder, "launcher-"+name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -107,6 +110,22 @@ func lockFolder() string {
 		return "/run/warpket"
 	}
 	return filepath.Join(os.TempDir(), fmt.Sprintf("warpket-%d", os.Geteuid()))
+}
+
+// makeOwn makes a folder that only this user can change. One that somebody
+// else has made where all may is not taken for it.
+func makeOwn(folder string) error {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return fmt.Errorf("making %s: %w", folder, err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Lstat(folder, &stat); err != nil {
+		return fmt.Errorf("looking at %s: %w", folder, err)
+	}
+	if int(stat.Uid) != os.Geteuid() || stat.Mode&unix.S_IFMT != unix.S_IFDIR || stat.Mode&0o022 != 0 {
+		return warpket.Errorf(warpket.Unavailable, "%s must be a folder that only the agent's user can change; it is somebody else's or open to others: remove it", folder)
+	}
+	return nil
 }
 
 // try runs a program, to know before any function does that it can be done.

@@ -37,8 +37,8 @@ type uidRange struct {
 
 func (u *uids) take() (*uidRange, error) {
 	folder := filepath.Join(lockFolder(), "uids")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("making %s: %w", folder, err)
+	if err := makeOwn(folder); err != nil {
+		return nil, err
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
