@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +31,7 @@ const (
 type cgroups struct {
 	unified bool
 	folders map[string]string // controller ("memory", "cpu", "cpuacct", "pids") to our folder
+	made    atomic.Int64
 }
 
 // controllers of each limit. cpuacct counts what cpu limits.
@@ -180,10 +183,10 @@ func (c *cgroups) make(name string, limits Limits) (*cgroup, error) {
 	if len(c.folders) == 0 {
 		return nil, nil //nolint:nilnil // nil is a cgroup that holds nothing
 	}
-	g := &cgroup{of: c, name: strings.ReplaceAll(name, "/", "-")}
+	g := &cgroup{of: c, name: c.nameOf(name)}
 	for _, folder := range c.places() {
 		folder = filepath.Join(folder, g.name)
-		if err := os.Mkdir(folder, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // cgroups are seen by all
+		if err := os.Mkdir(folder, 0o755); err != nil { //nolint:gosec // cgroups are seen by all
 			g.remove()
 			return nil, fmt.Errorf("making a cgroup: %w", err)
 		}
@@ -201,6 +204,19 @@ func (c *cgroups) make(name string, limits Limits) (*cgroup, error) {
 		g.peak, _ = os.Open(g.file("memory", "memory.max_usage_in_bytes"))
 	}
 	return g, nil
+}
+
+// nameOf gives a folder's name that tells an operator which sandbox it is. The
+// number keeps it apart from those of all others, one not yet removed among
+// them, and from the kernel's files.
+func (c *cgroups) nameOf(sandbox string) string {
+	plain := strings.Map(func(r rune) rune {
+		if r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || r == '-' || r == '_' || r == '.') {
+			return r
+		}
+		return '-'
+	}, sandbox)
+	return strconv.FormatInt(c.made.Add(1), 10) + "-" + plain[:min(len(plain), 100)]
 }
 
 func (g *cgroup) file(controller, name string) string {
