@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unicode"
 
@@ -142,9 +142,9 @@ func (c *cgroups) sweep() {
 		entries, _ := os.ReadDir(folder)
 		for _, entry := range entries {
 			if entry.IsDir() {
-				left := &cgroup{folders: []string{filepath.Join(folder, entry.Name())}}
-				left.kill()
-				left.remove()
+				left := filepath.Join(folder, entry.Name())
+				kill(left)
+				remove(left)
 			}
 		}
 	}
@@ -176,6 +176,11 @@ type cgroup struct {
 
 	// Read for each execution, so they stay open.
 	cpu, peak *os.File
+
+	mu      sync.Mutex
+	removed bool
+	last    Counters // once removed
+	refused Refusals
 }
 
 // make makes a cgroup with limits.
@@ -296,6 +301,15 @@ func (g *cgroup) counters() Counters {
 	if g == nil {
 		return Counters{}
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.removed {
+		return g.last
+	}
+	return g.count()
+}
+
+func (g *cgroup) count() Counters {
 	var c Counters
 	if g.of.unified {
 		c.CPU = time.Duration(field(read(g.cpu), "usage_usec")) * time.Microsecond
@@ -311,6 +325,15 @@ func (g *cgroup) refusals() (r Refusals) {
 	if g == nil {
 		return r
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.removed {
+		return g.refused
+	}
+	return g.refuse()
+}
+
+func (g *cgroup) refuse() (r Refusals) {
 	oom := "memory.oom_control"
 	if g.of.unified {
 		oom = "memory.events"
@@ -324,39 +347,46 @@ func (g *cgroup) refusals() (r Refusals) {
 	return r
 }
 
-// kill ends every process of the cgroup.
-func (g *cgroup) kill() {
-	for _, folder := range g.folders {
-		if write(filepath.Join(folder, "cgroup.kill"), "1") == nil {
-			continue
-		}
-		b, _ := os.ReadFile(filepath.Join(folder, "cgroup.procs")) //nolint:gosec // the kernel's
-		for text := range strings.FieldsSeq(string(b)) {
-			if pid, err := strconv.Atoi(text); err == nil && pid > 0 {
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
-		}
-	}
-}
-
-// remove removes the cgroup, whose processes have ended. The kernel takes a
-// moment to see that, and tells nobody when it has.
+// remove removes the cgroup, whose processes have ended. What it has counted
+// can still be read.
 func (g *cgroup) remove() {
 	if g == nil {
 		return
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.last, g.refused, g.removed = g.count(), g.refuse(), true
 	for _, f := range []*os.File{g.cpu, g.peak} {
 		if f != nil {
 			_ = f.Close()
 		}
 	}
 	for _, folder := range g.folders {
-		for wait := time.Millisecond; wait < time.Second; wait *= 2 {
-			if err := unix.Rmdir(folder); !errors.Is(err, unix.EBUSY) {
-				break
-			}
-			time.Sleep(wait)
+		remove(folder)
+	}
+}
+
+// kill ends every process of a cgroup.
+func kill(folder string) {
+	if write(filepath.Join(folder, "cgroup.kill"), "1") == nil {
+		return
+	}
+	b, _ := os.ReadFile(filepath.Join(folder, "cgroup.procs")) //nolint:gosec // the kernel's
+	for text := range strings.FieldsSeq(string(b)) {
+		if pid, err := strconv.Atoi(text); err == nil && pid > 0 {
+			_ = unix.Kill(pid, unix.SIGKILL)
 		}
+	}
+}
+
+// remove removes a cgroup whose processes have ended. The kernel takes a
+// moment to see that, and tells nobody when it has.
+func remove(folder string) {
+	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+		if err := unix.Rmdir(folder); !errors.Is(err, unix.EBUSY) {
+			return
+		}
+		time.Sleep(wait)
 	}
 }
 
@@ -375,10 +405,7 @@ func read(f *os.File) []byte {
 		return nil
 	}
 	b := make([]byte, 512)
-	n, err := syscall.Pread(int(f.Fd()), b, 0)
-	if err != nil {
-		return nil
-	}
+	n, _ := f.ReadAt(b, 0) // which ends early, as it should
 	return b[:n]
 }
 
