@@ -354,8 +354,8 @@ func (g *cgroup) remove() {
 		return
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.last, g.refused, g.removed = g.count(), g.refuse(), true
+	g.mu.Unlock()
 	for _, f := range []*os.File{g.cpu, g.peak} {
 		if f != nil {
 			_ = f.Close()

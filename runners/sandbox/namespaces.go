@@ -209,7 +209,7 @@ type box struct {
 	name     string
 	cgroup   *cgroup
 	uids     *uidRange
-	owned    []string // writable folders that are the agent's again at the end
+	owned    []string // writable, and the agent's again at the end
 	process  *os.Process
 	freed    sync.Once
 
@@ -322,10 +322,8 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 	}
 	// A folder comes before what is mounted in it.
 	slices.SortStableFunc(s.Mounts, func(a, b mount) int { return strings.Compare(a.Path, b.Path) })
-	if b.uids != nil {
-		if err := b.give(spec.Writable); err != nil {
-			return s, nil, err
-		}
+	if err := b.give(spec.Writable); err != nil {
+		return s, nil, err
 	}
 	mounts, err := b.openMounts(s.Mounts)
 	s.First = firstFD + len(mounts)
