@@ -206,32 +206,45 @@ func (s *setup) root() error {
 	if err := unix.Mount("proc", at+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "hidepid=2,subset=pid"); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
 	}
+	// From here on no link, of which an image may have any, leads out.
+	if err := enter(at); err != nil {
+		return err
+	}
 	for link, target := range s.Links {
-		if err := os.MkdirAll(filepath.Dir(at+link), 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil { //nolint:gosec // seen by all inside
 			return err
 		}
-		if err := os.Symlink(target, at+link); err != nil {
+		if err := os.Symlink(target, link); err != nil {
 			return err
 		}
 	}
 	for _, m := range s.Mounts {
-		if err := m.attach(at); err != nil {
+		if err := m.attach(); err != nil {
 			return err
 		}
 	}
 	for path, content := range s.Files {
-		if err := os.MkdirAll(filepath.Dir(at+path), 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // seen by all inside
 			return err
 		}
 		mode := os.FileMode(0o444)
 		if path == reaperPath {
 			mode = 0o111 // what may not be read may not be looked into while it runs, either
 		}
-		if err := os.WriteFile(at+path, content, mode); err != nil { //nolint:gosec // seen by all inside
+		if err := os.WriteFile(path, content, mode); err != nil { //nolint:gosec // seen by all inside
 			return err
 		}
 	}
-	if err := os.Chdir(at); err != nil {
+	err := unix.MountSetattr(-1, "/", 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV})
+	if err != nil {
+		return fmt.Errorf("closing the root off: %w", err)
+	}
+	return nil
+}
+
+// enter makes a folder the root, and leaves the old one for good.
+func enter(root string) error {
+	if err := os.Chdir(root); err != nil {
 		return err
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
@@ -240,10 +253,7 @@ func (s *setup) root() error {
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("leaving the old root: %w", err)
 	}
-	if err := os.Chdir("/"); err != nil {
-		return err
-	}
-	return unix.MountSetattr(-1, "/", 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV})
+	return os.Chdir("/")
 }
 
 func tmpfs(path string, size int64, mode, flags uintptr) error {
@@ -277,12 +287,12 @@ func openTree(path string, writable, device bool) (int, error) {
 	return fd, nil
 }
 
-func (m *mount) attach(at string) error {
+func (m *mount) attach() error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(m.FD, &stat); err != nil {
 		return fmt.Errorf("looking at %s: %w", m.Source, err)
 	}
-	path := at + m.Path
+	path := m.Path
 	folder := stat.Mode&unix.S_IFMT == unix.S_IFDIR
 	if _, err := os.Lstat(path); err != nil { //nolint:nestif // one of two kinds of mount points
 		if !folder {
@@ -292,7 +302,7 @@ func (m *mount) attach(at string) error {
 			return err
 		}
 		if !folder {
-			path = at + m.Path
+			path = m.Path
 			if err := os.WriteFile(path, nil, 0o444); err != nil { //nolint:gosec // a mount point
 				return err
 			}
