@@ -106,6 +106,12 @@ func setUp() error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("asking to end with the agent: %w", err)
 	}
+	// If it ended before that, nobody holds the other end of its pipes.
+	pipes := []unix.PollFd{{Fd: failedFD}}
+	if _, err := unix.Poll(pipes, 0); err == nil && pipes[0].Revents&unix.POLLERR != 0 {
+		os.Exit(1)
+	}
+	unix.Umask(0o022) // whatever the agent's is, all inside can see what is made here
 	if err := s.root(); err != nil {
 		return err
 	}
