@@ -3,7 +3,6 @@ package sandbox_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -241,8 +240,8 @@ func fromInside(t *testing.T, launcher sandbox.Launcher, given map[string]any) m
 		ReadOnly: []string{given["sdk"].(string)}, Writable: []string{given["scratch"].(string)},
 		Limits: sandbox.Limits{Memory: 256 << 20, Processes: 64, OpenFiles: 64},
 	}
-	out, _ := output(t, launcher, spec)
-	return answers(t, out)
+	_, out, _ := run(t, launcher, spec)
+	return answers(t, []byte(out))
 }
 
 // fromOutside runs the attacks as the agent; that on setuid programs as another user.
@@ -301,23 +300,6 @@ func TestAllOfThisHoldsForAnOrdinaryUser(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-}
-
-// output runs a program to its end.
-func output(t *testing.T, launcher sandbox.Launcher, spec sandbox.Spec) ([]byte, sandbox.Exit) {
-	t.Helper()
-	reader, writer := pipe(t)
-	spec.Stdout = writer
-	if spec.Stderr == nil {
-		spec.Stderr = writer
-	}
-	box := start(t, launcher, spec)
-	_ = writer.Close()
-	out, err := io.ReadAll(reader)
-	must(t, err)
-	exit, err := box.Wait(t.Context())
-	must(t, err)
-	return out, exit
 }
 
 // openDir is a folder that every user can reach.

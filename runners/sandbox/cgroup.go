@@ -232,6 +232,9 @@ func (g *cgroup) file(controller, name string) string {
 	return filepath.Join(folder, g.name, name)
 }
 
+// leastProcesses are what setting up takes, which counts too.
+const leastProcesses = 16
+
 const period = 100_000 // µs in which a sandbox may use its share of the cores
 
 // limit sets the limits; those that are zero stay as they are.
@@ -264,7 +267,7 @@ func (g *cgroup) limit(limits Limits) error {
 		}
 	}
 	if limits.Processes > 0 {
-		set("pids", "pids.max", strconv.Itoa(limits.Processes))
+		set("pids", "pids.max", strconv.Itoa(max(limits.Processes, leastProcesses)))
 	}
 	for _, s := range settings {
 		if path := g.file(s.controller, s.file); path != "" {

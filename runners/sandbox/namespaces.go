@@ -351,7 +351,9 @@ func (b *box) openMounts(mounts []mount) ([]*os.File, error) {
 
 const defaultDisk = 64 << 20
 
-// limits are those that each process has, where no cgroup holds the sandbox.
+// limits are those that each process has. Where no cgroup holds the sandbox
+// they stand in for it, and a program can get around them: that on memory is
+// of each process, and those started within its first moment have none.
 func (b *box) limits(limits Limits) []rlimit {
 	list := []rlimit{{unix.RLIMIT_CORE, coreDump}, {unix.RLIMIT_MEMLOCK, 64 << 10}}
 	if limits.OpenFiles > 0 {
@@ -362,7 +364,7 @@ func (b *box) limits(limits Limits) []rlimit {
 			list = append(list, rlimit{unix.RLIMIT_DATA, uint64(limits.Memory)})
 		}
 		if limits.Processes > 0 && slices.Contains(lacks, processesLimit) {
-			list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(limits.Processes)}) //nolint:gosec // not negative
+			list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(max(limits.Processes, leastProcesses))}) //nolint:gosec // not negative
 		}
 	}
 	return list

@@ -27,13 +27,20 @@ func TestMain(m *testing.M) {
 // launchers are all implementations: each passes the same tests.
 func launchers(t *testing.T) map[string]sandbox.Launcher {
 	t.Helper()
-	// Others may run the same tests on this machine at the same time.
-	namespaces, err := sandbox.NewNamespaces(t.Context(), fmt.Sprintf("test-%d-%s", os.Getpid(), t.Name()))
+	namespaces, err := sandbox.NewNamespaces(t.Context(), launcherName(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(namespaces.Close)
 	return map[string]sandbox.Launcher{"plain": sandbox.NewPlain(), "namespaces": namespaces}
+}
+
+// launcherName is of a test, and of this process, since others may run the
+// same tests on this machine at the same time.
+func launcherName(t *testing.T) string {
+	t.Helper()
+	test, _, _ := strings.Cut(t.Name(), "/")
+	return fmt.Sprintf("test-%d-%s", os.Getpid(), test)
 }
 
 func each(t *testing.T, test func(t *testing.T, launcher sandbox.Launcher)) {

@@ -126,7 +126,9 @@ func setUp() error {
 		return err
 	}
 	for _, l := range s.Limits {
-		lower(0, l.Resource, l.Value)
+		if l.Resource != unix.RLIMIT_DATA { // under which this process could end
+			lower(0, l.Resource, l.Value)
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbidding new privileges: %w", err)
@@ -410,6 +412,11 @@ func (s *setup) start(keeps []uintptr) (pid int, err error) {
 	})
 	if err != nil {
 		return 0, fmt.Errorf("starting %s: %w", s.Argv[0], err)
+	}
+	for _, l := range s.Limits {
+		if l.Resource == unix.RLIMIT_DATA {
+			lower(pid, l.Resource, l.Value)
+		}
 	}
 	return pid, nil
 }
