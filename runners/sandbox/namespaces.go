@@ -53,11 +53,11 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 	}
 	n := &Namespaces{lock: lock, starts: make(chan func()), running: map[string]bool{}}
 	if n.filter, err = newFilter(); err != nil {
-		_ = lock.Close()
+		unlock(lock)
 		return nil, err
 	}
 	if n.cgroups, err = findCgroups("/sys/fs/cgroup", "/proc/self/cgroup", "warpket-"+name); err != nil {
-		_ = lock.Close()
+		unlock(lock)
 		return nil, err
 	}
 	n.cgroups.sweep()
@@ -74,7 +74,7 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 }
 
 // Close ends the launcher, whose sandboxes have been closed. It may be called
-// more than once; who starts a sandbox meanwhile gets one that is gone, or an error.
+// more than once; what is started after it is refused.
 func (n *Namespaces) Close() {
 	n.closing.Lock()
 	defer n.closing.Unlock()
@@ -84,7 +84,7 @@ func (n *Namespaces) Close() {
 	n.closed = true
 	close(n.starts)
 	n.cgroups.close()
-	_ = n.lock.Close()
+	unlock(n.lock)
 }
 
 // lockName takes a name until this process ends.
@@ -102,6 +102,13 @@ func lockName(name string) (*os.File, error) {
 		return nil, warpket.Errorf(warpket.Conflict, "an agent that uses the name %s runs already", name)
 	}
 	return f, nil
+}
+
+// unlock lets go of a lock at once. A process that is just being started has
+// the file open, too.
+func unlock(f *os.File) {
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	_ = f.Close()
 }
 
 // lockFolder holds files that are locked by agents of this machine and user.
@@ -166,6 +173,9 @@ func (n *Namespaces) start(ctx context.Context, spec Spec, nest bool) (_ *box, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if n.ended() {
+		return nil, errClosed
+	}
 	if !n.claim(spec.Name) {
 		return nil, warpket.Errorf(warpket.Conflict, "a sandbox named %q is running already", spec.Name)
 	}
@@ -199,8 +209,12 @@ func (n *Namespaces) claim(name string) bool {
 
 func (n *Namespaces) release(name string) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	delete(n.running, name)
+	last := len(n.running) == 0
+	n.mu.Unlock()
+	if last && n.ended() {
+		n.cgroups.close()
+	}
 }
 
 // box is a running sandbox.
@@ -269,12 +283,20 @@ func (b *box) run(ctx context.Context, spec Spec, nest bool) error {
 	return err
 }
 
+var errClosed = warpket.Errorf(warpket.Unavailable, "the launcher of sandboxes has been closed")
+
+func (n *Namespaces) ended() bool {
+	n.closing.RLock()
+	defer n.closing.RUnlock()
+	return n.closed
+}
+
 // spawn starts a process from the launcher's thread.
 func (n *Namespaces) spawn(cmd *exec.Cmd) error {
 	n.closing.RLock()
 	defer n.closing.RUnlock()
 	if n.closed {
-		return warpket.Errorf(warpket.Unavailable, "the launcher of sandboxes has been closed")
+		return errClosed
 	}
 	started := make(chan error)
 	n.starts <- func() { started <- cmd.Start() }

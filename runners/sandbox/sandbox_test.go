@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,11 +17,6 @@ import (
 	"github.com/warpket/warpket/runners/sandbox"
 )
 
-func TestMain(m *testing.M) {
-	sandbox.Main()
-	os.Exit(m.Run())
-}
-
 // launchers are all implementations: each passes the same tests.
 func launchers(t *testing.T) map[string]sandbox.Launcher {
 	t.Helper()
@@ -31,7 +24,12 @@ func launchers(t *testing.T) map[string]sandbox.Launcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(namespaces.Close)
+	t.Cleanup(func() {
+		namespaces.Close()
+		if left := cgroupFolders(t); len(left) > 0 {
+			t.Errorf("cgroups are left: %q", left)
+		}
+	})
 	return map[string]sandbox.Launcher{"plain": sandbox.NewPlain(), "namespaces": namespaces}
 }
 
@@ -187,51 +185,6 @@ func TestAProgramThatCannotStartIsAnError(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestProgramsEndWithTheAgent runs this test binary as an agent and kills it.
-func TestProgramsEndWithTheAgent(t *testing.T) {
-	t.Parallel()
-	reader, writer := pipe(t)
-	agent := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAgent$")
-	agent.Env = append(os.Environ(), "WARPKET_TEST_AGENT=1")
-	agent.Stdout = writer
-	if err := agent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = writer.Close()
-	line := make([]byte, 64)
-	n, err := reader.Read(line)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(line[:n])))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := agent.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = agent.Wait()
-	// The program holds the pipe too: it ends when both have ended.
-	if _, err := io.ReadAll(reader); err != nil {
-		t.Error(err)
-	}
-	if err := syscall.Kill(pid, 0); err == nil {
-		t.Logf("process %d is dead but nobody has reaped it", pid)
-	}
-}
-
-// TestAgent is no test but the agent of the one above.
-func TestAgent(t *testing.T) {
-	t.Parallel()
-	if os.Getenv("WARPKET_TEST_AGENT") == "" {
-		t.Skip("only run by another test")
-	}
-	spec := shell(t, "echo $$; exec sleep 60")
-	spec.Stdout = os.Stdout
-	box := start(t, sandbox.NewPlain(), spec)
-	<-box.Done()
 }
 
 func shell(t *testing.T, script string) sandbox.Spec {

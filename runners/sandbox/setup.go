@@ -407,6 +407,9 @@ func (s *setup) start(keeps []uintptr) (pid int, err error) {
 		files = append(files, uintptr(s.First+i)) //nolint:gosec // small
 	}
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	if err := unix.Access(s.Dir, unix.X_OK); err != nil {
+		return 0, fmt.Errorf("entering %s: %w", s.Dir, err)
+	}
 	pid, err = syscall.ForkExec(s.Argv[0], s.Argv, &syscall.ProcAttr{
 		Dir: s.Dir, Env: s.Env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true, AmbientCaps: keeps},
 	})

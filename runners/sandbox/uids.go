@@ -59,7 +59,7 @@ func (u *uids) take() (*uidRange, error) {
 
 func (r *uidRange) free() {
 	if r != nil {
-		_ = r.file.Close()
+		unlock(r.file)
 	}
 }
 
