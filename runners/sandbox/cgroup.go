@@ -32,6 +32,7 @@ type cgroups struct {
 	unified bool
 	folders map[string]string // controller ("memory", "cpu", "cpuacct", "pids") to our folder
 	made    atomic.Int64
+	mkdir   func(path string, mode fs.FileMode) error // os.Mkdir, at which the kernel makes a cgroup's files
 }
 
 // controllers of each limit. cpuacct counts what cpu limits.
@@ -40,11 +41,15 @@ var controllers = map[string]string{"cpu": cpuLimit, "memory": memoryLimit, "pid
 // findCgroups makes our folder below the cgroups of this process. root is
 // where cgroups are mounted and self is /proc/self/cgroup.
 func findCgroups(root, self, name string) (*cgroups, error) {
+	c := &cgroups{folders: map[string]string{}, mkdir: os.Mkdir}
+	return c, c.find(root, self, name)
+}
+
+func (c *cgroups) find(root, self, name string) error {
 	b, err := os.ReadFile(self) //nolint:gosec // the kernel's
 	if err != nil {
-		return nil, fmt.Errorf("looking for cgroups: %w", err)
+		return fmt.Errorf("looking for cgroups: %w", err)
 	}
-	c := &cgroups{folders: map[string]string{}}
 	for line := range strings.Lines(string(b)) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(parts) != 3 {
@@ -61,19 +66,27 @@ func findCgroups(root, self, name string) (*cgroups, error) {
 			// Of a path that a container does not see, the mount is the root.
 			for _, parent := range []string{filepath.Join(root, controller, parts[2]), filepath.Join(root, controller)} {
 				folder := filepath.Join(parent, name)
-				if err := os.Mkdir(folder, 0o755); err == nil || errors.Is(err, fs.ErrExist) { //nolint:gosec // cgroups are seen by all
+				if c.ensure(folder) {
 					c.folders[controller] = folder
 					break
 				}
 			}
 		}
 	}
-	return c, nil
+	return nil
+}
+
+// ensure makes a cgroup unless it is there, and reports whether it is now.
+func (c *cgroups) ensure(folder string) bool {
+	err := c.mkdir(folder, 0o755)
+	return err == nil || errors.Is(err, fs.ErrExist)
 }
 
 // addUnified uses version 2 where it has the controllers that we need; in a
 // hybrid set-up it has none of them.
 func (c *cgroups) addUnified(root, path, name string) {
+	// Another launcher of this process may have moved it.
+	path = strings.TrimSuffix(path, "/"+agentLeaf)
 	for _, parent := range []string{filepath.Join(root, path), root} {
 		b, err := os.ReadFile(filepath.Join(parent, "cgroup.controllers")) //nolint:gosec // the kernel's
 		if err != nil {
@@ -81,7 +94,7 @@ func (c *cgroups) addUnified(root, path, name string) {
 		}
 		has := strings.Fields(string(b))
 		folder := filepath.Join(parent, name)
-		if !slices.Contains(has, "memory") || !delegate(parent, has) || os.MkdirAll(folder, 0o755) != nil { //nolint:gosec // cgroups are seen by all
+		if !slices.Contains(has, "memory") || !c.delegate(parent, has) || !c.ensure(folder) {
 			continue
 		}
 		enable(folder, has)
@@ -95,14 +108,16 @@ func (c *cgroups) addUnified(root, path, name string) {
 	}
 }
 
+const agentLeaf = "warpket-agent"
+
 // delegate lets the children of a cgroup use its controllers. A cgroup that
 // does so may hold no processes, so those in it, which are ours, move to a leaf.
-func delegate(folder string, has []string) bool {
+func (c *cgroups) delegate(folder string, has []string) bool {
 	if enable(folder, has) {
 		return true
 	}
-	leaf := filepath.Join(folder, "warpket-agent")
-	if os.Mkdir(leaf, 0o755) != nil { //nolint:gosec // cgroups are seen by all
+	leaf := filepath.Join(folder, agentLeaf)
+	if !c.ensure(leaf) {
 		return false
 	}
 	b, err := os.ReadFile(filepath.Join(folder, "cgroup.procs")) //nolint:gosec // the kernel's
@@ -191,7 +206,7 @@ func (c *cgroups) make(name string, limits Limits) (*cgroup, error) {
 	g := &cgroup{of: c, name: c.nameOf(name)}
 	for _, folder := range c.places() {
 		folder = filepath.Join(folder, g.name)
-		if err := os.Mkdir(folder, 0o755); err != nil { //nolint:gosec // cgroups are seen by all
+		if err := c.mkdir(folder, 0o755); err != nil {
 			g.remove()
 			return nil, fmt.Errorf("making a cgroup: %w", err)
 		}
@@ -235,6 +250,8 @@ func (g *cgroup) file(controller, name string) string {
 // leastProcesses are what setting up takes, which counts too.
 const leastProcesses = 16
 
+const leastQuota = 1000 // µs, the kernel's
+
 const period = 100_000 // µs in which a sandbox may use its share of the cores
 
 // limit sets the limits; those that are zero stay as they are.
@@ -247,7 +264,7 @@ func (g *cgroup) limit(limits Limits) error {
 	set := func(controller, file, value string) {
 		settings = append(settings, setting{controller, file, value})
 	}
-	cores, memory := strconv.Itoa(limits.CPU*(period/1000)), strconv.FormatInt(limits.Memory, 10)
+	cores, memory := strconv.Itoa(max(limits.CPU*(period/1000), leastQuota)), strconv.FormatInt(limits.Memory, 10)
 	switch {
 	case g.of.unified:
 		if limits.Memory > 0 {
