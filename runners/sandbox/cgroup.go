@@ -46,7 +46,7 @@ func findCgroups(root, self, name string) (*cgroups, error) {
 }
 
 func (c *cgroups) find(root, self, name string) error {
-	b, err := os.ReadFile(self) //nolint:gosec // the kernel's
+	b, err := os.ReadFile(self)
 	if err != nil {
 		return fmt.Errorf("looking for cgroups: %w", err)
 	}
@@ -88,7 +88,7 @@ func (c *cgroups) addUnified(root, path, name string) {
 	// Another launcher of this process may have moved it.
 	path = strings.TrimSuffix(path, "/"+agentLeaf)
 	for _, parent := range []string{filepath.Join(root, path), root} {
-		b, err := os.ReadFile(filepath.Join(parent, "cgroup.controllers")) //nolint:gosec // the kernel's
+		b, err := os.ReadFile(filepath.Join(parent, "cgroup.controllers"))
 		if err != nil {
 			continue
 		}
@@ -120,7 +120,7 @@ func (c *cgroups) delegate(folder string, has []string) bool {
 	if !c.ensure(leaf) {
 		return false
 	}
-	b, err := os.ReadFile(filepath.Join(folder, "cgroup.procs")) //nolint:gosec // the kernel's
+	b, err := os.ReadFile(filepath.Join(folder, "cgroup.procs"))
 	if err != nil {
 		return false
 	}
@@ -391,7 +391,7 @@ func kill(folder string) {
 	if write(filepath.Join(folder, "cgroup.kill"), "1") == nil {
 		return
 	}
-	b, _ := os.ReadFile(filepath.Join(folder, "cgroup.procs")) //nolint:gosec // the kernel's
+	b, _ := os.ReadFile(filepath.Join(folder, "cgroup.procs"))
 	for text := range strings.FieldsSeq(string(b)) {
 		if pid, err := strconv.Atoi(text); err == nil && pid > 0 {
 			_ = unix.Kill(pid, unix.SIGKILL)
@@ -411,7 +411,7 @@ func remove(folder string) {
 }
 
 func write(path, value string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0) //nolint:gosec // a cgroup's
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

@@ -71,8 +71,9 @@ func (f *fake) written(below string) map[string]string {
 var unifiedFiles = []string{"cgroup.procs", "cgroup.subtree_control", "cpu.max", "cpu.stat", "memory.max", "memory.swap.max", "memory.oom.group", "memory.peak", "memory.events", "pids.max", "pids.events"}
 
 // newUnified is version 2 with this process in service.
-func newUnified(t *testing.T, service string) (*fake, string) {
+func newUnified(t *testing.T) (*fake, string) {
 	t.Helper()
+	const service = "/warpket.service"
 	f := &fake{t: t, root: t.TempDir(), files: unifiedFiles, busy: map[string]bool{}}
 	self := filepath.Join(t.TempDir(), "self")
 	f.put(self, "0::"+service+"\n")
@@ -87,7 +88,7 @@ var someLimits = Limits{CPU: 1500, Memory: 256 << 20, Processes: 64}
 
 func TestVersion2OfCgroupsHoldsALimitOfEachKind(t *testing.T) {
 	t.Parallel()
-	f, self := newUnified(t, "/warpket.service")
+	f, self := newUnified(t)
 	c := &cgroups{folders: map[string]string{}, mkdir: f.mkdir}
 	if err := c.find(f.root, self, "warpket-x"); err != nil || len(c.missing()) > 0 {
 		t.Fatalf("%v, missing %q", err, c.missing())
@@ -117,7 +118,7 @@ func TestVersion2OfCgroupsHoldsALimitOfEachKind(t *testing.T) {
 
 func TestLimitsThatWereNotAskedForAreNotSet(t *testing.T) {
 	t.Parallel()
-	f, self := newUnified(t, "/warpket.service")
+	f, self := newUnified(t)
 	c := &cgroups{folders: map[string]string{}, mkdir: f.mkdir}
 	if err := c.find(f.root, self, "warpket-x"); err != nil {
 		t.Fatal(err)
@@ -141,7 +142,7 @@ func TestLimitsThatWereNotAskedForAreNotSet(t *testing.T) {
 
 func TestAnAgentLeavesItsCgroupToItsSandboxes(t *testing.T) {
 	t.Parallel()
-	f, self := newUnified(t, "/warpket.service")
+	f, self := newUnified(t)
 	service := filepath.Join(f.root, "warpket.service")
 	f.busy[service] = true
 	f.put(filepath.Join(service, "cgroup.procs"), "7001\n")
@@ -183,7 +184,7 @@ func TestCgroupsThatAreNotOursLimitNothing(t *testing.T) {
 	for name, change := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, self := newUnified(t, "/warpket.service")
+			f, self := newUnified(t)
 			change(f, filepath.Join(f.root, "warpket.service"))
 			mkdir := f.mkdir
 			if f.files == nil {
@@ -257,7 +258,7 @@ func TestVersion1OfCgroupsHoldsALimitOfEachKind(t *testing.T) {
 
 func TestWhatTheKernelHasCountedIsUnderstood(t *testing.T) {
 	t.Parallel()
-	f, self := newUnified(t, "/warpket.service")
+	f, self := newUnified(t)
 	c := &cgroups{folders: map[string]string{}, mkdir: f.mkdir}
 	if err := c.find(f.root, self, "warpket-x"); err != nil {
 		t.Fatal(err)

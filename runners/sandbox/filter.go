@@ -89,7 +89,7 @@ func filter(this *arch.Info, names []string) []bpf.Instruction {
 
 	program := []bpf.Instruction{
 		load(archAt),
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(this.ID), SkipTrue: 1}, //nolint:gosec // one of the kernel's
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(this.ID), SkipTrue: 1},
 		answer(notAllowed),
 		load(callAt),
 		// Calls that are newer than we know have an older way, which this answer

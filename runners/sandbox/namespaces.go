@@ -386,7 +386,7 @@ func (b *box) limits(limits Limits) []rlimit {
 			list = append(list, rlimit{unix.RLIMIT_DATA, uint64(limits.Memory)})
 		}
 		if limits.Processes > 0 && slices.Contains(lacks, processesLimit) {
-			list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(max(limits.Processes, leastProcesses))}) //nolint:gosec // not negative
+			list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(max(limits.Processes, leastProcesses))})
 		}
 	}
 	return list
@@ -549,5 +549,5 @@ func landlockABI() int {
 	if errno != 0 {
 		return 0
 	}
-	return int(abi) //nolint:gosec // small
+	return int(abi)
 }

@@ -201,7 +201,7 @@ func (s *setup) root() error {
 		return err
 	}
 	for _, folder := range []string{"/tmp", "/dev", "/dev/shm", "/proc", ownFolder} {
-		if err := os.Mkdir(at+folder, 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.Mkdir(at+folder, 0o755); err != nil {
 			return err
 		}
 	}
@@ -219,7 +219,7 @@ func (s *setup) root() error {
 		return err
 	}
 	for link, target := range s.Links {
-		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
 			return err
 		}
 		if err := os.Symlink(target, link); err != nil {
@@ -232,14 +232,14 @@ func (s *setup) root() error {
 		}
 	}
 	for path, content := range s.Files {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
 		mode := os.FileMode(0o444)
 		if path == reaperPath {
 			mode = 0o111 // what may not be read may not be looked into while it runs, either
 		}
-		if err := os.WriteFile(path, content, mode); err != nil { //nolint:gosec // seen by all inside
+		if err := os.WriteFile(path, content, mode); err != nil {
 			return err
 		}
 	}
@@ -306,7 +306,7 @@ func (m *mount) attach() error {
 		if !folder {
 			path = filepath.Dir(path)
 		}
-		if err := os.MkdirAll(path, 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.MkdirAll(path, 0o755); err != nil {
 			return err
 		}
 		if !folder {
@@ -404,7 +404,7 @@ func loadFilter(program []byte) error {
 func (s *setup) start(keeps []uintptr) (pid int, err error) {
 	files := []uintptr{0, 1, 2}
 	for i := range s.Extra {
-		files = append(files, uintptr(s.First+i)) //nolint:gosec // small
+		files = append(files, uintptr(s.First+i))
 	}
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := unix.Access(s.Dir, unix.X_OK); err != nil {
