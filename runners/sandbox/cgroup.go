@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+	"sync"
+	"sync/atomic"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +31,8 @@ const (
 type cgroups struct {
 	unified bool
 	folders map[string]string // controller ("memory", "cpu", "cpuacct", "pids") to our folder
+	made    atomic.Int64
+	mkdir   func(path string, mode fs.FileMode) error // os.Mkdir, at which the kernel makes a cgroup's files
 }
 
 // controllers of each limit. cpuacct counts what cpu limits.
@@ -37,11 +41,15 @@ var controllers = map[string]string{"cpu": cpuLimit, "memory": memoryLimit, "pid
 // findCgroups makes our folder below the cgroups of this process. root is
 // where cgroups are mounted and self is /proc/self/cgroup.
 func findCgroups(root, self, name string) (*cgroups, error) {
-	b, err := os.ReadFile(self) //nolint:gosec // the kernel's
+	c := &cgroups{folders: map[string]string{}, mkdir: os.Mkdir}
+	return c, c.find(root, self, name)
+}
+
+func (c *cgroups) find(root, self, name string) error {
+	b, err := os.ReadFile(self)
 	if err != nil {
-		return nil, fmt.Errorf("looking for cgroups: %w", err)
+		return fmt.Errorf("looking for cgroups: %w", err)
 	}
-	c := &cgroups{folders: map[string]string{}}
 	for line := range strings.Lines(string(b)) {
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(parts) != 3 {
@@ -58,27 +66,35 @@ func findCgroups(root, self, name string) (*cgroups, error) {
 			// Of a path that a container does not see, the mount is the root.
 			for _, parent := range []string{filepath.Join(root, controller, parts[2]), filepath.Join(root, controller)} {
 				folder := filepath.Join(parent, name)
-				if err := os.Mkdir(folder, 0o755); err == nil || errors.Is(err, fs.ErrExist) { //nolint:gosec // cgroups are seen by all
+				if c.ensure(folder) {
 					c.folders[controller] = folder
 					break
 				}
 			}
 		}
 	}
-	return c, nil
+	return nil
+}
+
+// ensure makes a cgroup unless it is there, and reports whether it is now.
+func (c *cgroups) ensure(folder string) bool {
+	err := c.mkdir(folder, 0o755)
+	return err == nil || errors.Is(err, fs.ErrExist)
 }
 
 // addUnified uses version 2 where it has the controllers that we need; in a
 // hybrid set-up it has none of them.
 func (c *cgroups) addUnified(root, path, name string) {
+	// Another launcher of this process may have moved it.
+	path = strings.TrimSuffix(path, "/"+agentLeaf)
 	for _, parent := range []string{filepath.Join(root, path), root} {
-		b, err := os.ReadFile(filepath.Join(parent, "cgroup.controllers")) //nolint:gosec // the kernel's
+		b, err := os.ReadFile(filepath.Join(parent, "cgroup.controllers"))
 		if err != nil {
 			continue
 		}
 		has := strings.Fields(string(b))
 		folder := filepath.Join(parent, name)
-		if !slices.Contains(has, "memory") || !delegate(parent, has) || os.MkdirAll(folder, 0o755) != nil { //nolint:gosec // cgroups are seen by all
+		if !slices.Contains(has, "memory") || !c.delegate(parent, has) || !c.ensure(folder) {
 			continue
 		}
 		enable(folder, has)
@@ -92,17 +108,19 @@ func (c *cgroups) addUnified(root, path, name string) {
 	}
 }
 
+const agentLeaf = "warpket-agent"
+
 // delegate lets the children of a cgroup use its controllers. A cgroup that
 // does so may hold no processes, so those in it, which are ours, move to a leaf.
-func delegate(folder string, has []string) bool {
+func (c *cgroups) delegate(folder string, has []string) bool {
 	if enable(folder, has) {
 		return true
 	}
-	leaf := filepath.Join(folder, "warpket-agent")
-	if os.Mkdir(leaf, 0o755) != nil { //nolint:gosec // cgroups are seen by all
+	leaf := filepath.Join(folder, agentLeaf)
+	if !c.ensure(leaf) {
 		return false
 	}
-	b, err := os.ReadFile(filepath.Join(folder, "cgroup.procs")) //nolint:gosec // the kernel's
+	b, err := os.ReadFile(filepath.Join(folder, "cgroup.procs"))
 	if err != nil {
 		return false
 	}
@@ -139,9 +157,9 @@ func (c *cgroups) sweep() {
 		entries, _ := os.ReadDir(folder)
 		for _, entry := range entries {
 			if entry.IsDir() {
-				left := &cgroup{folders: []string{filepath.Join(folder, entry.Name())}}
-				left.kill()
-				left.remove()
+				left := filepath.Join(folder, entry.Name())
+				kill(left)
+				remove(left)
 			}
 		}
 	}
@@ -173,6 +191,11 @@ type cgroup struct {
 
 	// Read for each execution, so they stay open.
 	cpu, peak *os.File
+
+	mu      sync.Mutex
+	removed bool
+	last    Counters // once removed
+	refused Refusals
 }
 
 // make makes a cgroup with limits.
@@ -180,10 +203,10 @@ func (c *cgroups) make(name string, limits Limits) (*cgroup, error) {
 	if len(c.folders) == 0 {
 		return nil, nil //nolint:nilnil // nil is a cgroup that holds nothing
 	}
-	g := &cgroup{of: c, name: strings.ReplaceAll(name, "/", "-")}
+	g := &cgroup{of: c, name: c.nameOf(name)}
 	for _, folder := range c.places() {
 		folder = filepath.Join(folder, g.name)
-		if err := os.Mkdir(folder, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // cgroups are seen by all
+		if err := c.mkdir(folder, 0o755); err != nil {
 			g.remove()
 			return nil, fmt.Errorf("making a cgroup: %w", err)
 		}
@@ -203,6 +226,19 @@ func (c *cgroups) make(name string, limits Limits) (*cgroup, error) {
 	return g, nil
 }
 
+// nameOf gives a folder's name that tells an operator which sandbox it is. The
+// number keeps it apart from those of all others, one not yet removed among
+// them, and from the kernel's files.
+func (c *cgroups) nameOf(sandbox string) string {
+	plain := strings.Map(func(r rune) rune {
+		if r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || r == '-' || r == '_' || r == '.') {
+			return r
+		}
+		return '-'
+	}, sandbox)
+	return strconv.FormatInt(c.made.Add(1), 10) + "-" + plain[:min(len(plain), 100)]
+}
+
 func (g *cgroup) file(controller, name string) string {
 	folder := g.of.folders[controller]
 	if folder == "" {
@@ -210,6 +246,11 @@ func (g *cgroup) file(controller, name string) string {
 	}
 	return filepath.Join(folder, g.name, name)
 }
+
+// leastProcesses are what setting up takes, which counts too.
+const leastProcesses = 16
+
+const leastQuota = 1000 // µs, the kernel's
 
 const period = 100_000 // µs in which a sandbox may use its share of the cores
 
@@ -223,7 +264,7 @@ func (g *cgroup) limit(limits Limits) error {
 	set := func(controller, file, value string) {
 		settings = append(settings, setting{controller, file, value})
 	}
-	cores, memory := strconv.Itoa(limits.CPU*(period/1000)), strconv.FormatInt(limits.Memory, 10)
+	cores, memory := strconv.Itoa(max(limits.CPU*(period/1000), leastQuota)), strconv.FormatInt(limits.Memory, 10)
 	switch {
 	case g.of.unified:
 		if limits.Memory > 0 {
@@ -243,7 +284,7 @@ func (g *cgroup) limit(limits Limits) error {
 		}
 	}
 	if limits.Processes > 0 {
-		set("pids", "pids.max", strconv.Itoa(limits.Processes))
+		set("pids", "pids.max", strconv.Itoa(max(limits.Processes, leastProcesses)))
 	}
 	for _, s := range settings {
 		if path := g.file(s.controller, s.file); path != "" {
@@ -280,6 +321,15 @@ func (g *cgroup) counters() Counters {
 	if g == nil {
 		return Counters{}
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.removed {
+		return g.last
+	}
+	return g.count()
+}
+
+func (g *cgroup) count() Counters {
 	var c Counters
 	if g.of.unified {
 		c.CPU = time.Duration(field(read(g.cpu), "usage_usec")) * time.Microsecond
@@ -295,6 +345,15 @@ func (g *cgroup) refusals() (r Refusals) {
 	if g == nil {
 		return r
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.removed {
+		return g.refused
+	}
+	return g.refuse()
+}
+
+func (g *cgroup) refuse() (r Refusals) {
 	oom := "memory.oom_control"
 	if g.of.unified {
 		oom = "memory.events"
@@ -308,44 +367,51 @@ func (g *cgroup) refusals() (r Refusals) {
 	return r
 }
 
-// kill ends every process of the cgroup.
-func (g *cgroup) kill() {
-	for _, folder := range g.folders {
-		if write(filepath.Join(folder, "cgroup.kill"), "1") == nil {
-			continue
-		}
-		b, _ := os.ReadFile(filepath.Join(folder, "cgroup.procs")) //nolint:gosec // the kernel's
-		for text := range strings.FieldsSeq(string(b)) {
-			if pid, err := strconv.Atoi(text); err == nil && pid > 0 {
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
-		}
-	}
-}
-
-// remove removes the cgroup, whose processes have ended. The kernel takes a
-// moment to see that, and tells nobody when it has.
+// remove removes the cgroup, whose processes have ended. What it has counted
+// can still be read.
 func (g *cgroup) remove() {
 	if g == nil {
 		return
 	}
+	g.mu.Lock()
+	g.last, g.refused, g.removed = g.count(), g.refuse(), true
+	g.mu.Unlock()
 	for _, f := range []*os.File{g.cpu, g.peak} {
 		if f != nil {
 			_ = f.Close()
 		}
 	}
 	for _, folder := range g.folders {
-		for wait := time.Millisecond; wait < time.Second; wait *= 2 {
-			if err := unix.Rmdir(folder); !errors.Is(err, unix.EBUSY) {
-				break
-			}
-			time.Sleep(wait)
+		remove(folder)
+	}
+}
+
+// kill ends every process of a cgroup.
+func kill(folder string) {
+	if write(filepath.Join(folder, "cgroup.kill"), "1") == nil {
+		return
+	}
+	b, _ := os.ReadFile(filepath.Join(folder, "cgroup.procs"))
+	for text := range strings.FieldsSeq(string(b)) {
+		if pid, err := strconv.Atoi(text); err == nil && pid > 0 {
+			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}
 }
 
+// remove removes a cgroup whose processes have ended. The kernel takes a
+// moment to see that, and tells nobody when it has.
+func remove(folder string) {
+	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+		if err := unix.Rmdir(folder); !errors.Is(err, unix.EBUSY) {
+			return
+		}
+		time.Sleep(wait)
+	}
+}
+
 func write(path, value string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0) //nolint:gosec // a cgroup's
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -359,10 +425,7 @@ func read(f *os.File) []byte {
 		return nil
 	}
 	b := make([]byte, 512)
-	n, err := syscall.Pread(int(f.Fd()), b, 0)
-	if err != nil {
-		return nil
-	}
+	n, _ := f.ReadAt(b, 0) // which ends early, as it should
 	return b[:n]
 }
 

@@ -3,10 +3,10 @@ package sandbox
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 
-	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
 	moby "github.com/moby/profiles/seccomp"
 	"golang.org/x/net/bpf"
@@ -50,30 +50,7 @@ func newFilter() ([]byte, error) {
 		}
 	}
 	slices.Sort(names)
-	when := func(name string, conditions ...seccomp.Condition) seccomp.NameWithConditions {
-		return seccomp.NameWithConditions{Name: name, Conditions: conditions}
-	}
-	is := func(value uint64) seccomp.Condition {
-		return seccomp.Condition{Argument: 0, Operation: seccomp.Equal, Value: value}
-	}
-	policy := seccomp.Policy{
-		DefaultAction: seccomp.ActionErrno,
-		Syscalls: []seccomp.SyscallGroup{
-			// Its flags are in memory, where a filter cannot look. C libraries go on with clone.
-			{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: []string{"clone3"}},
-			{Action: seccomp.ActionAllow, NamesWithCondtions: []seccomp.NameWithConditions{
-				when("clone", seccomp.Condition{Argument: 0, Operation: seccomp.BitsNotSet, Value: newNamespace}),
-				when("socket", is(unix.AF_UNIX)), when("socket", is(unix.AF_INET)), when("socket", is(unix.AF_INET6)),
-				when("socketpair", is(unix.AF_UNIX)),
-			}},
-			{Action: seccomp.ActionAllow, Names: names},
-		},
-	}
-	instructions, err := policy.Assemble()
-	if err != nil {
-		return nil, fmt.Errorf("making the filter of system calls: %w", err)
-	}
-	raw, err := bpf.Assemble(instructions)
+	raw, err := bpf.Assemble(filter(this, names))
 	if err != nil {
 		return nil, fmt.Errorf("making the filter of system calls: %w", err)
 	}
@@ -84,4 +61,61 @@ func newFilter() ([]byte, error) {
 		program = binary.NativeEndian.AppendUint32(program, r.K)
 	}
 	return program, nil
+}
+
+// Where a filter finds what it decides on (struct seccomp_data). Arguments are
+// 64 bits wide, and their order is that of every machine we run on.
+const (
+	callAt     = 0
+	archAt     = 4
+	argumentAt = 16 // the first one; its upper half follows
+)
+
+const (
+	allow      = unix.SECCOMP_RET_ALLOW
+	notAllowed = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	notThere   = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+	wide       = 4 // bytes that a filter loads at a time
+)
+
+// filter decides about a call with the calls named, which are allowed, and
+// with those that are allowed on conditions. Whatever loads something else
+// than the call's number goes on to an answer, so that no argument is ever
+// taken for a number.
+func filter(this *arch.Info, names []string) []bpf.Instruction {
+	number := func(name string) uint32 { return uint32(this.SyscallNames[name]) } //nolint:gosec // a small number
+	answer := func(with uint32) bpf.Instruction { return bpf.RetConstant{Val: with} }
+	load := func(at uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: at, Size: wide} }
+
+	program := []bpf.Instruction{
+		load(archAt),
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(this.ID), SkipTrue: 1},
+		answer(notAllowed),
+		load(callAt),
+		// Calls that are newer than we know have an older way, which this answer
+		// asks for. The x32 calls, the same under other numbers, are up there too.
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: uint32(slices.Max(slices.Collect(maps.Values(this.SyscallNames)))), SkipFalse: 1}, //nolint:gosec // a small number
+		answer(notThere),
+	}
+	on := func(name string, decision ...bpf.Instruction) {
+		program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: number(name), SkipFalse: uint8(len(decision))}) //nolint:gosec // few
+		program = append(program, decision...)
+	}
+	for _, name := range names {
+		on(name, answer(allow))
+	}
+	// Its flags are in memory, where a filter cannot look. C libraries go on with clone.
+	on("clone3", answer(notThere))
+	on("clone", load(argumentAt),
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: newNamespace, SkipFalse: 1}, answer(notAllowed), answer(allow))
+	family := func(families ...uint32) []bpf.Instruction {
+		decision := []bpf.Instruction{load(argumentAt + wide), bpf.JumpIf{Cond: bpf.JumpEqual, SkipTrue: 1}, answer(notAllowed), load(argumentAt)}
+		for _, f := range families {
+			decision = append(decision, bpf.JumpIf{Cond: bpf.JumpEqual, Val: f, SkipFalse: 1}, answer(allow))
+		}
+		return append(decision, answer(notAllowed))
+	}
+	on("socket", family(unix.AF_UNIX, unix.AF_INET, unix.AF_INET6)...)
+	on("socketpair", family(unix.AF_UNIX)...)
+	return append(program, answer(notAllowed))
 }

@@ -33,6 +33,9 @@ type Namespaces struct {
 	starts   chan func()
 	lock     *os.File
 
+	closing sync.RWMutex // held by those who start something
+	closed  bool
+
 	mu      sync.Mutex
 	running map[string]bool
 }
@@ -41,15 +44,20 @@ type Namespaces struct {
 // one of that name has left behind is ended. The error says what the machine
 // lacks.
 func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return nil, warpket.Errorf(warpket.Invalid, "an agent's name cannot be %q, since folders are named after it", name)
+	}
 	lock, err := lockName(name)
 	if err != nil {
 		return nil, err
 	}
 	n := &Namespaces{lock: lock, starts: make(chan func()), running: map[string]bool{}}
 	if n.filter, err = newFilter(); err != nil {
+		unlock(lock)
 		return nil, err
 	}
 	if n.cgroups, err = findCgroups("/sys/fs/cgroup", "/proc/self/cgroup", "warpket-"+name); err != nil {
+		unlock(lock)
 		return nil, err
 	}
 	n.cgroups.sweep()
@@ -64,18 +72,26 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 	return n, nil
 }
 
-// Close ends the launcher, whose sandboxes have been closed.
+// Close ends the launcher, whose sandboxes have been closed. It may be called
+// more than once; what is started after it is refused.
 func (n *Namespaces) Close() error {
+	n.closing.Lock()
+	defer n.closing.Unlock()
+	if n.closed {
+		return nil
+	}
+	n.closed = true
 	close(n.starts)
 	n.cgroups.close()
-	return n.lock.Close()
+	unlock(n.lock)
+	return nil
 }
 
 // lockName takes a name until this process ends.
 func lockName(name string) (*os.File, error) {
 	folder := lockFolder()
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("making %s: %w", folder, err)
+	if err := makeOwn(folder); err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(folder, "launcher-"+name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -88,12 +104,35 @@ func lockName(name string) (*os.File, error) {
 	return f, nil
 }
 
+// unlock lets go of a lock at once. A process that is just being started has
+// the file open, too.
+func unlock(f *os.File) {
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	_ = f.Close()
+}
+
 // lockFolder holds files that are locked by agents of this machine and user.
 func lockFolder() string {
 	if os.Geteuid() == 0 {
 		return "/run/warpket"
 	}
 	return filepath.Join(os.TempDir(), fmt.Sprintf("warpket-%d", os.Geteuid()))
+}
+
+// makeOwn makes a folder that only this user can change. One that somebody
+// else has made where all may is not taken for it.
+func makeOwn(folder string) error {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return fmt.Errorf("making %s: %w", folder, err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Lstat(folder, &stat); err != nil {
+		return fmt.Errorf("looking at %s: %w", folder, err)
+	}
+	if int(stat.Uid) != os.Geteuid() || stat.Mode&unix.S_IFMT != unix.S_IFDIR || stat.Mode&0o022 != 0 {
+		return warpket.Errorf(warpket.Unavailable, "%s must be a folder that only the agent's user can change; it is somebody else's or open to others: remove it", folder)
+	}
+	return nil
 }
 
 // try runs a program, to know before any function does that it can be done.
@@ -134,6 +173,9 @@ func (n *Namespaces) start(ctx context.Context, spec Spec, nest bool) (_ *box, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if n.ended() {
+		return nil, errClosed
+	}
 	if !n.claim(spec.Name) {
 		return nil, warpket.Errorf(warpket.Conflict, "a sandbox named %q is running already", spec.Name)
 	}
@@ -152,7 +194,7 @@ func (n *Namespaces) start(ctx context.Context, spec Spec, nest bool) (_ *box, e
 	if b.cgroup, err = n.cgroups.make(spec.Name, spec.Limits); err != nil {
 		return nil, err
 	}
-	return b, b.run(spec, nest)
+	return b, b.run(ctx, spec, nest)
 }
 
 func (n *Namespaces) claim(name string) bool {
@@ -167,8 +209,12 @@ func (n *Namespaces) claim(name string) bool {
 
 func (n *Namespaces) release(name string) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	delete(n.running, name)
+	last := len(n.running) == 0
+	n.mu.Unlock()
+	if last && n.ended() {
+		n.cgroups.close()
+	}
 }
 
 // box is a running sandbox.
@@ -177,7 +223,7 @@ type box struct {
 	name     string
 	cgroup   *cgroup
 	uids     *uidRange
-	owned    []string // writable folders that are the agent's again at the end
+	owned    []string // writable, and the agent's again at the end
 	process  *os.Process
 	freed    sync.Once
 
@@ -186,9 +232,9 @@ type box struct {
 }
 
 // run starts the process that sets the sandbox up and tells it what to do.
-func (b *box) run(spec Spec, nest bool) error {
-	s, files, err := b.describe(spec, nest)
-	defer func() { closeAll(files[:len(files)-len(spec.Files)]) }()
+func (b *box) run(ctx context.Context, spec Spec, nest bool) error {
+	s, mounts, err := b.describe(spec, nest)
+	defer closeAll(mounts)
 	if err != nil {
 		return err
 	}
@@ -207,16 +253,15 @@ func (b *box) run(spec Spec, nest bool) error {
 		return err
 	}
 	defer func() { _ = failed.Close() }()
-	cmd := b.command(spec, append([]*os.File{tell, statusEnd, failedEnd}, files...))
-	started := make(chan error)
-	b.launcher.starts <- func() { started <- cmd.Start() }
-	err = <-started
+	cmd := b.command(spec, slices.Concat([]*os.File{tell, statusEnd, failedEnd}, mounts, spec.Files))
+	err = b.launcher.spawn(cmd)
 	closeAll([]*os.File{tell, statusEnd, failedEnd})
 	if err != nil {
 		closeAll([]*os.File{teller, status})
 		return explainStart(err)
 	}
 	b.process = cmd.Process
+	defer context.AfterFunc(ctx, b.kill)()
 	// It waits for what to do, so it is in its cgroup before it does anything.
 	err = b.cgroup.add(cmd.Process.Pid)
 	if err == nil {
@@ -230,11 +275,32 @@ func (b *box) run(spec Spec, nest bool) error {
 			err = warpket.Errorf(warpket.Unavailable, "%s", reason)
 		}
 	}
+	err = errors.Join(ctx.Err(), err)
 	if err != nil {
 		b.kill()
 		<-b.done
 	}
 	return err
+}
+
+var errClosed = warpket.Errorf(warpket.Unavailable, "the launcher of sandboxes has been closed")
+
+func (n *Namespaces) ended() bool {
+	n.closing.RLock()
+	defer n.closing.RUnlock()
+	return n.closed
+}
+
+// spawn starts a process from the launcher's thread.
+func (n *Namespaces) spawn(cmd *exec.Cmd) error {
+	n.closing.RLock()
+	defer n.closing.RUnlock()
+	if n.closed {
+		return errClosed
+	}
+	started := make(chan error)
+	n.starts <- func() { started <- cmd.Start() }
+	return <-started
 }
 
 func explainStart(err error) error {
@@ -244,12 +310,12 @@ func explainStart(err error) error {
 	return err
 }
 
-// describe says what to set up, and gives the descriptors that it needs.
+// describe says what to set up, and gives the mounts that it needs.
 func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 	s := setup{
 		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir, Disk: spec.Limits.Disk, UID: functionUID, Nest: nest,
 		Links: map[string]string{"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2"},
-		Files: map[string][]byte{reaperPath: reaper(), memoryPath: memoryInfo(spec.Limits.Memory)}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
+		Files: map[string][]byte{reaperPath: reaper(), memoryPath: memoryInfo(spec.Limits.Memory), emptyPath: nil}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
 	}
 	if s.Disk == 0 {
 		s.Disk = defaultDisk
@@ -278,14 +344,12 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 	}
 	// A folder comes before what is mounted in it.
 	slices.SortStableFunc(s.Mounts, func(a, b mount) int { return strings.Compare(a.Path, b.Path) })
-	if b.uids != nil {
-		if err := b.give(spec.Writable); err != nil {
-			return s, nil, err
-		}
+	if err := b.give(spec.Writable); err != nil {
+		return s, nil, err
 	}
-	files, err := b.openMounts(s.Mounts)
-	s.First = firstFD + len(files)
-	return s, append(files, spec.Files...), err
+	mounts, err := b.openMounts(s.Mounts)
+	s.First = firstFD + len(mounts)
+	return s, mounts, err
 }
 
 // openMounts opens what only the agent may open. An ordinary user may make
@@ -319,9 +383,11 @@ func memoryInfo(limit int64) []byte {
 
 const defaultDisk = 64 << 20
 
-// limits are those that each process has, where no cgroup holds the sandbox.
+// limits are those that each process has. Where no cgroup holds the sandbox
+// they stand in for it, and a program can get around them: that on memory is
+// of each process, and those started within its first moment have none.
 func (b *box) limits(limits Limits) []rlimit {
-	list := []rlimit{{unix.RLIMIT_CORE, 0}, {unix.RLIMIT_MEMLOCK, 64 << 10}}
+	list := []rlimit{{unix.RLIMIT_CORE, coreDump}, {unix.RLIMIT_MEMLOCK, 64 << 10}}
 	if limits.OpenFiles > 0 {
 		list = append(list, rlimit{unix.RLIMIT_NOFILE, limits.OpenFiles})
 	}
@@ -330,7 +396,7 @@ func (b *box) limits(limits Limits) []rlimit {
 			list = append(list, rlimit{unix.RLIMIT_DATA, uint64(limits.Memory)})
 		}
 		if limits.Processes > 0 && slices.Contains(lacks, processesLimit) {
-			list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(limits.Processes)}) //nolint:gosec // not negative
+			list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(max(limits.Processes, leastProcesses))})
 		}
 	}
 	return list
@@ -338,8 +404,8 @@ func (b *box) limits(limits Limits) []rlimit {
 
 // shared are the parts of the machine's /etc that programs need to run at all.
 var shared = []string{
-	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/ssl", "/etc/pki",
-	"/etc/ca-certificates", "/etc/protocols", "/etc/services", "/etc/mime.types", "/etc/python3", "/etc/python3.11", "/etc/crypto-policies",
+	"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime",
+	"/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ssl/cert.pem", "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf", "/etc/ca-certificates", "/etc/protocols", "/etc/services", "/etc/mime.types", "/etc/python3", "/etc/python3.11", "/etc/crypto-policies",
 }
 
 // system adds what belongs to the system: the machine's, or that of an image.
@@ -493,5 +559,5 @@ func landlockABI() int {
 	if errno != 0 {
 		return 0
 	}
-	return int(abi) //nolint:gosec // small
+	return int(abi)
 }

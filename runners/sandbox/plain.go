@@ -59,7 +59,7 @@ func (p *Plain) Start(ctx context.Context, spec Spec) (Sandbox, error) {
 		return nil, fmt.Errorf("starting %s: %w", spec.Name, err)
 	}
 	proc.pid = cmd.Process.Pid
-	lower(proc.pid, unix.RLIMIT_CORE, 0)
+	lower(proc.pid, unix.RLIMIT_CORE, coreDump)
 	if spec.Limits.OpenFiles > 0 {
 		lower(proc.pid, unix.RLIMIT_NOFILE, spec.Limits.OpenFiles)
 	}
@@ -128,15 +128,22 @@ func command(spec Spec) *exec.Cmd {
 	return cmd
 }
 
-// lower lowers a limit of a process, and never raises it. A process that has
-// ended meanwhile needs none.
+// coreDump is the limit at which the kernel writes no core dump, nor gives one
+// to a program of the machine (core_pattern) to read as root. At 0 it does.
+const coreDump = 1
+
+// lower lowers a limit of a process, and never raises its hard limit. A
+// process that has ended meanwhile needs none.
 func lower(pid, resource int, value uint64) {
 	var limit unix.Rlimit
 	if err := unix.Prlimit(pid, resource, nil, &limit); err != nil {
 		return
 	}
-	limit.Cur = min(limit.Cur, value)
 	limit.Max = min(limit.Max, value)
+	limit.Cur = min(limit.Cur, value)
+	if resource == unix.RLIMIT_CORE {
+		limit.Cur = limit.Max
+	}
 	_ = unix.Prlimit(pid, resource, &limit, nil)
 }
 

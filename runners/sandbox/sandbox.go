@@ -74,7 +74,7 @@ type Spec struct {
 type Limits struct {
 	CPU       int    // thousandths of a core
 	Memory    int64  // bytes
-	Processes int    // and threads
+	Processes int    // and threads; at least 16
 	OpenFiles uint64 // of each process
 	Disk      int64  // bytes in /tmp, and in /dev/shm; both count as memory too
 }

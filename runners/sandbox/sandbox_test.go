@@ -3,10 +3,9 @@ package sandbox_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,20 +17,28 @@ import (
 	"github.com/warpket/warpket/runners/sandbox"
 )
 
-func TestMain(m *testing.M) {
-	sandbox.Main()
-	os.Exit(m.Run())
-}
-
 // launchers are all implementations: each passes the same tests.
 func launchers(t *testing.T) map[string]sandbox.Launcher {
 	t.Helper()
-	namespaces, err := sandbox.NewNamespaces(t.Context(), t.Name())
+	namespaces, err := sandbox.NewNamespaces(t.Context(), launcherName(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = namespaces.Close() })
+	t.Cleanup(func() {
+		_ = namespaces.Close()
+		if left := cgroupFolders(t); len(left) > 0 {
+			t.Errorf("cgroups are left: %q", left)
+		}
+	})
 	return map[string]sandbox.Launcher{"plain": sandbox.NewPlain(), "namespaces": namespaces}
+}
+
+// launcherName is of a test, and of this process, since others may run the
+// same tests on this machine at the same time.
+func launcherName(t *testing.T) string {
+	t.Helper()
+	test, _, _ := strings.Cut(t.Name(), "/")
+	return fmt.Sprintf("test-%d-%s", os.Getpid(), test)
 }
 
 func each(t *testing.T, test func(t *testing.T, launcher sandbox.Launcher)) {
@@ -178,51 +185,6 @@ func TestAProgramThatCannotStartIsAnError(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestProgramsEndWithTheAgent runs this test binary as an agent and kills it.
-func TestProgramsEndWithTheAgent(t *testing.T) {
-	t.Parallel()
-	reader, writer := pipe(t)
-	agent := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAgent$")
-	agent.Env = append(os.Environ(), "WARPKET_TEST_AGENT=1")
-	agent.Stdout = writer
-	if err := agent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = writer.Close()
-	line := make([]byte, 64)
-	n, err := reader.Read(line)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(line[:n])))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := agent.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = agent.Wait()
-	// The program holds the pipe too: it ends when both have ended.
-	if _, err := io.ReadAll(reader); err != nil {
-		t.Error(err)
-	}
-	if err := syscall.Kill(pid, 0); err == nil {
-		t.Logf("process %d is dead but nobody has reaped it", pid)
-	}
-}
-
-// TestAgent is no test but the agent of the one above.
-func TestAgent(t *testing.T) {
-	t.Parallel()
-	if os.Getenv("WARPKET_TEST_AGENT") == "" {
-		t.Skip("only run by another test")
-	}
-	spec := shell(t, "echo $$; exec sleep 60")
-	spec.Stdout = os.Stdout
-	box := start(t, sandbox.NewPlain(), spec)
-	<-box.Done()
 }
 
 func shell(t *testing.T, script string) sandbox.Spec {

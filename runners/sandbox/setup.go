@@ -27,6 +27,7 @@ const (
 	ownFolder  = "/.warpket"
 	reaperPath = ownFolder + "/reaper" // process 1
 	filterPath = ownFolder + "/filter" // of system calls, for sandboxes made inside
+	emptyPath  = ownFolder + "/empty"  // what is in the place of what is hidden
 	memoryPath = ownFolder + "/memory" // what /proc/meminfo shows
 )
 
@@ -74,6 +75,11 @@ func Main() {
 		return
 	}
 	runtime.LockOSThread()
+	// Until it is the reaper, this process has rights and memory that the
+	// program, which may be of the same user, must not get at through /proc.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		os.Exit(1)
+	}
 	_, _ = unix.FcntlInt(failedFD, unix.F_SETFD, unix.FD_CLOEXEC)
 	_, _ = os.NewFile(failedFD, "failed").WriteString(setUp().Error())
 	os.Exit(1)
@@ -103,8 +109,18 @@ func setUp() error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("asking to end with the agent: %w", err)
 	}
+	// If it ended before that, nobody holds the other end of its pipes.
+	pipes := []unix.PollFd{{Fd: failedFD}}
+	if _, err := unix.Poll(pipes, 0); err == nil && pipes[0].Revents&unix.POLLERR != 0 {
+		os.Exit(1)
+	}
+	unix.Umask(0o022) // whatever the agent's is, all inside can see what is made here
 	if err := s.root(); err != nil {
 		return err
+	}
+	// What the machine calls the sandbox's cgroup is not for those inside.
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+		return fmt.Errorf("making a namespace for cgroups: %w", err)
 	}
 	if err := unix.Sethostname([]byte("warpket")); err != nil {
 		return fmt.Errorf("setting the host name: %w", err)
@@ -113,7 +129,9 @@ func setUp() error {
 		return err
 	}
 	for _, l := range s.Limits {
-		lower(0, l.Resource, l.Value)
+		if l.Resource != unix.RLIMIT_DATA { // under which this process could end
+			lower(0, l.Resource, l.Value)
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbidding new privileges: %w", err)
@@ -186,7 +204,7 @@ func (s *setup) root() error {
 		return err
 	}
 	for _, folder := range []string{"/tmp", "/dev", "/dev/shm", "/proc", ownFolder} {
-		if err := os.Mkdir(at+folder, 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.Mkdir(at+folder, 0o755); err != nil {
 			return err
 		}
 	}
@@ -201,35 +219,49 @@ func (s *setup) root() error {
 			return err
 		}
 	}
+	// The kernel lets a user mount it only where one is to be seen already.
+	if err := unix.Mount("proc", at+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "hidepid=2"); err != nil {
+		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	// From here on no link, of which an image may have any, leads out.
+	if err := enter(at); err != nil {
+		return err
+	}
 	for link, target := range s.Links {
-		if err := os.MkdirAll(filepath.Dir(at+link), 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
 			return err
 		}
-		if err := os.Symlink(target, at+link); err != nil {
+		if err := os.Symlink(target, link); err != nil {
 			return err
 		}
 	}
 	for _, m := range s.Mounts {
-		if err := m.attach(at); err != nil {
+		if err := m.attach(); err != nil {
 			return err
 		}
 	}
 	for path, content := range s.Files {
-		if err := os.MkdirAll(filepath.Dir(at+path), 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
 		mode := os.FileMode(0o444)
 		if path == reaperPath {
-			mode = 0o555
+			mode = 0o111 // what may not be read may not be looked into while it runs, either
 		}
-		if err := os.WriteFile(at+path, content, mode); err != nil { //nolint:gosec // seen by all inside
+		if err := os.WriteFile(path, content, mode); err != nil {
 			return err
 		}
 	}
-	if err := mountProc(at); err != nil {
-		return err
+	err := unix.MountSetattr(-1, "/", 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV})
+	if err != nil {
+		return fmt.Errorf("closing the root off: %w", err)
 	}
-	if err := os.Chdir(at); err != nil {
+	return hideProc() // with files of a root that is closed off
+}
+
+// enter makes a folder the root, and leaves the old one for good.
+func enter(root string) error {
+	if err := os.Chdir(root); err != nil {
 		return err
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
@@ -238,27 +270,21 @@ func (s *setup) root() error {
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("leaving the old root: %w", err)
 	}
-	if err := os.Chdir("/"); err != nil {
-		return err
-	}
-	return unix.MountSetattr(-1, "/", 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV})
+	return os.Chdir("/")
 }
 
 // visible is what is left of /proc besides processes. warpket_harness/confine.py
 // has the same list.
 var visible = []string{"cpuinfo", "filesystems", "meminfo", "mounts", "net", "self", "thread-self", "version"}
 
-// mountProc mounts a /proc that shows the sandbox's own processes and little
-// else: the kernel can leave out everything else itself, but then also what
-// some packages cannot be imported without.
-func mountProc(at string) error {
-	if err := unix.Mount("proc", at+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "hidepid=2"); err != nil {
-		return fmt.Errorf("mounting /proc: %w", err)
-	}
-	if err := unix.Mount(at+memoryPath, at+"/proc/meminfo", "", unix.MS_BIND, ""); err != nil {
+// hideProc leaves the sandbox's own processes of /proc, and little else: the
+// kernel could leave out everything else itself, but then also what some
+// packages cannot be imported without.
+func hideProc() error {
+	if err := unix.Mount(memoryPath, "/proc/meminfo", "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mounting /proc/meminfo: %w", err)
 	}
-	entries, err := os.ReadDir(at + "/proc")
+	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return fmt.Errorf("reading /proc: %w", err)
 	}
@@ -268,9 +294,9 @@ func mountProc(at string) error {
 			continue
 		}
 		if entry.IsDir() {
-			err = unix.Mount("tmpfs", at+"/proc/"+name, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=0,nr_inodes=1,mode=555")
+			err = unix.Mount("tmpfs", "/proc/"+name, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=0,nr_inodes=1,mode=555")
 		} else {
-			err = unix.Mount(at+"/dev/null", at+"/proc/"+name, "", unix.MS_BIND, "")
+			err = unix.Mount(emptyPath, "/proc/"+name, "", unix.MS_BIND, "")
 		}
 		if err != nil {
 			return fmt.Errorf("hiding /proc/%s: %w", name, err)
@@ -310,22 +336,22 @@ func openTree(path string, writable, device bool) (int, error) {
 	return fd, nil
 }
 
-func (m *mount) attach(at string) error {
+func (m *mount) attach() error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(m.FD, &stat); err != nil {
 		return fmt.Errorf("looking at %s: %w", m.Source, err)
 	}
-	path := at + m.Path
+	path := m.Path
 	folder := stat.Mode&unix.S_IFMT == unix.S_IFDIR
 	if _, err := os.Lstat(path); err != nil { //nolint:nestif // one of two kinds of mount points
 		if !folder {
 			path = filepath.Dir(path)
 		}
-		if err := os.MkdirAll(path, 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.MkdirAll(path, 0o755); err != nil {
 			return err
 		}
 		if !folder {
-			path = at + m.Path
+			path = m.Path
 			if err := os.WriteFile(path, nil, 0o444); err != nil { //nolint:gosec // a mount point
 				return err
 			}
@@ -369,10 +395,13 @@ func (s *setup) confine() error {
 				writable = append(writable, m.Path)
 			}
 		}
-		err := landlock.V6.BestEffort().Restrict(
-			landlock.RODirs("/"), landlock.RWDirs(writable...).WithRefer(),
-			landlock.RWFiles(devices...).WithIoctlDev())
-		if err != nil {
+		rules := landlock.V6
+		rules.HandledAccessNet = 0 // the network inside is the sandbox's own
+		folders := landlock.RWDirs(writable...)
+		if landlockABI() > 1 { // the first version would have all rules dropped for this
+			folders = folders.WithRefer()
+		}
+		if err := rules.BestEffort().Restrict(landlock.RODirs("/"), folders, landlock.RWFiles(devices...).WithIoctlDev()); err != nil {
 			return fmt.Errorf("restricting files: %w", err)
 		}
 	}
@@ -416,14 +445,22 @@ func loadFilter(program []byte) error {
 func (s *setup) start(keeps []uintptr) (pid int, err error) {
 	files := []uintptr{0, 1, 2}
 	for i := range s.Extra {
-		files = append(files, uintptr(s.First+i)) //nolint:gosec // small
+		files = append(files, uintptr(s.First+i))
 	}
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	if err := unix.Access(s.Dir, unix.X_OK); err != nil {
+		return 0, fmt.Errorf("entering %s: %w", s.Dir, err)
+	}
 	pid, err = syscall.ForkExec(s.Argv[0], s.Argv, &syscall.ProcAttr{
 		Dir: s.Dir, Env: s.Env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true, AmbientCaps: keeps},
 	})
 	if err != nil {
 		return 0, fmt.Errorf("starting %s: %w", s.Argv[0], err)
+	}
+	for _, l := range s.Limits {
+		if l.Resource == unix.RLIMIT_DATA {
+			lower(pid, l.Resource, l.Value)
+		}
 	}
 	return pid, nil
 }

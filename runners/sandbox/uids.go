@@ -38,8 +38,8 @@ type uidRange struct {
 
 func (u *uids) take() (*uidRange, error) {
 	folder := filepath.Join(lockFolder(), "uids")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("making %s: %w", folder, err)
+	if err := makeOwn(folder); err != nil {
+		return nil, err
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -60,7 +60,7 @@ func (u *uids) take() (*uidRange, error) {
 
 func (r *uidRange) free() {
 	if r != nil {
-		_ = r.file.Close()
+		unlock(r.file)
 	}
 }
 
@@ -92,30 +92,55 @@ func (r *uidRange) do(what func() error) error {
 
 // give makes folders the sandbox's own, and takeBack the agent's again.
 func (b *box) give(folders []string) error {
+	b.owned = folders
+	if b.uids == nil {
+		return nil
+	}
 	uid := b.uids.first + functionUID
 	for _, folder := range folders {
-		b.owned = append(b.owned, folder)
-		if err := chown(folder, uid); err != nil {
+		err := filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				err = os.Lchown(path, uid, uid)
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("giving %s to the sandbox: %w", folder, err)
 		}
 	}
 	return nil
 }
 
+// takeBack does what it can: a program may have left what cannot be walked,
+// such as folders nested without end, and that must not keep it from the rest.
+// Folders can be entered and removed after it, and no file runs as its owner.
 func (b *box) takeBack() {
 	for _, folder := range b.owned {
-		_ = chown(folder, os.Geteuid())
-	}
-}
-
-func chown(path string, uid int) error {
-	return filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
-		if err == nil {
-			err = os.Lchown(path, uid, uid)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
+		_ = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry == nil {
+				return nil //nolint:nilerr // goes on with what can be walked
+			}
+			if b.uids != nil {
+				_ = os.Lchown(path, os.Geteuid(), os.Getegid())
+			}
+			if entry.Type()&fs.ModeSymlink != 0 {
+				return nil
+			}
+			info, err := entry.Info()
+			if err != nil {
+				return nil //nolint:nilerr // as above
+			}
+			mode := info.Mode() & (fs.ModePerm | fs.ModeSticky)
+			if entry.IsDir() {
+				mode |= 0o700
+			}
+			if mode != info.Mode()&^fs.ModeType {
+				_ = os.Chmod(path, mode)
+			}
 			return nil
-		}
-		return err
-	})
+		})
+	}
 }

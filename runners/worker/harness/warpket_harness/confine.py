@@ -10,7 +10,7 @@ import struct
 _C = ctypes.CDLL(None, use_errno=True)
 _C.syscall.restype = ctypes.c_long
 
-_FILTER, _MEMORY = "/.warpket/filter", "/.warpket/memory"
+_FILTER, _EMPTY, _MEMORY = "/.warpket/filter", "/.warpket/empty", "/.warpket/memory"
 
 # What is left of /proc besides processes; runners/sandbox/setup.go has the same list.
 _VISIBLE = {
@@ -82,7 +82,7 @@ def mount_proc():
         if entry.is_dir(follow_symlinks=False):
             mount("tmpfs", entry.path, "tmpfs", "size=0,nr_inodes=1,mode=555", noexec=True)
         else:
-            _bind("/dev/null", entry.path)
+            _bind(_EMPTY, entry.path)
 
 
 def _bind(source, target):
