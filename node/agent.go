@@ -27,25 +27,26 @@ import (
 
 // Config says what an agent works with.
 type Config struct {
-	Dir       string // of the node: identity, slots
-	Server    string // host:port of any server
-	Name      string // to join under
-	JoinToken string // one-time token, when the node has not joined yet
-	Inventory warpket.Inventory
-	Runtimes  *runtimes.Store
-	Launcher  sandbox.Launcher
-	Connected func() // called when a server has taken the node in, each time
-	Log       *slog.Logger
+	Dir         string // of the node: identity, slots
+	Server      string // host:port of any server
+	Name        string // to join under
+	JoinToken   string // one-time token, when the node has not joined yet
+	Inventory   warpket.Inventory
+	Runtimes    *runtimes.Store
+	Launcher    sandbox.Launcher
+	ReadyMemory int64  // bytes for interpreters that are kept ready, see worker.Pool
+	Connected   func() // called when a server has taken the node in, each time
+	Log         *slog.Logger
 }
 
 // Agent is one node.
 type Agent struct {
-	config  Config
-	boot    warpket.ID
-	harness string
-	client  *channel.Client
-	alone   func() time.Duration // for how long no server has been heard
-	http    *http.Client
+	config Config
+	boot   warpket.ID
+	pool   *worker.Pool
+	client *channel.Client
+	alone  func() time.Duration // for how long no server has been heard
+	http   *http.Client
 
 	mu         sync.Mutex
 	slots      map[warpket.ID]*slot
@@ -83,7 +84,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.harness = harness
+	a.pool = worker.NewPool(a.config.Launcher, harness, a.config.ReadyMemory, a.config.Log)
+	defer a.pool.Close()
 	identity, err := a.identity(ctx)
 	if err != nil {
 		return err
@@ -219,7 +221,11 @@ func (a *Agent) lock(ctx context.Context, r *wire.Runtime, say func(string)) (st
 }
 
 func (a *Agent) install(ctx context.Context, r *wire.Runtime, say func(string)) (runtimes.Env, error) {
-	return a.config.Runtimes.Install(ctx, runtimes.InstallSpec{Key: keyOf(r), Lock: r.GetLock(), Smoke: r.GetSmoke()}, say)
+	env, err := a.config.Runtimes.Install(ctx, runtimes.InstallSpec{Key: keyOf(r), Lock: r.GetLock(), Smoke: r.GetSmoke()}, say)
+	if err == nil && r.GetRequirements() == "" {
+		a.pool.Warm(env)
+	}
+	return env, err
 }
 
 func failureOf(f *warpket.Failure) *wire.Failure {

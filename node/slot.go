@@ -139,7 +139,7 @@ func (s *slot) fetch(ctx context.Context) error {
 		return warpket.Errorf(warpket.Invalid, "the files of snapshot %s are not those of its digest", s.in.GetSnapshot())
 	}
 	code := filepath.Join(s.dir, "code")
-	if err := os.MkdirAll(code, 0o700); err != nil {
+	if err := os.MkdirAll(code, 0o755); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(code)
@@ -188,14 +188,11 @@ func (a *Agent) download(ctx context.Context, url, sha256 string, size int64) ([
 
 // load starts the worker.
 func (s *slot) load(ctx context.Context) error {
-	scratch := filepath.Join(s.dir, "scratch")
-	if err := os.MkdirAll(scratch, 0o700); err != nil {
-		return err
-	}
-	w, err := worker.Start(ctx, worker.Config{
-		Name:     fmt.Sprintf("%s-%d-%d", s.id, s.generation, time.Now().UnixNano()),
-		Launcher: s.agent.config.Launcher, Runtime: s.env, Harness: s.agent.harness,
-		Code: filepath.Join(s.dir, "code"), Scratch: scratch, Entry: s.in.GetEntry(),
+	w, err := s.agent.pool.Start(ctx, worker.Config{
+		Runtime: s.env, Project: warpket.ID(s.in.GetProject()),
+		// Packages that nobody has vetted run in no process that has rights.
+		Alone: s.in.GetRuntime().GetRequirements() != "" || len(s.in.GetDevices()) > 0,
+		Code:  filepath.Join(s.dir, "code"), Scratch: filepath.Join(s.dir, "scratch"), Entry: s.in.GetEntry(),
 		SDK: s.in.GetSdk(), SDKVersion: s.in.GetSdkVersion(),
 		Resources: warpket.Resources{CPU: int(s.in.GetCpu()), Memory: s.in.GetMemory()},
 	})

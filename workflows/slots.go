@@ -55,7 +55,7 @@ func (a *Activities) prepare(ctx context.Context, slot warpket.Slot, idle time.D
 		Slot: string(slot.ID), Generation: slot.Generation, Snapshot: string(slot.SnapshotID), Digest: snapshot.Digest,
 		Runtime: runtime, Entry: snapshot.Entry, Cpu: int32(slot.Resources.CPU), Memory: slot.Resources.Memory, Devices: slot.Devices, //nolint:gosec // bounded by Resources.Check
 		Reuse: string(function.Settings.Reuse), FunctionId: string(function.ID), FunctionName: function.Name,
-		Sdk: function.SDK, SdkVersion: function.SDKVersion, Idle: int64(idle),
+		Sdk: function.SDK, SdkVersion: function.SDKVersion, Idle: int64(idle), Project: string(slot.ProjectID),
 	}
 	for _, f := range snapshot.Files {
 		url, err := a.Blobs.GetURL(ctx, slot.ProjectID, f.SHA256, urlLife)

@@ -1485,6 +1485,7 @@ type Prepare struct {
 	Idle          int64                  `protobuf:"varint,15,opt,name=idle,proto3" json:"idle,omitempty"` // nanoseconds without a call after which the node gives the slot back; 0 for never
 	Sdk           string                 `protobuf:"bytes,16,opt,name=sdk,proto3" json:"sdk,omitempty"`
 	SdkVersion    string                 `protobuf:"bytes,17,opt,name=sdk_version,json=sdkVersion,proto3" json:"sdk_version,omitempty"`
+	Project       string                 `protobuf:"bytes,24,opt,name=project,proto3" json:"project,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1634,6 +1635,13 @@ func (x *Prepare) GetSdk() string {
 func (x *Prepare) GetSdkVersion() string {
 	if x != nil {
 		return x.SdkVersion
+	}
+	return ""
+}
+
+func (x *Prepare) GetProject() string {
+	if x != nil {
+		return x.Project
 	}
 	return ""
 }
@@ -2668,7 +2676,7 @@ const file_channel_proto_rawDesc = "" +
 	"\tLockReply\x12\x12\n" +
 	"\x04lock\x18\x01 \x01(\tR\x04lock\"@\n" +
 	"\aInstall\x125\n" +
-	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\"\xef\x03\n" +
+	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\"\x89\x04\n" +
 	"\aPrepare\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -2691,7 +2699,8 @@ const file_channel_proto_rawDesc = "" +
 	"\x04idle\x18\x0f \x01(\x03R\x04idle\x12\x10\n" +
 	"\x03sdk\x18\x10 \x01(\tR\x03sdk\x12\x1f\n" +
 	"\vsdk_version\x18\x11 \x01(\tR\n" +
-	"sdkVersion\"X\n" +
+	"sdkVersion\x12\x18\n" +
+	"\aproject\x18\x18 \x01(\tR\aproject\"X\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x12\n" +

@@ -27,7 +27,7 @@ type config struct {
 	index    string
 	cache    string
 	log      string
-	node     struct{ server, joinToken, name, dir string }
+	node     struct{ server, joinToken, name, dir, isolation, require string }
 	dev      struct {
 		data   string
 		noDemo bool
@@ -146,6 +146,8 @@ func (c *config) agent() []setting {
 		{"", "WARPKET_JOIN_TOKEN", &c.node.joinToken, "", "one-time token, when the node joins", false},
 		{"name", "WARPKET_NODE_NAME", &c.node.name, "", "name to join under; the host's unless set", false},
 		{"dir", "WARPKET_NODE_DIR", &c.node.dir, "", "folder of the node", true},
+		{"isolation", "WARPKET_ISOLATION", &c.node.isolation, "namespaces", "what keeps functions apart: namespaces or none", true},
+		{"require-isolation", "WARPKET_REQUIRE_ISOLATION", &c.node.require, "", "any value: do not run on a machine that cannot hold all of it", false},
 	}
 }
 

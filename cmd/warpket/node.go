@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -45,11 +46,22 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	machine, launcher, cache := accelerators.Probe(log), sandbox.NewPlain(), c.cacheDir(dir)
+	launcher, notes, err := c.isolation(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if closer, ok := launcher.(io.Closer); ok {
+		defer func() { _ = closer.Close() }()
+	}
+	machine, cache := accelerators.Probe(log), c.cacheDir(dir)
+	ready := int64(0) // bytes for interpreters that are kept ready
+	if launcher.Isolation().Kind == "namespaces" {
+		ready = machine.Memory / 8
+	}
 	platform := runtime.GOOS + "/" + runtime.GOARCH
 	store, err := runtimes.New(runtimes.Config{
 		Dir: filepath.Join(cache, "runtimes"), Index: pypi.New(pypi.Config{URL: c.index, CacheDir: filepath.Join(cache, "index")}), IndexURL: c.index,
-		Launcher: launcher, Pythons: pythons, Environ: os.Environ(), Platform: platform,
+		Launcher: launcher, Installer: sandbox.NewPlain(), Pythons: pythons, Environ: os.Environ(), Platform: platform,
 	})
 	if err != nil {
 		return err
@@ -59,15 +71,14 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 		name = hostName()
 	}
 	inventory := warpket.Inventory{
-		Platform: platform, CPU: machine.CPU * corePromises, Memory: machine.Memory, Isolation: launcher.Isolation(),
-		Devices: machine.Devices, Release: release(),
-		Notes: append(machine.Notes, "functions are plain processes: they are not kept apart from this machine, and limits of memory and cores are not enforced"),
+		Platform: platform, CPU: machine.CPU * corePromises, Memory: machine.Memory - ready, Isolation: launcher.Isolation(),
+		Devices: machine.Devices, Release: release(), Notes: append(machine.Notes, notes...),
 	}
 	for _, p := range pythons {
 		inventory.Pythons = append(inventory.Pythons, p.Minor)
 	}
 	agent := node.New(node.Config{
-		Dir: dir, Server: c.node.server, Name: name, JoinToken: c.node.joinToken, Inventory: inventory, Runtimes: store, Launcher: launcher, Log: log,
+		Dir: dir, Server: c.node.server, Name: name, JoinToken: c.node.joinToken, Inventory: inventory, Runtimes: store, Launcher: launcher, ReadyMemory: ready, Log: log,
 		Connected: func() {
 			if c.watch {
 				report(map[string]string{"node": name})
@@ -75,6 +86,37 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 		},
 	})
 	return agent.Run(ctx)
+}
+
+// isolation gives what keeps functions apart, with what the operator should
+// know about it. A machine that cannot keep them apart runs them as plain
+// processes, and says so, unless isolation is required.
+func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.Launcher, notes []string, err error) {
+	switch c.node.isolation {
+	case "none":
+		launcher = sandbox.NewPlain()
+		notes = []string{"functions are plain processes, as was asked for: they are not kept apart from this machine, and limits of memory and cores are not enforced"}
+	case "namespaces":
+		launcher, err = sandbox.NewNamespaces(ctx, warpket.SHA256([]byte(dir))[:12])
+		if err != nil && warpket.KindOf(err) != warpket.Conflict && c.node.require == "" {
+			launcher = sandbox.NewPlain()
+			notes = []string{"functions are plain processes: they are not kept apart from this machine, and limits of memory and cores are not enforced: " + err.Error()}
+			err = nil
+		}
+	default:
+		err = fmt.Errorf("isolation is namespaces or none, not %q: set --isolation or WARPKET_ISOLATION", c.node.isolation)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	i := launcher.Isolation()
+	if c.node.require != "" && !i.Complete() {
+		return nil, nil, fmt.Errorf("this machine cannot hold all of the isolation that WARPKET_REQUIRE_ISOLATION asks for: %s; run the node as root, with the cgroup controllers cpu, memory and pids", i)
+	}
+	if i.Kind != warpket.NoIsolation.Kind && !i.Complete() {
+		notes = append(notes, "what keeps functions apart is not complete: "+i.String()+"; run the node as root, with the cgroup controllers cpu, memory and pids, to have all of it")
+	}
+	return launcher, notes, nil
 }
 
 var notInName = regexp.MustCompile(`[^a-z0-9-]+`)

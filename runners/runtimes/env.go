@@ -1,6 +1,7 @@
 package runtimes
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -14,6 +15,23 @@ type Env struct {
 
 func envAt(dir string) Env {
 	return Env{Dir: dir, Python: filepath.Join(dir, "bin", "python"), CacheHome: filepath.Join(dir, "cache")}
+}
+
+// ReadOnly are the folders that programs of the environment read: its own and,
+// if the machine's /usr does not hold it, its interpreter's.
+func (e Env) ReadOnly() []string {
+	folders := []string{e.Dir}
+	if python, err := filepath.EvalSymlinks(e.Python); err == nil && !strings.HasPrefix(python, "/usr/") && !strings.HasPrefix(python, e.Dir+"/") {
+		folders = append(folders, filepath.Dir(filepath.Dir(python)))
+	}
+	return folders
+}
+
+// Modules are those that the smoke run has imported: what most programs of
+// this environment need.
+func (e Env) Modules() []string {
+	b, _ := os.ReadFile(filepath.Join(e.CacheHome, modulesFile)) // one without a smoke run has none
+	return strings.Fields(string(b))
 }
 
 // passed are the variables of the agent that its installers need to reach the

@@ -23,6 +23,14 @@ type InstallSpec struct {
 const (
 	marker       = "complete" // in the folder of an environment, written last
 	smokeTimeout = 2 * time.Minute
+	modulesFile  = "warpket-modules" // in the cache folder: what the smoke run has imported
+
+	// noteModules ends a smoke run.
+	noteModules = `
+import os as _os, sys as _sys
+with open(_os.path.join(_os.environ["XDG_CACHE_HOME"], "` + modulesFile + `"), "w") as _file:
+    _file.write("\n".join(_n for _n, _m in list(_sys.modules.items()) if getattr(_m, "__spec__", None) and _n == _m.__spec__.name))
+`
 )
 
 // Install installs a lock, once for all who ask, and gives the environment.
@@ -57,7 +65,7 @@ func (s *Store) Install(ctx context.Context, spec InstallSpec, progress func(str
 // folderOf names the folder of an environment after all that is in it.
 func folderOf(spec InstallSpec, python string) string {
 	name := strings.NewReplacer("runtime/", "", "/", "-").Replace(spec.Key.String())
-	digest := warpket.SHA256([]byte(spec.Lock + "\x00" + spec.Smoke + "\x00" + python))
+	digest := warpket.SHA256([]byte(spec.Lock + "\x00" + spec.Smoke + noteModules + "\x00" + python))
 	return name + "-" + digest[:16]
 }
 
@@ -145,7 +153,7 @@ func (s *Store) smoke(ctx context.Context, dir string, spec InstallSpec, progres
 	defer func() { _ = os.RemoveAll(work) }()
 	progress("smoke run of " + label(spec.Key))
 	e, err := run(ctx, s.config.Launcher, program{
-		argv: []string{env.Python, "-I", "-c", spec.Smoke},
+		argv: []string{env.Python, "-I", "-c", spec.Smoke + noteModules},
 		env: []string{
 			"PATH=" + filepath.Join(dir, "bin") + ":/usr/local/bin:/usr/bin:/bin",
 			"HOME=" + work,
@@ -155,7 +163,7 @@ func (s *Store) smoke(ctx context.Context, dir string, spec InstallSpec, progres
 			"OMP_NUM_THREADS=1",
 		},
 		dir:      work,
-		readOnly: []string{dir},
+		readOnly: env.ReadOnly(),
 		writable: []string{work, env.CacheHome},
 		timeout:  smokeTimeout,
 	})
@@ -188,7 +196,11 @@ func freeze(dir string) error {
 		if err != nil {
 			return err
 		}
-		return os.Chmod(path, info.Mode().Perm()&^0o222)
+		mode := info.Mode().Perm()&^0o222 | 0o444 // workers of any user read it
+		if mode&0o111 != 0 {
+			mode |= 0o111
+		}
+		return os.Chmod(path, mode)
 	})
 	if err != nil {
 		return err

@@ -22,14 +22,15 @@ import (
 
 // Config says what a store works with.
 type Config struct {
-	Dir      string // of the store; may be shared by agents of one machine
-	Index    *pypi.Index
-	IndexURL string // of the index for uv; empty: uv's default
-	Launcher sandbox.Launcher
-	Pythons  []Python
-	UV       string   // path of uv; empty: fetched
-	Environ  []string // the agent's environment: proxies and certificates are passed on, nothing else
-	Platform string   // of this machine, such as "linux/amd64"
+	Dir       string // of the store; may be shared by agents of one machine
+	Index     *pypi.Index
+	IndexURL  string           // of the index for uv; empty: uv's default
+	Launcher  sandbox.Launcher // of what is hostile: smoke runs
+	Installer sandbox.Launcher // of uv, which needs the network
+	Pythons   []Python
+	UV        string   // path of uv; empty: fetched
+	Environ   []string // the agent's environment: proxies and certificates are passed on, nothing else
+	Platform  string   // of this machine, such as "linux/amd64"
 }
 
 // Store keeps the runtimes of a node.
@@ -145,7 +146,7 @@ func (s *Store) runUV(ctx context.Context, what string, argv, env []string, dir 
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	e, err := run(ctx, s.config.Launcher, program{
+	e, err := run(ctx, s.config.Installer, program{
 		argv:     argv,
 		env:      append(s.uvEnv(home), env...),
 		dir:      dir,

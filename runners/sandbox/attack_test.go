@@ -153,7 +153,7 @@ var attacks = map[string]attack{
 	"learn_the_environment":       {inside: "LC_CTYPE ONLY", outside: anything},
 	"learn_the_descriptors":       {inside: "0 1 2", outside: anything},
 	"learn_the_cgroup":            {inside: "/", outside: anything},
-	"learn_about_the_machine":     {inside: "self thread-self", outside: anything},
+	"learn_about_the_machine":     {inside: "cpuinfo filesystems meminfo mounts net self thread-self version", outside: anything},
 	"learn_the_umask":             {inside: "022", outside: anything},
 	"type_into_a_terminal":        {inside: "ENOENT", root: true},
 }

@@ -53,12 +53,10 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 	}
 	n := &Namespaces{lock: lock, starts: make(chan func()), running: map[string]bool{}}
 	if n.filter, err = newFilter(); err != nil {
-		unlock(lock)
-		return nil, err
+		return nil, errors.Join(err, unlock(lock))
 	}
 	if n.cgroups, err = findCgroups("/sys/fs/cgroup", "/proc/self/cgroup", "warpket-"+name); err != nil {
-		unlock(lock)
-		return nil, err
+		return nil, errors.Join(err, unlock(lock))
 	}
 	n.cgroups.sweep()
 	n.landlock = landlockABI() > 0
@@ -67,24 +65,23 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 	}
 	go serve(n.starts)
 	if err := n.try(ctx); err != nil {
-		n.Close()
-		return nil, err
+		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
 
 // Close ends the launcher, whose sandboxes have been closed. It may be called
 // more than once; what is started after it is refused.
-func (n *Namespaces) Close() {
+func (n *Namespaces) Close() error {
 	n.closing.Lock()
 	defer n.closing.Unlock()
 	if n.closed {
-		return
+		return nil
 	}
 	n.closed = true
 	close(n.starts)
 	n.cgroups.close()
-	unlock(n.lock)
+	return unlock(n.lock)
 }
 
 // lockName takes a name until this process ends.
@@ -106,9 +103,8 @@ func lockName(name string) (*os.File, error) {
 
 // unlock lets go of a lock at once. A process that is just being started has
 // the file open, too.
-func unlock(f *os.File) {
-	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
-	_ = f.Close()
+func unlock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
 
 // lockFolder holds files that are locked by agents of this machine and user.
@@ -315,7 +311,7 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 	s := setup{
 		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir, Disk: spec.Limits.Disk, UID: functionUID, Nest: nest,
 		Links: map[string]string{"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2"},
-		Files: map[string][]byte{reaperPath: reaper()}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
+		Files: map[string][]byte{reaperPath: reaper(), memoryPath: memoryInfo(spec.Limits.Memory)}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
 	}
 	if s.Disk == 0 {
 		s.Disk = defaultDisk
@@ -369,6 +365,16 @@ func (b *box) openMounts(mounts []mount) ([]*os.File, error) {
 		files = append(files, os.NewFile(uintptr(fd), m.Source))
 	}
 	return files, nil
+}
+
+// memoryInfo is a /proc/meminfo of a machine that has as much memory as the
+// sandbox may use.
+func memoryInfo(limit int64) []byte {
+	if limit == 0 {
+		limit = 1 << 40
+	}
+	total := limit >> 10
+	return fmt.Appendf(nil, "MemTotal: %d kB\nMemFree: %d kB\nMemAvailable: %d kB\nBuffers: 0 kB\nCached: 0 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n", total, total, total)
 }
 
 const defaultDisk = 64 << 20

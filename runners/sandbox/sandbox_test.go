@@ -25,7 +25,7 @@ func launchers(t *testing.T) map[string]sandbox.Launcher {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		namespaces.Close()
+		must(t, namespaces.Close())
 		if left := cgroupFolders(t); len(left) > 0 {
 			t.Errorf("cgroups are left: %q", left)
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"unsafe"
@@ -26,6 +27,7 @@ const (
 	ownFolder  = "/.warpket"
 	reaperPath = ownFolder + "/reaper" // process 1
 	filterPath = ownFolder + "/filter" // of system calls, for sandboxes made inside
+	memoryPath = ownFolder + "/memory" // what /proc/meminfo shows
 )
 
 // User IDs inside of a sandbox. None is 0.
@@ -211,7 +213,13 @@ func (s *setup) root() error {
 	if err := tmpfs(at+"/dev/shm", s.Disk, 0o1777, unix.MS_NOEXEC); err != nil {
 		return err
 	}
-	if err := unix.Mount("proc", at+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "hidepid=2,subset=pid"); err != nil {
+	if s.Nest {
+		if err := os.Mkdir(at+CodeFolder, 0o755); err != nil { //nolint:gosec // seen by all inside
+			return err
+		}
+	}
+	// The kernel lets us have one only while we see the machine's.
+	if err := unix.Mount("proc", at+"/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "hidepid=2"); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
 	}
 	// From here on no link, of which an image may have any, leads out.
@@ -243,6 +251,9 @@ func (s *setup) root() error {
 			return err
 		}
 	}
+	if err := hideProc(); err != nil {
+		return err
+	}
 	err := unix.MountSetattr(-1, "/", 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV})
 	if err != nil {
 		return fmt.Errorf("closing the root off: %w", err)
@@ -262,6 +273,42 @@ func enter(root string) error {
 		return fmt.Errorf("leaving the old root: %w", err)
 	}
 	return os.Chdir("/")
+}
+
+// visible is what is left of /proc besides processes. warpket_harness/confine.py
+// has the same list.
+var visible = []string{"cpuinfo", "filesystems", "meminfo", "mounts", "net", "self", "thread-self", "version"}
+
+// hideProc leaves little in /proc but the sandbox's own processes: the kernel
+// can leave out everything else itself, but then also what some packages
+// cannot be imported without.
+func hideProc() error {
+	if err := unix.Mount(memoryPath, "/proc/meminfo", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mounting /proc/meminfo: %w", err)
+	}
+	readOnly := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
+	if err := unix.MountSetattr(-1, "/proc/meminfo", 0, &readOnly); err != nil {
+		return fmt.Errorf("closing /proc/meminfo off: %w", err)
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return fmt.Errorf("reading /proc: %w", err)
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if slices.Contains(visible, name) || name[0] >= '0' && name[0] <= '9' {
+			continue
+		}
+		if entry.IsDir() {
+			err = unix.Mount("tmpfs", "/proc/"+name, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=0,nr_inodes=1,mode=555")
+		} else {
+			err = unix.Mount("/dev/null", "/proc/"+name, "", unix.MS_BIND, "")
+		}
+		if err != nil {
+			return fmt.Errorf("hiding /proc/%s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func tmpfs(path string, size int64, mode, flags uintptr) error {

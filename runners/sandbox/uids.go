@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 
@@ -59,8 +60,34 @@ func (u *uids) take() (*uidRange, error) {
 
 func (r *uidRange) free() {
 	if r != nil {
-		unlock(r.file)
+		_ = unlock(r.file)
 	}
+}
+
+// do does something with files as the user who makes sandboxes in this range:
+// what is mounted inside takes none from users that are unknown there. It is
+// to be short, for it takes a thread.
+func (r *uidRange) do(what func() error) error {
+	if r == nil {
+		return what()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	gid, err := unix.SetfsgidRetGid(r.first + keeperUID)
+	if err != nil {
+		return err
+	}
+	uid, err := unix.SetfsuidRetUid(r.first + keeperUID)
+	if err != nil {
+		return err
+	}
+	err = what()
+	_, uidErr := unix.SetfsuidRetUid(uid)
+	_, gidErr := unix.SetfsgidRetGid(gid)
+	if uidErr != nil || gidErr != nil {
+		panic("this thread cannot be given back its user") // and must do nothing else
+	}
+	return err
 }
 
 // give makes folders the sandbox's own, and takeBack the agent's again.

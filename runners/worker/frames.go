@@ -18,6 +18,7 @@ import (
 const (
 	loadFrame    byte = 'L' // to the worker: import this entry
 	runFrame     byte = 'R' // to the worker: run it; the body is the input
+	parkedFrame  byte = 'p' // from the worker, if it was made ahead of need: ready for any load frame
 	loadedFrame  byte = 'l' // from the worker: imported, or the failure
 	startedFrame byte = 's' // from the worker: the call has arrived
 	resultFrame  byte = 'r' // from the worker: how it went; the body is the result
@@ -30,11 +31,14 @@ const (
 )
 
 type loadHeader struct {
-	Entry      string `json:"entry"`
-	SDK        string `json:"sdk"`
-	SDKVersion string `json:"sdk_version"`
-	Memory     int64  `json:"memory"`
-	MaxResult  int    `json:"max_result"`
+	Entry      string            `json:"entry"`
+	SDK        string            `json:"sdk"`
+	SDKVersion string            `json:"sdk_version"`
+	Folder     string            `json:"folder"` // of the function's files
+	Env        map[string]string `json:"env"`
+	Memory     int64             `json:"memory"`
+	DataLimit  int64             `json:"data_limit"` // bytes of a process's memory where no cgroup holds it; 0 for none
+	MaxResult  int               `json:"max_result"`
 }
 
 type runHeader struct {
@@ -54,7 +58,9 @@ type runHeader struct {
 type answer struct {
 	Call    int              `json:"call"`
 	Failure *warpket.Failure `json:"failure"`
-	Ran     int64            `json:"ran"` // nanoseconds
+	Ran     int64            `json:"ran"`  // nanoseconds
+	CPU     int64            `json:"cpu"`  // nanoseconds
+	Peak    int64            `json:"peak"` // bytes
 }
 
 // writeFrame writes one frame. A small one is one write.

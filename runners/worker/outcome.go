@@ -49,17 +49,44 @@ func (w *Worker) end(ctx context.Context, err error, did string, timeout time.Du
 	case waitErr != nil:
 		return &warpket.Failure{Code: warpket.Exited, Message: "the code closed the worker's control stream"}
 	case exit.Signal != 0:
-		return &warpket.Failure{Code: warpket.Crashed, Message: crashMessage(exit)}
+		f := &warpket.Failure{Code: warpket.Crashed, Message: fmt.Sprintf("the process was ended by %s", exit)}
+		w.explain(f)
+		return f
 	}
 	return &warpket.Failure{Code: warpket.Exited, Message: fmt.Sprintf("the code ended its process with %s", exit)}
 }
 
-func crashMessage(exit sandbox.Exit) string {
-	message := fmt.Sprintf("the process was ended by %s", exit)
-	if exit.String() == "SIGKILL" {
-		message += ", which the system does when memory runs out"
+// explain says of a failure which limit has brought it about, by what the
+// sandbox has counted since the call began, or by what the code itself has met.
+func (w *Worker) explain(f *warpket.Failure) {
+	now := w.box.Refusals()
+	switch {
+	case now.Memory > w.refusals.Memory || f.Code == warpket.OutOfMemory:
+		f.Code = warpket.OutOfMemory
+		f.Message = fmt.Sprintf("it needed more than its %d MiB of memory (resources.memory): %s", w.memory>>20, f.Message)
+	case now.Processes > w.refusals.Processes:
+		f.Code = warpket.TooManyProcesses
+		f.Message = fmt.Sprintf("it needed more than %d processes and threads: %s", MaxProcesses, f.Message)
+	case f.Code == warpket.DiskFull:
+		f.Message = fmt.Sprintf("it wrote more than %d MiB of files: %s", MaxDisk>>20, f.Message)
 	}
-	return message
+	w.refusals = now
+}
+
+// spoilt reports whether a failure leaves a worker that would harm the next
+// call: what has filled it up is still there.
+func spoilt(code warpket.FailureCode) bool {
+	return code == warpket.OutOfMemory || code == warpket.TooManyProcesses || code == warpket.DiskFull
+}
+
+// usage is what a call has used, as the sandbox has counted it, or else as the
+// worker says.
+func (w *Worker) usage(before sandbox.Counters, head answer) warpket.Usage {
+	after := w.box.Counters()
+	if after == (sandbox.Counters{}) {
+		return warpket.Usage{CPU: time.Duration(max(0, head.CPU)), PeakMemory: max(0, head.Peak)}
+	}
+	return warpket.Usage{CPU: after.CPU - before.CPU, PeakMemory: after.PeakMemory}
 }
 
 // judge makes an outcome of what the worker says, which user code may have
@@ -80,7 +107,7 @@ func judge(head answer, body []byte) warpket.Outcome {
 // knownCode lets through the codes that a worker may report of itself.
 func knownCode(code warpket.FailureCode) warpket.FailureCode {
 	switch code {
-	case warpket.ImportFailed, warpket.NoEntry, warpket.BadArguments, warpket.ResultNotEncodable, warpket.ResultTooLarge, warpket.Exited:
+	case warpket.OutOfMemory, warpket.DiskFull, warpket.ImportFailed, warpket.NoEntry, warpket.BadArguments, warpket.ResultNotEncodable, warpket.ResultTooLarge, warpket.Exited:
 		return code
 	default: // the others are not for a worker to say
 		return warpket.Raised

@@ -3,87 +3,117 @@ package worker
 import (
 	"bufio"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/runners/sandbox"
 )
 
-// start starts the process.
+// Bounds of each worker besides its resources.
+const (
+	MaxProcesses = 256       // and threads
+	MaxDisk      = 128 << 20 // bytes in /tmp, and in /dev/shm; they count as memory, too
+	maxFiles     = 1024      // open at a time
+)
+
+func limitsOf(r warpket.Resources) sandbox.Limits {
+	return sandbox.Limits{CPU: r.CPU, Memory: r.Memory, Processes: MaxProcesses, OpenFiles: maxFiles, Disk: MaxDisk}
+}
+
+// start starts a process of its own for a worker.
 func start(ctx context.Context, config Config) (w *Worker, err error) {
-	if config.Scratch != "" {
-		if err := os.MkdirAll(config.Scratch, 0o755); err != nil {
+	w = &Worker{folder: config.Code}
+	home := "/tmp"
+	var writable []string
+	if config.Launcher.Isolation().Kind == warpket.NoIsolation.Kind { // it would be the machine's
+		if home, err = scratchIn(config.Scratch); err != nil {
 			return nil, err
 		}
+		w.scratch, writable = home, []string{home}
 	}
-	scratch, err := os.MkdirTemp(config.Scratch, "worker-")
-	if err != nil {
-		return nil, err
+	err = w.open(config.LoadLog, func(p *pipes) (sandbox.Sandbox, error) {
+		return config.Launcher.Start(ctx, sandbox.Spec{
+			Name:     config.Name,
+			Argv:     argv(config.Runtime, config.Harness),
+			Env:      environment(config.Runtime, config.Resources, home),
+			Dir:      config.Code,
+			Stdout:   p.theirOutput,
+			Stderr:   p.theirOutput,
+			Files:    []*os.File{p.theirControl, p.theirAnswers},
+			ReadOnly: append(config.Runtime.ReadOnly(), config.Harness, config.Code),
+			Writable: writable,
+			Limits:   limitsOf(config.Resources),
+		})
+	})
+	if err != nil && w.scratch != "" {
+		_ = os.RemoveAll(w.scratch)
 	}
+	return w, err
+}
+
+func scratchIn(folder string) (string, error) {
+	if folder != "" {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return "", err
+		}
+	}
+	return os.MkdirTemp(folder, "worker-")
+}
+
+// open opens the pipes to the worker's process, which run starts.
+func (w *Worker) open(log io.Writer, run func(*pipes) (sandbox.Sandbox, error)) (err error) {
 	var pipes pipes
 	defer func() {
 		pipes.closeTheirs()
 		if err != nil {
 			pipes.closeOurs()
-			_ = os.RemoveAll(scratch)
 		}
 	}()
 	if err := pipes.open(); err != nil {
-		return nil, err
+		return err
 	}
-	output, err := newOutput(pipes.output, config.LoadLog)
+	output, err := newOutput(pipes.output, log)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	box, err := config.Launcher.Start(ctx, sandbox.Spec{
-		Name: config.Name,
-		// Isolated from the user's settings, and writing no bytecode: folders stay as they are.
-		Argv:     []string{config.Runtime.Python, "-I", "-B", "-X", "utf8", config.Harness},
-		Env:      environment(config, scratch),
-		Dir:      config.Code,
-		Stdout:   pipes.theirOutput,
-		Stderr:   pipes.theirOutput,
-		Files:    []*os.File{pipes.theirControl, pipes.theirAnswers},
-		ReadOnly: []string{config.Runtime.Dir, config.Harness, config.Code},
-		Writable: []string{scratch},
-		Limits:   sandbox.Limits{CPU: config.Resources.CPU, Memory: config.Resources.Memory, OpenFiles: 1024},
-	})
-	if err != nil {
-		return nil, err
+	if w.box, err = run(&pipes); err != nil {
+		return err
 	}
 	go output.follow()
-	return &Worker{
-		box:     box,
-		control: pipes.control,
-		answers: pipes.answers,
-		reader:  bufio.NewReader(pipes.answers),
-		output:  output,
-		scratch: scratch,
-	}, nil
+	w.control, w.answers, w.reader, w.output = pipes.control, pipes.answers, bufio.NewReader(pipes.answers), output
+	return nil
 }
 
-// environment is all that the process sees of variables. The function's own
-// come first: ours win.
-func environment(config Config, scratch string) []string {
-	threads := strconv.Itoa(max(1, config.Resources.CPU/1000))
-	env := make([]string, 0, len(config.Env)+12)
-	for name, value := range config.Env {
-		env = append(env, name+"="+value)
-	}
-	env = append(env,
-		"PATH="+filepath.Dir(config.Runtime.Python)+":/usr/local/bin:/usr/bin:/bin",
-		"HOME="+scratch,
-		"TMPDIR="+scratch,
-		"LANG=C.UTF-8",
-		"OMP_NUM_THREADS="+threads,
-		"OPENBLAS_NUM_THREADS="+threads,
-		"MKL_NUM_THREADS="+threads,
-		"RAYON_NUM_THREADS="+threads,
-		"QISKIT_PARALLEL=FALSE", // or it forks, which hangs once threads have run
-	)
-	if config.Runtime.CacheHome != "" {
-		env = append(env, "XDG_CACHE_HOME="+config.Runtime.CacheHome)
-	}
-	return env
+// argv isolates the interpreter from the user's settings, and has it write no
+// bytecode: folders stay as they are.
+func argv(env runtimes.Env, harness string, more ...string) []string {
+	return append([]string{env.Python, "-I", "-B", "-X", "utf8", harness}, more...)
 }
+
+// environment is what the process is started with. The function's own variables
+// come with its code.
+func environment(env runtimes.Env, r warpket.Resources, home string) []string {
+	threads := strconv.Itoa(threadsOf(r))
+	variables := []string{
+		"PATH=" + filepath.Dir(env.Python) + ":/usr/local/bin:/usr/bin:/bin",
+		"HOME=" + home,
+		"TMPDIR=" + home,
+		"USER=function",
+		"LANG=C.UTF-8",
+		"OMP_NUM_THREADS=" + threads,
+		"OPENBLAS_NUM_THREADS=" + threads,
+		"MKL_NUM_THREADS=" + threads,
+		"RAYON_NUM_THREADS=" + threads,
+		"QISKIT_PARALLEL=FALSE", // or it forks, which hangs once threads have run
+	}
+	if env.CacheHome != "" {
+		variables = append(variables, "XDG_CACHE_HOME="+env.CacheHome)
+	}
+	return variables
+}
+
+func threadsOf(r warpket.Resources) int { return max(1, r.CPU/1000) }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,8 +28,10 @@ type Config struct {
 	Launcher    sandbox.Launcher
 	Runtime     runtimes.Env
 	Harness     string // folder that WriteHarness made
+	Project     warpket.ID
+	Alone       bool   // never forked from a process that other workers come from
 	Code        string // folder of the function's files
-	Scratch     string // folder in which the worker makes one of its own, for HOME and TMPDIR
+	Scratch     string // folder in which the worker makes one of its own, for HOME and TMPDIR, if its sandbox has none
 	Entry       string // "module.function"
 	SDK         string
 	SDKVersion  string
@@ -59,11 +62,14 @@ type Worker struct {
 	answers *os.File      // answers out
 	reader  *bufio.Reader // of answers
 	output  *output
-	scratch string
+	scratch string           // empty if the sandbox has its own /tmp
+	folder  string           // of the code, as the worker sees it
+	memory  int64            // bytes that it may use
 	failure *warpket.Failure // why it could not be loaded; set by Start only
 
-	mu    sync.Mutex // held by the call that runs
-	calls int
+	mu       sync.Mutex // held by the call that runs
+	calls    int
+	refusals sandbox.Refusals // before the call
 }
 
 // Start starts a worker and has it import its handler. Code that cannot be
@@ -121,6 +127,8 @@ func (w *Worker) Run(ctx context.Context, call Call, log io.Writer) warpket.Outc
 
 	w.calls++
 	timeout := orMinute(call.Timeout)
+	before := w.box.Counters()
+	w.refusals = w.box.Refusals()
 	var received time.Time
 	kind, head, body, err := w.exchange(ctx, timeout, func() error {
 		return writeFrame(w.control, runFrame, runHeader{
@@ -146,7 +154,14 @@ func (w *Worker) Run(ctx context.Context, call Call, log io.Writer) warpket.Outc
 		outcome = warpket.FailedWith(failure.Code, failure.Message, "")
 	} else {
 		outcome = judge(head, body)
+		if outcome.Failure != nil {
+			w.explain(outcome.Failure)
+			if spoilt(outcome.Failure.Code) {
+				defer func() { _ = w.box.Close() }()
+			}
+		}
 	}
+	outcome.Usage = w.usage(before, head)
 	outcome.Started, outcome.Ran = timings(admitted, received, time.Duration(head.Ran))
 	return outcome
 }
@@ -157,6 +172,9 @@ func (w *Worker) Close() error {
 	_ = w.control.Close()
 	_ = w.answers.Close()
 	w.output.close()
+	if w.scratch == "" {
+		return err
+	}
 	return errors.Join(err, os.RemoveAll(w.scratch))
 }
 
@@ -164,14 +182,16 @@ func (w *Worker) Close() error {
 // wrong, and fails only when ctx ends first.
 func (w *Worker) load(ctx context.Context, config Config) error {
 	timeout := orMinute(config.LoadTimeout)
+	w.memory, w.refusals = config.Resources.Memory, w.box.Refusals()
+	header := loadHeader{
+		Entry: config.Entry, SDK: config.SDK, SDKVersion: config.SDKVersion, Folder: w.folder, Env: config.Env,
+		Memory: config.Resources.Memory, MaxResult: warpket.MaxResult,
+	}
+	if i := config.Launcher.Isolation(); i.Kind != warpket.NoIsolation.Kind && slices.Contains(i.Unenforced, "memory") {
+		header.DataLimit = config.Resources.Memory
+	}
 	kind, head, _, err := w.exchange(ctx, timeout, func() error {
-		return writeFrame(w.control, loadFrame, loadHeader{
-			Entry:      config.Entry,
-			SDK:        config.SDK,
-			SDKVersion: config.SDKVersion,
-			Memory:     config.Resources.Memory,
-			MaxResult:  warpket.MaxResult,
-		}, nil)
+		return writeFrame(w.control, loadFrame, header, nil)
 	}, func() {})
 	if err == nil && kind != loadedFrame {
 		err = errFrame("the first answer is of the wrong kind")
@@ -183,6 +203,7 @@ func (w *Worker) load(ctx context.Context, config Config) error {
 		w.failure = w.end(ctx, err, "importing took", timeout)
 	case head.Failure != nil:
 		w.failure = judge(head, nil).Failure
+		w.explain(w.failure)
 		_ = w.box.Close() // it will never run: give its memory back
 	}
 	w.output.redirect(nil)

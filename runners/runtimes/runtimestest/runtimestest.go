@@ -22,7 +22,7 @@ const Platform = runtime.GOOS + "/" + runtime.GOARCH
 // and tells the interpreters that it has, newest first.
 func Store(t testing.TB, config runtimes.Config) (*runtimes.Store, []runtimes.Python) {
 	t.Helper()
-	config.Launcher = sandbox.NewPlain()
+	config.Launcher, config.Installer = sandbox.NewPlain(), sandbox.NewPlain()
 	config.Platform = Platform
 	if config.Dir == "" {
 		config.Dir = Folder(t)

@@ -1,11 +1,12 @@
 """Failures as the node records them: a code, a message, a traceback."""
 
+import errno
 import os
 import sys
 import traceback
 
 _HARNESS = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_CODE = os.getcwd()  # where the harness is started; user code may go elsewhere
+folder = os.getcwd()  # of the function's files
 _MAX_MESSAGE = 4 << 10
 _MAX_TRACEBACK = 32 << 10
 
@@ -34,6 +35,10 @@ def of(error, code="raised"):
         return failure(error.code, str(error))
     if isinstance(error, SystemExit):
         return failure("exited", _exit_message(error))
+    if isinstance(error, MemoryError):
+        code = "out_of_memory"
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        code = "disk_full"
     text = describe(error)
     print(text, end="", file=sys.stderr)
     return failure(code, one_line(error), text)
@@ -71,8 +76,8 @@ def _prune(report):
 def _relative(text):
     """Names files from the function's folder or the environment's packages."""
     packages = [p for p in sys.path if p.endswith("site-packages")]
-    for folder in [_CODE, *packages]:
-        text = text.replace('File "' + folder + os.sep, 'File "')
+    for path in [folder, *packages]:
+        text = text.replace('File "' + path + os.sep, 'File "')
     return text
 
 

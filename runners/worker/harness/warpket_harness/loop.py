@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import random
+import resource
 import sys
 import time
 
@@ -15,10 +16,16 @@ from .simulators import Simulators
 CONTROL, RESULTS = 3, 4
 
 
-def main():
-    """Serves the node until it closes the control stream."""
+def main(simulators=None):
+    """Serves the node until it closes the control stream.
+
+    A process that was made ahead of need has simulators, and says that it is
+    ready for whatever it will be given.
+    """
     for fd in (CONTROL, RESULTS):
         os.set_inheritable(fd, False)
+    if simulators is not None:
+        frames.write(RESULTS, frames.PARKED, {})
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
     worker = None
@@ -30,15 +37,17 @@ def main():
                 return
             kind, header, body = frame
             if kind == frames.LOAD:
-                worker = Worker(header)
+                worker = Worker(header, simulators or Simulators(), simulators is not None)
                 answer, result = worker.load()
                 kind = frames.LOADED
             else:
-                started = time.monotonic()
+                started, used = time.monotonic(), time.process_time_ns()
                 frames.write(RESULTS, frames.STARTED, {})
                 answer, result = worker.run(header, body, started)
                 answer["call"] = header["call"]
                 answer["ran"] = int((time.monotonic() - started) * 1e9)
+                answer["cpu"] = time.process_time_ns() - used
+                answer["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
                 kind = frames.RESULT
             flush()
             if os.getpid() != pid:  # a fork that the handler made came back from it
@@ -49,20 +58,28 @@ def main():
 class Worker:
     """One handler and what is kept between its executions."""
 
-    def __init__(self, load):
+    def __init__(self, load, simulators, is_warm):
         self._load = load
         self._handler = None
-        self._simulators = Simulators(load["memory"])
+        self._simulators = simulators
+        self._is_warm = is_warm
         self._runs = 0
 
     def load(self):
-        """Imports the handler, from the working directory first."""
-        sys.path.insert(0, os.getcwd())
+        """Imports the handler, from the function's folder first."""
         try:
+            os.chdir(self._load["folder"])
+            for name, value in (self._load["env"] or {}).items():
+                os.environ.setdefault(name, value)  # what the worker runs with wins
+            if self._load["data_limit"]:
+                limit_data(self._load["data_limit"])
+            self._simulators.limit(self._load["memory"])
+            sys.path.insert(0, self._load["folder"])
+            failures.folder = self._load["folder"]
             self._handler = dispatch.load(self._load["entry"])
         except BaseException as error:  # noqa: BLE001 - SystemExit too
             return {"failure": failures.of(error, "import_failed")}, b""
-        if "qiskit" in sys.modules:
+        if "qiskit" in sys.modules and not self._is_warm:
             with contextlib.suppress(Exception):  # a handler need not use the simulator
                 self._simulators.warm()
         gc.collect()
@@ -97,6 +114,13 @@ class Worker:
         if numpy is not None:
             numpy.random.seed(seed % (1 << 32))
         self._simulators.start(seed)
+
+
+def limit_data(size):
+    """Bounds the memory of this process, where no cgroup does."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or size < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 
 def flush():

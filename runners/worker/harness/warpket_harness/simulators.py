@@ -9,8 +9,8 @@ _SEEDS = 1 << 31
 class Simulators:
     """The simulators of one worker."""
 
-    def __init__(self, memory):
-        self._memory = memory
+    def __init__(self):
+        self._memory = 0
         self._simulators = {}
         self._managers = {}
         self._class = None
@@ -20,6 +20,16 @@ class Simulators:
         """Begins an execution: its runs draw seeds from this one."""
         self._seed = seed
         self._runs = 0
+
+    def limit(self, memory):
+        """Tells the simulators how many bytes there are: they would count the machine's."""
+        self._memory = memory
+        for simulator in self._simulators.values():
+            simulator.set_options(max_memory_mb=memory >> 20)
+
+    def prepare(self):
+        """Makes what takes longest, without starting a thread."""
+        self._manager_of(self.backend({}), 1)
 
     def warm(self):
         """Does once what the first circuit would have to wait for: 60 ms."""
@@ -47,15 +57,16 @@ class Simulators:
         Building one costs 50 ms, since Aer makes its target anew each of the
         many times that it is read.
         """
-        if backend is None:
-            backend = self.backend({})
+        return self._manager_of(backend or self.backend({}), optimization_level)(circuits)
+
+    def _manager_of(self, backend, optimization_level):
         key = (id(backend), optimization_level)
         if key not in self._managers:
             if len(self._managers) >= 32:
                 self._managers.clear()
             # The backend is kept too, so that no other gets its id.
             self._managers[key] = backend, _manager(backend, optimization_level)
-        return self._managers[key][1](circuits)
+        return self._managers[key][1]
 
     def _next_seed(self):
         seed = (self._seed + self._runs * _SEED_STEP) % _SEEDS

@@ -1,0 +1,292 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/runners/runtimes"
+	"github.com/warpket/warpket/runners/sandbox"
+	"github.com/warpket/warpket/runners/worker"
+)
+
+// The launcher and the pool of all tests of this package.
+var (
+	launcher    *sandbox.Namespaces
+	pool        *worker.Pool
+	launchOnce  sync.Once
+	launchErr   error
+	harnessRoot string
+	complaints  atomic.Int64 // of the pool: that a worker was not one of those kept ready, say
+)
+
+func TestMain(m *testing.M) {
+	sandbox.Main()
+	code := m.Run()
+	if launcher != nil {
+		pool.Close()
+		code += leftovers()
+		if err := launcher.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code++
+		}
+		_ = os.RemoveAll(harnessRoot)
+	}
+	if n := complaints.Load(); n > 0 {
+		fmt.Fprintf(os.Stderr, "the pool has complained %d times\n", n)
+		code++
+	}
+	os.Exit(code)
+}
+
+// leftovers counts what closed workers have left of themselves.
+func leftovers() (n int) {
+	folders, _ := filepath.Glob("/sys/fs/cgroup/*/warpket-" + launcherName() + "/*/")
+	for _, folder := range folders {
+		fmt.Fprintln(os.Stderr, "left behind:", folder)
+	}
+	processes, _ := filepath.Glob("/proc/[0-9]*/status")
+	for _, status := range processes {
+		if b, err := os.ReadFile(status); err == nil && strings.Contains(string(b), fmt.Sprintf("PPid:\t%d\n", os.Getpid())) {
+			fmt.Fprintf(os.Stderr, "left behind: %s\n", strings.SplitN(string(b), "\n", 2)[0])
+			n++
+		}
+	}
+	return n + len(folders)
+}
+
+func launcherName() string { return fmt.Sprintf("worker-test-%d", os.Getpid()) }
+
+func namespaces(t testing.TB) *sandbox.Namespaces {
+	t.Helper()
+	launchOnce.Do(func() {
+		if harnessRoot, launchErr = os.MkdirTemp("", "harness-"); launchErr != nil {
+			return
+		}
+		var harness string
+		if harness, launchErr = worker.WriteHarness(harnessRoot); launchErr != nil {
+			return
+		}
+		if launcher, launchErr = sandbox.NewNamespaces(context.Background(), launcherName()); launchErr != nil {
+			return
+		}
+		pool = worker.NewPool(launcher, harness, 16*worker.ZygoteMemory, slog.New(complaining{slog.NewTextHandler(os.Stderr, nil)}))
+	})
+	if launchErr != nil {
+		t.Fatal(launchErr)
+	}
+	return launcher
+}
+
+type complaining struct{ slog.Handler }
+
+func (c complaining) Handle(ctx context.Context, r slog.Record) error {
+	complaints.Add(1)
+	return c.Handler.Handle(ctx, r)
+}
+
+func TestALimitThatStopsTheCodeIsNamedAndTheWorkerReplaced(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		code, message string
+		want          warpket.FailureCode
+	}{
+		"memory": {
+			"def handler():\n    hold = []\n    while True:\n        hold.append(bytearray(1 << 20))",
+			"it needed more than its 128 MiB of memory", warpket.OutOfMemory,
+		},
+		"memory of a child": {
+			"import subprocess, sys\ndef handler():\n    subprocess.run([sys.executable, '-c', 'x = []\\nwhile True: x.append(bytearray(1 << 20))'], check=True)",
+			"it needed more than its 128 MiB of memory", warpket.OutOfMemory,
+		},
+		"processes": {
+			"import os, time\ndef handler():\n    while True:\n        if os.fork() == 0:\n            time.sleep(600)",
+			"it needed more than 256 processes and threads", warpket.TooManyProcesses,
+		},
+		"threads": {
+			"import threading, time\ndef handler():\n    while True:\n        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
+			"it needed more than 256 processes and threads", warpket.TooManyProcesses,
+		},
+		"disk": {
+			"import os\ndef handler():\n    with open('/dev/shm/x', 'wb') as f:\n        os.posix_fallocate(f.fileno(), 0, 129 << 20)",
+			"it wrote more than 128 MiB of files", warpket.DiskFull,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for way, startWith := range map[string]func(testing.TB, worker.Config) *worker.Worker{"sandboxed": startSandboxed, "parked": startParked} {
+				t.Run(way, func(t *testing.T) {
+					t.Parallel()
+					if i := namespaces(t).Isolation(); len(i.Unenforced) > 0 {
+						t.Skipf("this machine holds no limits: %s", i)
+					}
+					config := configFor(t, test.code)
+					config.Resources.Memory = 128 << 20
+					if test.want == warpket.DiskFull {
+						config.Resources.Memory = 512 << 20
+					}
+					w := loaded(t, startWith(t, config))
+					bystander := startBystander(t, startWith)
+					got := w.Run(t.Context(), call(""), nil)
+					checkFailure(t, got.Failure, test.want, test.message)
+					if w.Alive() {
+						t.Error("the worker lives on")
+					}
+					if got := bystander.Run(t.Context(), call(""), nil); got.Status != warpket.Succeeded {
+						t.Errorf("another worker was harmed: %+v", got.Failure)
+					}
+				})
+			}
+		})
+	}
+}
+
+func startBystander(t *testing.T, startWith func(testing.TB, worker.Config) *worker.Worker) *worker.Worker {
+	t.Helper()
+	config := configFor(t, "def handler():\n    return 1")
+	config.Name += "-bystander"
+	return loaded(t, startWith(t, config))
+}
+
+func TestWhatAnExecutionUsesIsCounted(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, how way) {
+		w := how.start(t, "import time\ndef handler(mb, cpu):\n    hold = b'x' * (mb << 20)\n    end = time.process_time() + cpu\n    while time.process_time() < end:\n        pass")
+		got := w.Run(t.Context(), call(`{"mb": 50, "cpu": 0.2}`), nil)
+		if got.Status != warpket.Succeeded {
+			t.Fatalf("%+v", got.Failure)
+		}
+		if u := got.Usage; u.CPU.Seconds() < 0.2 || u.PeakMemory < 50<<20 {
+			t.Errorf("used %s and %d bytes", u.CPU, u.PeakMemory)
+		}
+		if again := w.Run(t.Context(), call(`{"mb": 0, "cpu": 0}`), nil); again.Usage.CPU.Seconds() > 0.2 {
+			t.Errorf("the second is counted with the first: %s", again.Usage.CPU)
+		}
+	})
+}
+
+// siblings tells what processes of one parent would share.
+const siblings = `
+import ctypes, os, random, sys
+def handler():
+    return {"hash": str(hash("abc")), "address": id(object), "random": random.SystemRandom().random(), "pids": [p for p in os.listdir("/proc") if p.isdigit()], "uid": os.getuid()}
+`
+
+func TestProjectsDoNotDescendFromOneProcess(t *testing.T) {
+	t.Parallel()
+	namespaces(t)
+	facts := func(project warpket.ID) (f struct {
+		Hash    string
+		Address int64
+		PIDs    []string
+		UID     int
+	}) {
+		config := configFor(t, siblings)
+		config.Project, config.Resources.CPU = project, 1000
+		w, err := pool.Start(t.Context(), config)
+		loaded(t, closed(t, w, err))
+		got := w.Run(t.Context(), call(""), nil)
+		if err := json.Unmarshal(got.Result, &f); err != nil {
+			t.Fatalf("%+v", got.Failure)
+		}
+		return f
+	}
+	a, sister, b := facts("a"), facts("a"), facts("b")
+	if a.Hash != sister.Hash || a.Address != sister.Address {
+		t.Error("two workers of one project do not come from one process: this test shows nothing")
+	}
+	if a.Hash == b.Hash || a.Address == b.Address {
+		t.Error("workers of two projects share secrets of their process")
+	}
+	if len(a.PIDs) > 2 || !slices.Contains(a.PIDs, "2") {
+		t.Errorf("a worker sees processes besides its reaper and itself: %v", a.PIDs)
+	}
+	if a.UID == 0 || a.UID == sister.UID && launcher.Isolation().UID == "own" {
+		t.Errorf("users %d and %d", a.UID, sister.UID)
+	}
+}
+
+func TestWorkersOutliveTheirZygoteAndItsProjectGetsAnother(t *testing.T) {
+	t.Parallel()
+	small := worker.NewPool(namespaces(t), harnessOf(t), worker.ZygoteMemory, slog.New(slog.DiscardHandler)) // room for one
+	t.Cleanup(small.Close)                                                                                   // after the workers
+	one := func(project warpket.ID) *worker.Worker {
+		config := configFor(t, "def handler():\n    return 1")
+		config.Project, config.Resources.CPU = project, 1000
+		w, err := small.Start(t.Context(), config)
+		return loaded(t, closed(t, w, err))
+	}
+	first := one("a")
+	second := one("b") // whose zygote takes the place of the first one's
+	third := one("a")
+	for _, w := range []*worker.Worker{first, second, third} {
+		if got := w.Run(t.Context(), call(""), nil); got.Status != warpket.Succeeded {
+			t.Errorf("%+v", got.Failure)
+		}
+	}
+}
+
+func TestASDKThatStartsThreadsIsNotForked(t *testing.T) {
+	t.Parallel()
+	p := worker.NewPool(namespaces(t), harnessOf(t), worker.ZygoteMemory, slog.New(slog.DiscardHandler))
+	t.Cleanup(p.Close)
+	// An environment whose smoke run has imported a module that starts a thread.
+	config := configFor(t, "import os\ndef handler():\n    return os.getcwd()")
+	env, folder := config.Runtime, t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "warpket-modules"), []byte("antigravity_thread"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	packages := filepath.Join(folder, "lib", "python"+config.SDKVersion, "site-packages")
+	if err := os.MkdirAll(packages, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		filepath.Join(packages, "antigravity_thread.py"): "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
+		filepath.Join(folder, "pyvenv.cfg"):              "home = " + filepath.Dir(realPath(t, env.Python)) + "\n",
+	} {
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(folder, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(realPath(t, env.Python), filepath.Join(folder, "bin", "python")); err != nil {
+		t.Fatal(err)
+	}
+	config.Runtime = runtimes.Env{Dir: folder, Python: filepath.Join(folder, "bin", "python"), CacheHome: folder}
+	config.Resources.CPU = 1000
+	for range 2 {
+		w, err := p.Start(t.Context(), config)
+		got := loaded(t, closed(t, w, err)).Run(t.Context(), call(""), nil)
+		// A parked child would have its code elsewhere.
+		if string(got.Result) != strconv.Quote(config.Code) {
+			t.Errorf("%s %+v", got.Result, got.Failure)
+		}
+	}
+}
+
+func realPath(t *testing.T, path string) string {
+	t.Helper()
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func harnessOf(t *testing.T) string {
+	t.Helper()
+	return configFor(t, "").Harness
+}
