@@ -189,7 +189,7 @@ func TestSandboxesEndWithTheirAgent(t *testing.T) {
 					t.Errorf("%s is left", folder)
 				}
 			}
-			next.Close()
+			must(t, next.Close())
 		})
 	}
 }
@@ -224,14 +224,14 @@ func TestANameIsTakenByOneAgentAtATime(t *testing.T) {
 	if _, err := sandbox.NewNamespaces(t.Context(), name); warpket.KindOf(err) != warpket.Conflict {
 		t.Errorf("a second one: %v", err)
 	}
-	first.Close()
-	first.Close()
+	must(t, first.Close())
+	must(t, first.Close())
 	if _, err := first.Start(t.Context(), shell(t, "exit 0")); warpket.KindOf(err) != warpket.Unavailable {
 		t.Errorf("started by one that was closed: %v", err)
 	}
 	again, err := sandbox.NewNamespaces(t.Context(), name)
 	must(t, err)
-	again.Close()
+	must(t, again.Close())
 	for _, name := range []string{"", "a/b", "../x", "a\x00"} {
 		if _, err := sandbox.NewNamespaces(t.Context(), name); warpket.KindOf(err) != warpket.Invalid {
 			t.Errorf("%q: %v", name, err)
@@ -254,7 +254,7 @@ func TestALauncherCanBeClosedWhileItStartsSandboxes(t *testing.T) {
 					return
 				}
 				if i == 0 && j == 3 {
-					launcher.Close()
+					must(t, launcher.Close())
 				}
 				_ = box.Close()
 			}

@@ -53,12 +53,10 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 	}
 	n := &Namespaces{lock: lock, starts: make(chan func()), running: map[string]bool{}}
 	if n.filter, err = newFilter(); err != nil {
-		unlock(lock)
-		return nil, err
+		return nil, errors.Join(err, unlock(lock))
 	}
 	if n.cgroups, err = findCgroups("/sys/fs/cgroup", "/proc/self/cgroup", "warpket-"+name); err != nil {
-		unlock(lock)
-		return nil, err
+		return nil, errors.Join(err, unlock(lock))
 	}
 	n.cgroups.sweep()
 	n.landlock = landlockABI() > 0
@@ -106,9 +104,8 @@ func lockName(name string) (*os.File, error) {
 
 // unlock lets go of a lock at once. A process that is just being started has
 // the file open, too.
-func unlock(f *os.File) {
-	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
-	_ = f.Close()
+func unlock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
 
 // lockFolder holds files that are locked by agents of this machine and user.

@@ -60,7 +60,7 @@ func (u *uids) take() (*uidRange, error) {
 
 func (r *uidRange) free() {
 	if r != nil {
-		unlock(r.file)
+		_ = unlock(r.file)
 	}
 }
 

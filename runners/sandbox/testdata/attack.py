@@ -101,6 +101,11 @@ def mounts():
             yield fields[4], set(fields[5].split(",")), fields[dash + 1]
 
 
+def is_null(path):
+    device = os.lstat(path)
+    return stat.S_ISCHR(device.st_mode) and device.st_rdev == os.makedev(1, 3)
+
+
 # Files.
 
 
@@ -298,13 +303,13 @@ def see_mounts_that_are_too_open():
     devices = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
     for path, flags, kind in mounts():
         want = {"nosuid"}
-        if path in devices:
+        if path in devices or is_null(path):
             want |= {"noexec"}
         else:
             want |= {"nodev"}
         if path == "/dev/shm" or path == "/proc":
             want |= {"noexec"}
-        if path not in devices | {"/tmp", "/dev/shm", "/proc", given["scratch"]}:
+        if not is_null(path) and path not in devices | {"/tmp", "/dev/shm", "/proc", given["scratch"]}:
             want |= {"ro"}
         if want - flags:
             wrong.append(path + " lacks " + ",".join(sorted(want - flags)))
