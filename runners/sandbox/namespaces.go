@@ -81,8 +81,7 @@ func (n *Namespaces) Close() error {
 	n.closed = true
 	close(n.starts)
 	n.cgroups.close()
-	unlock(n.lock)
-	return nil
+	return unlock(n.lock)
 }
 
 // lockName takes a name until this process ends.
