@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -221,6 +222,7 @@ type box struct {
 	uids     *uidRange
 	owned    []string // writable, and the agent's again at the end
 	process  *os.Process
+	listener net.Listener
 	freed    sync.Once
 
 	done chan struct{} // closed once all processes have ended; exit is set before
@@ -243,15 +245,15 @@ func (b *box) run(ctx context.Context, spec Spec, nest bool) error {
 		closeAll([]*os.File{tell, teller})
 		return err
 	}
-	failed, failedEnd, err := os.Pipe()
+	report, reportEnd, err := socketPair()
 	if err != nil {
 		closeAll([]*os.File{tell, teller, status, statusEnd})
 		return err
 	}
-	defer func() { _ = failed.Close() }()
-	cmd := b.command(spec, slices.Concat([]*os.File{tell, statusEnd, failedEnd}, mounts, spec.Files))
+	defer func() { _ = report.Close() }()
+	cmd := b.command(spec, slices.Concat([]*os.File{tell, statusEnd, reportEnd}, mounts, spec.Files))
 	err = b.launcher.spawn(cmd)
-	closeAll([]*os.File{tell, statusEnd, failedEnd})
+	closeAll([]*os.File{tell, statusEnd, reportEnd})
 	if err != nil {
 		closeAll([]*os.File{teller, status})
 		return explainStart(err)
@@ -266,10 +268,7 @@ func (b *box) run(ctx context.Context, spec Spec, nest bool) error {
 	_ = teller.Close()
 	go b.reap(cmd, status)
 	if err == nil {
-		var reason []byte
-		if reason, err = io.ReadAll(failed); len(reason) > 0 {
-			err = warpket.Errorf(warpket.Unavailable, "%s", reason)
-		}
+		b.listener, err = awaitReport(report)
 	}
 	err = errors.Join(ctx.Err(), err)
 	if err != nil {
@@ -299,6 +298,35 @@ func (n *Namespaces) spawn(cmd *exec.Cmd) error {
 	return <-started
 }
 
+// awaitReport waits until a sandbox has been set up, or for why it could not
+// be. On the way it gets the socket on which the sandbox's loopback listens.
+func awaitReport(report *net.UnixConn) (listener net.Listener, err error) {
+	for {
+		message, control := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(4))
+		n, nControl, _, _, err := report.ReadMsgUnix(message, control)
+		if n == 0 || errors.Is(err, io.EOF) {
+			return listener, nil
+		}
+		if err == nil && nControl == 0 {
+			err = warpket.Errorf(warpket.Unavailable, "%s", message[:n])
+		}
+		var fds []*os.File
+		if err == nil {
+			fds, err = rights(control[:nControl])
+		}
+		if err == nil && len(fds) == 1 {
+			listener, err = net.FileListener(fds[0])
+		}
+		closeAll(fds)
+		if err != nil {
+			if listener != nil {
+				_ = listener.Close()
+			}
+			return nil, err
+		}
+	}
+}
+
 func explainStart(err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL) {
 		return warpket.Because(warpket.Unavailable, err, "this machine does not let this user make namespaces: see sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns")
@@ -309,7 +337,8 @@ func explainStart(err error) error {
 // describe says what to set up, and gives the mounts that it needs.
 func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 	s := setup{
-		Argv: spec.Argv, Env: spec.Env, Dir: spec.Dir, Disk: spec.Limits.Disk, UID: functionUID, Nest: nest,
+		Listen: spec.Listen,
+		Argv:   spec.Argv, Env: spec.Env, Dir: spec.Dir, Disk: spec.Limits.Disk, UID: functionUID, Nest: nest,
 		Links: map[string]string{"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2"},
 		Files: map[string][]byte{reaperPath: reaper(), memoryPath: memoryInfo(spec.Limits.Memory), emptyPath: nil}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
 	}
@@ -533,8 +562,14 @@ func (b *box) Counters() Counters { return b.cgroup.counters() }
 // Refusals reads how often a limit has stopped it.
 func (b *box) Refusals() Refusals { return b.cgroup.refusals() }
 
+// Listener listens on the sandbox's own loopback, at ListenAddress.
+func (b *box) Listener() net.Listener { return b.listener }
+
 func (b *box) free() {
 	b.freed.Do(func() {
+		if b.listener != nil {
+			_ = b.listener.Close()
+		}
 		b.cgroup.remove()
 		b.takeBack()
 		b.uids.free()

@@ -23,8 +23,9 @@ import (
 // so that what it has loaded is there at once.
 //
 // It is asked over descriptor 3, a socket of packets. A request is a JSON
-// object {"uid", "disk"} with five descriptors: one that ends when the cell is
-// in its cgroup and may go on, one for the program's wait status, and three
+// object {"uid", "disk"} with five descriptors: a socket of packets that says
+// when the cell is in its cgroup and may go on, and takes what its loopback
+// listens on; one for the program's wait status, and three
 // for the cell's program. The answer has a pidfd of the cell's process 1, or
 // {"error"}.
 type Nest struct {
@@ -152,17 +153,18 @@ func (n *Nest) Cell(ctx context.Context, name string, limits Limits, files [3]*o
 	if c.cgroup, err = n.launcher.cgroups.make(name, limits); err != nil {
 		return nil, err
 	}
-	wait, proceed, err := os.Pipe()
+	proceed, proceedEnd, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll([]*os.File{wait, proceed})
+	defer func() { _ = proceed.Close() }()
 	status, statusEnd, err := os.Pipe()
 	if err != nil {
+		_ = proceedEnd.Close()
 		return nil, err
 	}
-	err = n.request(ctx, c, limits, []*os.File{wait, statusEnd, files[0], files[1], files[2]})
-	_ = statusEnd.Close()
+	err = n.request(ctx, c, limits, []*os.File{proceedEnd, statusEnd, files[0], files[1], files[2]})
+	closeAll([]*os.File{proceedEnd, statusEnd})
 	if err != nil {
 		_ = status.Close()
 		return nil, err
@@ -176,6 +178,11 @@ func (n *Nest) Cell(ctx context.Context, name string, limits Limits, files [3]*o
 		return nil, err
 	}
 	_, _ = proceed.Write([]byte{1}) // one that has ended needs none
+	defer context.AfterFunc(ctx, func() { _ = proceed.SetReadDeadline(time.Now()) })()
+	if c.listener, err = awaitReport(proceed); err != nil {
+		_ = c.Close()
+		return nil, errors.Join(ctx.Err(), err)
+	}
 	return c, nil
 }
 
@@ -243,6 +250,7 @@ type Cell struct {
 	pidfd    *os.File
 	pid      int // of process 1; valid while pidfd is open
 	as       *uidRange
+	listener net.Listener
 	closing  sync.Mutex
 	freed    bool
 
@@ -341,6 +349,9 @@ func (c *Cell) Counters() Counters { return c.cgroup.counters() }
 // Refusals reads how often a limit has stopped the cell.
 func (c *Cell) Refusals() Refusals { return c.cgroup.refusals() }
 
+// Listener listens on the cell's own loopback, at ListenAddress.
+func (c *Cell) Listener() net.Listener { return c.listener }
+
 func (c *Cell) free() {
 	c.closing.Lock()
 	defer c.closing.Unlock()
@@ -348,6 +359,9 @@ func (c *Cell) free() {
 		return
 	}
 	c.freed = true
+	if c.listener != nil {
+		_ = c.listener.Close()
+	}
 	c.cgroup.remove()
 	if c.pidfd != nil {
 		_ = c.pidfd.Close()

@@ -6,6 +6,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"syscall"
 	"time"
@@ -41,6 +42,14 @@ type Sandbox interface {
 	Refusals() Refusals
 }
 
+// Listening is a sandbox whose own loopback can listen for the agent: its only
+// way out.
+type Listening interface {
+	// Listener listens at ListenAddress inside. It is nil unless asked for, and
+	// closed with the sandbox.
+	Listener() net.Listener
+}
+
 // Counters are what a sandbox has used; zero where the machine does not count.
 type Counters struct {
 	CPU        time.Duration // of all its processes
@@ -68,6 +77,7 @@ type Spec struct {
 	Writable []string // paths that it may also write
 	Devices  []string // paths of devices
 	Limits   Limits
+	Listen   bool // whether its loopback is to listen for the agent, see Listening
 }
 
 // Limits are what the program may use; zero means no limit.

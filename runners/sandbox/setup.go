@@ -52,6 +52,7 @@ type setup struct {
 	Extra     int  // how many they are
 	Filter    []byte
 	Landlock  bool
+	Listen    bool // on the loopback, for the agent
 }
 
 // mount is a path of the machine that is there inside, too.
@@ -81,7 +82,7 @@ func Main() {
 		os.Exit(1)
 	}
 	_, _ = unix.FcntlInt(failedFD, unix.F_SETFD, unix.FD_CLOEXEC)
-	_, _ = os.NewFile(failedFD, "failed").WriteString(setUp().Error())
+	_, _ = unix.Write(failedFD, []byte(setUp().Error()))
 	os.Exit(1)
 }
 
@@ -89,7 +90,7 @@ func Main() {
 const (
 	setupFD  = 3
 	statusFD = 4 // gets the program's wait status
-	failedFD = 5 // gets why it could not be set up; ends when it has been
+	failedFD = 5 // a socket: gets why it could not be set up; ends when it has been
 	firstFD  = 6
 )
 
@@ -111,7 +112,7 @@ func setUp() error {
 	}
 	// If it ended before that, nobody holds the other end of its pipes.
 	pipes := []unix.PollFd{{Fd: failedFD}}
-	if _, err := unix.Poll(pipes, 0); err == nil && pipes[0].Revents&unix.POLLERR != 0 {
+	if _, err := unix.Poll(pipes, 0); err == nil && pipes[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
 		os.Exit(1)
 	}
 	unix.Umask(0o022) // whatever the agent's is, all inside can see what is made here
@@ -127,6 +128,11 @@ func setUp() error {
 	}
 	if err := loopback(); err != nil {
 		return err
+	}
+	if s.Listen {
+		if err := listen(); err != nil {
+			return err
+		}
 	}
 	for _, l := range s.Limits {
 		if l.Resource != unix.RLIMIT_DATA { // under which this process could end
@@ -377,6 +383,29 @@ func loopback() error {
 	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
 		return fmt.Errorf("bringing up the loopback interface: %w", err)
+	}
+	return nil
+}
+
+// ListenAddress is where a sandbox's own loopback listens for the agent. A
+// socket belongs to the network in which it was made, whoever serves it.
+const ListenAddress = "127.0.0.1:3128"
+
+// listen makes the socket and gives it to the agent.
+func listen() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening a socket: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: 3128, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return fmt.Errorf("listening for the agent: %w", err)
+	}
+	if err := unix.Listen(fd, 128); err != nil {
+		return fmt.Errorf("listening for the agent: %w", err)
+	}
+	if err := unix.Sendmsg(failedFD, []byte{0}, unix.UnixRights(fd), nil, 0); err != nil {
+		return fmt.Errorf("giving a socket to the agent: %w", err)
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ _SOCKET = 3
 _REAPER = "/.warpket/reaper"
 _CODE = "/code"
 _CODE_SIZE = 16 << 20
+_LISTEN = ("127.0.0.1", 3128)  # for the node, the only way out
 _MAX_FILES = 4096
 
 
@@ -103,7 +104,8 @@ def _make(request, fds, node, own, below_tmp, simulators):
 def _cell(request, fds, below_tmp, simulators):
     """Sets up the cell around this process, forks the worker, and becomes its reaper."""
     proceed, status, control, answers, output = fds
-    if not os.read(proceed, 1):
+    node = socket.socket(fileno=proceed)
+    if not node.recv(1):
         return  # the node has given it up
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     namespaces.unshare(namespaces.MOUNT | namespaces.NET | namespaces.IPC | namespaces.UTS)
@@ -116,6 +118,9 @@ def _cell(request, fds, below_tmp, simulators):
     for fd, path, is_folder in kept:
         move_mount(fd, path, is_folder)
     set_up_loopback()
+    with socket.create_server(_LISTEN) as listener:
+        socket.send_fds(node, [b"\0"], [listener.fileno()])
+    node.close()
     worker = os.fork()
     if worker == 0:
         _worker(request, control, answers, output, simulators)
