@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/warpket/warpket/runners/sandbox"
 )
@@ -96,6 +99,7 @@ var attacks = map[string]attack{
 	"write_to_a_descriptor_of_process_1": {inside: "ENOENT"},
 	"attach_to_process_1":                {inside: "EPERM"},
 	"signal_process_1":                   {inside: "survived", outside: "not tried"},
+	"share_memory_with_the_machine":      {inside: "ENOENT"},
 	"be_traced":                          {inside: "EPERM"},
 	"read_the_memory_of_a_child":         {inside: "EPERM"},
 	"write_the_memory_of_a_child":        {inside: "EPERM"},
@@ -135,7 +139,7 @@ var attacks = map[string]attack{
 
 	// Who we are.
 	"be_root":                     {inside: "no", root: true},
-	"belong_to_groups":            {inside: "none", outside: anything},
+	"belong_to_groups":            {inside: "none", outside: "65432", root: true},
 	"become_root":                 {inside: "EPERM", shared: "EINVAL", root: true},
 	"become_another_user":         {inside: "EPERM", shared: "EINVAL", root: true},
 	"join_roots_group":            {inside: "EPERM", root: true},
@@ -229,8 +233,17 @@ func prey(t *testing.T) map[string]any {
 	given["port6"] = listen(t, "tcp6", "[::1]:0").(*net.TCPAddr).Port
 	listen(t, "unix", "@"+given["abstract"].(string))
 	listen(t, "unix", given["socket"].(string))
+	given["memory"] = os.Getpid()<<8 | int(segments.Add(1))
+	memory, err := unix.SysvShmGet(given["memory"].(int), 1, unix.IPC_CREAT|unix.IPC_EXCL|0o666)
+	must(t, err)
+	t.Cleanup(func() {
+		_, err := unix.SysvShmCtl(memory, unix.IPC_RMID, nil)
+		must(t, err)
+	})
 	return given
 }
+
+var segments atomic.Int64 // of shared memory, each with a key of its own
 
 // fromInside runs the attacks in a sandbox.
 func fromInside(t *testing.T, launcher sandbox.Launcher, given map[string]any) map[string]string {

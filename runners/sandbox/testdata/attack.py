@@ -521,6 +521,12 @@ def signal_process_1():
     return "survived" if os.path.exists("/proc/self") else "ok"
 
 
+@attack
+def share_memory_with_the_machine():
+    call(29, given["memory"], 1, 0)  # shmget
+    return "ok"
+
+
 # More of the kernel.
 
 
