@@ -69,6 +69,7 @@ var foreign = map[string][]string{
 	"github.com/NVIDIA/":                      {"accelerators"},
 	"code.dny.dev/ssrf":                       {"runners/egress"},
 	"github.com/google/go-containerregistry/": {"runners/image"},
+	"github.com/opencontainers/runtime-spec/": {"runners/sandbox"},
 	"github.com/klauspost/compress/":          {"runners/image"},
 	"github.com/danielgtaylor/huma/":          {"api"},
 	"github.com/spf13/cobra":                  {"cli", "cmd/warpket"},
