@@ -294,6 +294,7 @@ mount: -1
 unshare and mount: -1
 the host's passwords: FileNotFoundError
 a host name: warpket
+loopback of its own: connected
 `
 	if os.Geteuid() != 0 {
 		want = strings.Replace(want, "root: True", "root: False", 1)
@@ -329,6 +330,8 @@ tried("mount", lambda: libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None))
 tried("unshare and mount", lambda: libc.unshare(0x20020000) or libc.mount(b"tmpfs", b"/usr", b"tmpfs", 0, None) or "mounted")
 tried("the host's passwords", lambda: open("/etc/shadow").read())
 tried("a host name", lambda: os.uname().nodename)
+own = socket.create_server(("127.0.0.1", 0))
+tried("loopback of its own", lambda: connect(socket.AF_INET, own.getsockname()))
 `
 
 // python is an interpreter that lies in the system's folders.
