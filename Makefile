@@ -7,6 +7,7 @@ HAS_CC       := $(shell echo 'int main(void) { return 0; }' | $(CC) -x c -o /dev
 VERSION      := $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 DEVSTACK     := devstack/bin/warpket-devstack
 MINIO        := .cache/minio-20260212/minio
+RUNSC        := .cache/runsc-20260905/runsc
 GRPCIO_TOOLS := 1.85.0 # whose protoc is 35.1
 RUFF         := 0.17.5
 UV           := $(GO) run ./tools/uv
@@ -43,14 +44,19 @@ run: build ## run all of it on this machine (ARGS="--listen HOST:PORT" for more)
 	@exec bin/warpket dev $(ARGS)
 
 # The devstack's tests do without the race detector: compiling Temporal with it takes too long.
-test: build $(MINIO) ## run all tests (PKG=./api TEST="-run X" for some)
+test: build $(MINIO) $(RUNSC) ## run all tests (PKG=./api TEST="-run X" for some)
 	@echo "testing $(if $(HAS_CC),with the race detector,without the race detector: there is no C compiler)"
-	WARPKET_TEST_MINIO=$(abspath $(MINIO)) $(GO) run ./teststack/with -- $(GO) test $(if $(HAS_CC),-race) -timeout 20m $(TEST) $(or $(PKG),./...)
+	WARPKET_TEST_MINIO=$(abspath $(MINIO)) WARPKET_TEST_RUNSC=$(abspath $(RUNSC)) $(GO) run ./teststack/with -- $(GO) test $(if $(HAS_CC),-race) -timeout 20m $(TEST) $(or $(PKG),./...)
 	$(if $(PKG),,cd devstack && $(GO) test -timeout 15m ./...)
 
 $(MINIO):
 	@echo "building MinIO, which the storage tests need (two minutes the first time)"
 	@GOBIN=$(abspath $(@D)) $(GO) install -ldflags "-s -w" github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+
+# It starts itself again where there is no library to load: hence without cgo.
+$(RUNSC):
+	@echo "building runsc, which the tests of gVisor need (two minutes the first time)"
+	@CGO_ENABLED=0 GOBIN=$(abspath $(@D)) $(GO) install -ldflags "-s -w" gvisor.dev/gvisor/runsc@v0.0.0-20260905035102-160fafc42237
 
 lint: lint-go lint-devstack lint-workflows lint-python lint-generated ## check the code
 
