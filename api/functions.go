@@ -26,6 +26,7 @@ type Function struct {
 	SDKVersion          string    `json:"sdkVersion" doc:"Version of its SDK" example:"0.45.3"`
 	Entry               string    `json:"entry" doc:"module.function that the next version is called by" example:"handler.handler"`
 	Reuse               string    `json:"reuse" enum:"process,none" doc:"Whether a worker serves more than one execution"`
+	Network             string    `json:"network" enum:"none,egress" doc:"What its code may reach"`
 	Retries             int       `json:"retries" doc:"Attempts after the first when an execution fails"`
 	Resources           Resources `json:"resources" doc:"What its workers may use"`
 	CreatedDate         time.Time `json:"createdDate" doc:"When it was created"`
@@ -35,7 +36,7 @@ type Function struct {
 func toFunction(f warpket.Function) Function {
 	return Function{
 		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
-		Entry: f.Settings.Entry, Reuse: string(f.Settings.Reuse), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
+		Entry: f.Settings.Entry, Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
 		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate,
 	}
 }
@@ -88,6 +89,7 @@ type (
 type FunctionSettings struct {
 	Entry     string     `json:"entry,omitempty" maxLength:"257" doc:"module.function that an execution calls; the template's unless set" example:"handler.handler"`
 	Reuse     string     `json:"reuse,omitempty" enum:"process,none" doc:"process keeps a worker between executions; none takes a fresh one for each"`
+	Network   string     `json:"network,omitempty" enum:"none,egress" doc:"none, which is the default, or egress: public addresses, through the node's proxy, if the project may"`
 	Retries   *int       `json:"retries,omitempty" minimum:"0" maximum:"10" doc:"Attempts after the first when an execution fails; 0 unless set"`
 	Resources *Resources `json:"resources,omitempty" doc:"What its workers may use"`
 }
@@ -98,6 +100,9 @@ func (c FunctionSettings) apply(s *warpket.Settings) error {
 	}
 	if c.Reuse != "" {
 		s.Reuse = warpket.Reuse(c.Reuse)
+	}
+	if c.Network != "" {
+		s.Network = warpket.Network(c.Network)
 	}
 	if c.Retries != nil {
 		s.Retries = *c.Retries
@@ -151,7 +156,7 @@ func (s *Server) addFunctions() {
 	}, s.getFunction)
 	register(s, Write, huma.Operation{
 		OperationID: "update-function", Method: http.MethodPatch, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Change a function",
-		Description: "Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.",
+		Description: "Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. " + revisionPromise,
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
 	}, s.updateFunction)
 	register(s, Write, huma.Operation{
@@ -170,7 +175,7 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if err != nil {
 		return nil, err
 	}
-	settings := warpket.Settings{Entry: template.Entry, Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Resources: warpket.DefaultResources}
+	settings := warpket.Settings{Entry: template.Entry, Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources}
 	if err := b.apply(&settings); err != nil {
 		return nil, err
 	}

@@ -172,9 +172,9 @@ func (a *Agent) Call(ctx context.Context, from *channel.Link, call *wire.Call) *
 	case *wire.Call_Install:
 		_, err = a.install(ctx, what.Install.GetRuntime(), progress(from, call))
 	case *wire.Call_Prepare:
-		var failure *warpket.Failure
-		failure, err = a.prepare(ctx, what.Prepare, progress(from, call))
-		reply.What = &wire.Reply_Prepare{Prepare: &wire.PrepareReply{LoadFailure: failureOf(failure)}}
+		var prepared *wire.PrepareReply
+		prepared, err = a.prepare(ctx, what.Prepare, progress(from, call))
+		reply.What = &wire.Reply_Prepare{Prepare: prepared}
 	case *wire.Call_Release:
 		err = a.release(warpket.ID(what.Release.GetSlot()), what.Release.GetGeneration(), what.Release.GetIfIdle())
 	case *wire.Call_Run:

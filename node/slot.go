@@ -49,12 +49,13 @@ type slot struct {
 func (s *slot) state() *wire.SlotState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &wire.SlotState{Slot: string(s.id), Generation: s.generation, Snapshot: s.in.GetSnapshot(), Ready: s.ready, Cpu: s.in.GetCpu(), Memory: s.in.GetMemory()}
+	return &wire.SlotState{Slot: string(s.id), Generation: s.generation, Snapshot: s.in.GetSnapshot(), Ready: s.ready, Cpu: s.in.GetCpu(), Memory: s.in.GetMemory(), Revision: s.in.GetRevision()}
 }
 
 // prepare puts a worker into a slot and says why its code does not load, if so.
-// Preparing a slot again that is of the same generation waits for the first.
-func (a *Agent) prepare(ctx context.Context, in *wire.Prepare, say func(string)) (*warpket.Failure, error) {
+// Preparing a slot again that is of the same generation waits for the first,
+// and answers the revision which that one brought.
+func (a *Agent) prepare(ctx context.Context, in *wire.Prepare, say func(string)) (*wire.PrepareReply, error) {
 	id := warpket.ID(in.GetSlot())
 	a.mu.Lock()
 	s := a.slots[id]
@@ -82,7 +83,7 @@ func (a *Agent) prepare(ctx context.Context, in *wire.Prepare, say func(string))
 	}
 	select {
 	case <-s.prepared:
-		return s.failure, s.err
+		return &wire.PrepareReply{LoadFailure: failureOf(s.failure), Revision: s.in.GetRevision()}, s.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -196,7 +197,7 @@ func (s *slot) load(ctx context.Context) error {
 		Name:     fmt.Sprintf("%s-%d-%d", s.id, s.generation, time.Now().UnixNano()),
 		Launcher: s.agent.config.Launcher, Runtime: s.env, Harness: s.agent.harness,
 		Code: filepath.Join(s.dir, "code"), Scratch: scratch, Entry: s.in.GetEntry(),
-		SDK: s.in.GetSdk(), SDKVersion: s.in.GetSdkVersion(),
+		SDK: s.in.GetSdk(), SDKVersion: s.in.GetSdkVersion(), Env: s.in.GetEnvironment(),
 		Resources: warpket.Resources{CPU: int(s.in.GetCpu()), Memory: s.in.GetMemory()},
 	})
 	if err != nil {
