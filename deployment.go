@@ -115,4 +115,6 @@ const (
 )
 
 // Settled reports whether a deployment waits for nothing.
-func (d Deployment) Settled() bool { return d.Status.Settled() }
+func (d Deployment) Settled() bool {
+	return d.Status.Settled() && (d.Status.Final() || d.Ready >= d.Slots)
+}

@@ -282,6 +282,22 @@ func TestSlotsAreReservedOnceTheLeastRecentlyUsedFirst(t *testing.T) {
 	}
 }
 
+func TestASlotOfAnEarlierRevisionIsNotReserved(t *testing.T) {
+	t.Parallel()
+	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
+	s.ReadySlot(Ready{ID: "old", SnapshotID: "v", Generation: 1, Revision: 1})
+	if _, known, _ := s.Reserve("v", 2, warpket.Resources{}); known {
+		t.Error("it is offered to what was accepted at a later one")
+	}
+	s.ReadySlot(Ready{ID: "new", SnapshotID: "v", Generation: 1, Revision: 2})
+	if r, _, ok := s.Reserve("v", 2, warpket.Resources{}); !ok || r.ID != "new" {
+		t.Errorf("reserved %+v", r)
+	}
+	if r, _, ok := s.Reserve("v", 1, warpket.Resources{}); !ok || r.ID != "old" {
+		t.Errorf("what was accepted before may have it: %+v", r)
+	}
+}
+
 func TestLogsAndUploadsGoToTheServerThatAsks(t *testing.T) {
 	t.Parallel()
 	p := connect(t, &agent{answer: func(ctx context.Context, from *Link, _ *wire.Call) *wire.Reply {

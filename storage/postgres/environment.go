@@ -93,16 +93,23 @@ func checkEnvironment(ctx context.Context, tx pgx.Tx, function warpket.ID) error
 	return e.Check(sizes)
 }
 
-// revise gives functions a new revision: their slots are to be replaced. Every
-// server hears of it when the transaction commits.
+// revise gives functions a new revision: their slots are to be replaced, and
+// their deployments are not ready until they are. Every server hears of it when
+// the transaction commits.
 func revise(ctx context.Context, tx pgx.Tx, where string, args ...any) error {
 	ids, err := many(ctx, tx, pgx.RowTo[warpket.ID], `update functions set revision = revision + 1 where `+where+` returning id`, args...)
+	if err != nil {
+		return err
+	}
+	if err := degrade(ctx, tx, "the function's configuration has changed; its slots are being replaced", `function_id = any ($2::uuid[]) and slots > 0`, ids); err != nil {
+		return err
+	}
 	for _, id := range ids {
 		if err := notify(ctx, tx, FunctionRevised, id); err != nil {
 			return err
 		}
 	}
-	return err
+	return nil
 }
 
 // Configuration is what a slot of a function is made of besides the code, at

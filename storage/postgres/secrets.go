@@ -111,6 +111,7 @@ func (s *Store) DeleteSecret(ctx context.Context, project warpket.ID, name strin
 	return explain(err, "secret", name)
 }
 
+//nolint:gosec // the names of columns
 const secretColumns = `s.id, s.project_id, s.name, s.created_date, s.updated_date,
 	array(select distinct f.name from function_secrets u join functions f on f.id = u.function_id where u.secret_id = s.id order by f.name)`
 

@@ -328,7 +328,10 @@ func TestAFunctionHasTheNetworkOnlyIfItsProjectMay(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	ctx := t.Context()
-	egress := func(f *warpket.Function) error { f.Settings.Network = warpket.Egress; return nil }
+	egress := func(f *warpket.Function) error {
+		f.Settings.Network = warpket.Egress
+		return f.Settings.Check()
+	}
 	allow := func(may bool) func(*warpket.Project) { return func(p *warpket.Project) { p.AllowEgress = may } }
 	create := func() error {
 		f := w.newFunction(w.project, "reaching")

@@ -66,7 +66,7 @@ func (s *Store) SlotEnded(ctx context.Context, slot warpket.Slot) error {
 		if err := release(ctx, tx, `id = $1 and generation = $2`, slot.ID, slot.Generation); err != nil {
 			return err
 		}
-		return degrade(ctx, tx, []warpket.Slot{slot})
+		return degradeFor(ctx, tx, []warpket.Slot{slot})
 	})
 	return explain(err, "slot", slot.ID)
 }
