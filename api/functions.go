@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -192,6 +193,9 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	for i, t := range template.Files {
 		sources[i] = newFile{File: warpket.File{ID: warpket.NewID(now), Path: t.Filename, Language: t.Language}, content: []byte(t.Content)}
 	}
+	if runtime, err = s.runtimeRequired(ctx, project, runtime, sources); err != nil {
+		return nil, err
+	}
 	v, err := s.snapshot(ctx, f, runtime, "", sources)
 	if err != nil {
 		return nil, err
@@ -230,6 +234,36 @@ func (s *Server) runtimeFor(ctx context.Context, t warpket.Template, version str
 		RuntimeKey:  warpket.RuntimeKey{SDK: release.SDK, SDKVersion: release.Version, Python: release.Python, Platform: s.Platform},
 		TemplateTag: t.Tag, LockedUntil: release.Until, CreatedDate: s.Now(),
 	})
+}
+
+// runtimeRequired finds the runtime for files: like the given one, with the
+// requirements that are among them.
+func (s *Server) runtimeRequired(ctx context.Context, project warpket.ID, like warpket.Runtime, files []newFile) (warpket.Runtime, error) {
+	var lines []string
+	for i, f := range files {
+		if f.Path != warpket.RequirementsFile {
+			continue
+		}
+		content := f.content
+		var err error
+		if f.stored {
+			if content, err = s.Blobs.Get(ctx, project, f.SHA256); err != nil {
+				return like, err
+			}
+		}
+		if lines, err = warpket.ParseRequirements(string(content)); err != nil {
+			if e, ok := errors.AsType[*warpket.Error](err); ok {
+				return like, e.At("templateFiles[%d].content", i)
+			}
+			return like, err
+		}
+	}
+	r := like.Requiring(project, lines)
+	if r.RuntimeKey == like.RuntimeKey {
+		return like, nil
+	}
+	r.ID, r.CreatedDate = warpket.NewID(s.Now()), s.Now()
+	return s.Store.EnsureRuntime(ctx, r)
 }
 
 func (s *Server) getFunction(ctx context.Context, in *FunctionInput) (*functionDetailsOutput, error) {

@@ -211,7 +211,7 @@ func keyOf(r *wire.Runtime) warpket.RuntimeKey {
 }
 
 func (a *Agent) lock(ctx context.Context, r *wire.Runtime, say func(string)) (string, error) {
-	spec := runtimes.LockSpec{Key: keyOf(r), Packages: r.GetPackages()}
+	spec := runtimes.LockSpec{Key: keyOf(r), Project: warpket.ID(r.GetProject()), Packages: r.GetPackages(), Requirements: r.GetLines()}
 	if r.GetReleasedUntil() != 0 {
 		spec.Until = time.Unix(r.GetReleasedUntil(), 0).UTC()
 	}
@@ -219,7 +219,7 @@ func (a *Agent) lock(ctx context.Context, r *wire.Runtime, say func(string)) (st
 }
 
 func (a *Agent) install(ctx context.Context, r *wire.Runtime, say func(string)) (runtimes.Env, error) {
-	return a.config.Runtimes.Install(ctx, runtimes.InstallSpec{Key: keyOf(r), Lock: r.GetLock(), Smoke: r.GetSmoke()}, say)
+	return a.config.Runtimes.Install(ctx, runtimes.InstallSpec{Key: keyOf(r), Project: warpket.ID(r.GetProject()), Lock: r.GetLock(), Smoke: r.GetSmoke()}, say)
 }
 
 func failureOf(f *warpket.Failure) *wire.Failure {

@@ -1325,6 +1325,12 @@ type FunctionVersion struct {
 	// InDeployed Whether a deployment holds it
 	InDeployed bool `json:"inDeployed"`
 
+	// Requirements Digest of the packages that its requirements.txt names; absent without any
+	Requirements string `json:"requirements,omitempty,omitzero"`
+
+	// RuntimeID ID of the runtime that it runs on
+	RuntimeID string `json:"runtimeId"`
+
 	// Version Its number, from 1; never reused
 	//
 	// Example: 1
@@ -1624,10 +1630,16 @@ type Runtime struct {
 	// Example: linux/amd64
 	Platform string `json:"platform"`
 
+	// ProjectID Project that it belongs to; absent for a shared one
+	ProjectID string `json:"projectId,omitempty,omitzero"`
+
 	// Python Minor of the interpreter
 	//
 	// Example: 3.11
 	Python string `json:"python"`
+
+	// Requirements What a version's requirements.txt adds; absent for a shared one
+	Requirements []string `json:"requirements,omitempty,omitzero"`
 
 	// SDK Package name of the SDK
 	//
@@ -2458,7 +2470,7 @@ type ClientInterface interface {
 
 	// CreateVersionWithBody Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -2469,7 +2481,7 @@ type ClientInterface interface {
 
 	// CreateVersion Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -2524,6 +2536,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/files/{path} (the `GetVersionFile` operationId).
 	GetVersionFile(ctx context.Context, functionID string, version int64, path string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetVersionLock Get the lock of a version
+	//
+	// The exact packages of its runtime with their hashes, as a requirements file. It is made when the version is first deployed or executed.
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
+	GetVersionLock(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListNodes List nodes
 	//
@@ -2610,6 +2631,8 @@ type ClientInterface interface {
 	UpdateProject(ctx context.Context, id string, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRuntimes List runtimes
+	//
+	// The shared ones and the project's own.
 	//
 	// Needs the role viewer.
 	//
@@ -3297,7 +3320,7 @@ func (c *Client) ListVersions(ctx context.Context, functionID string, params *Li
 
 // CreateVersionWithBody Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -3318,7 +3341,7 @@ func (c *Client) CreateVersionWithBody(ctx context.Context, functionID string, c
 
 // CreateVersion Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -3424,6 +3447,25 @@ func (c *Client) CreateDeployment(ctx context.Context, functionID string, versio
 // Corresponds with GET /v1/functions/{functionId}/versions/{version}/files/{path} (the `GetVersionFile` operationId).
 func (c *Client) GetVersionFile(ctx context.Context, functionID string, version int64, path string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetVersionFileRequest(c.Server, functionID, version, path)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetVersionLock Get the lock of a version
+//
+// The exact packages of its runtime with their hashes, as a requirements file. It is made when the version is first deployed or executed.
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
+func (c *Client) GetVersionLock(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetVersionLockRequest(c.Server, functionID, version)
 	if err != nil {
 		return nil, err
 	}
@@ -3619,6 +3661,8 @@ func (c *Client) UpdateProject(ctx context.Context, id string, body UpdateProjec
 }
 
 // ListRuntimes List runtimes
+//
+// The shared ones and the project's own.
 //
 // Needs the role viewer.
 //
@@ -5383,6 +5427,47 @@ func NewGetVersionFileRequest(server string, functionID string, version int64, p
 	return req, nil
 }
 
+// NewGetVersionLockRequest constructs an http.Request for the GetVersionLock method
+func NewGetVersionLockRequest(server string, functionID string, version int64) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/versions/%s/lock", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListNodesRequest constructs an http.Request for the ListNodes method
 func NewListNodesRequest(server string, params *ListNodesParams) (*http.Request, error) {
 	var err error
@@ -6597,7 +6682,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithBodyWithResponse Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -6608,7 +6693,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithResponse Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -6669,6 +6754,17 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/files/{path} (the `GetVersionFile` operationId).
 	GetVersionFileWithResponse(ctx context.Context, functionID string, version int64, path string, reqEditors ...RequestEditorFn) (*GetVersionFileResponse, error)
+
+	// GetVersionLockWithResponse Get the lock of a version
+	//
+	// The exact packages of its runtime with their hashes, as a requirements file. It is made when the version is first deployed or executed.
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
+	GetVersionLockWithResponse(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*GetVersionLockResponse, error)
 
 	// ListNodesWithResponse List nodes
 	//
@@ -6767,6 +6863,8 @@ type ClientWithResponsesInterface interface {
 	UpdateProjectWithResponse(ctx context.Context, id string, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error)
 
 	// ListRuntimesWithResponse List runtimes
+	//
+	// The shared ones and the project's own.
 	//
 	// Needs the role viewer.
 	//
@@ -8069,6 +8167,40 @@ func (r GetVersionFileResponse) ContentType() string {
 	return ""
 }
 
+type GetVersionLockResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r GetVersionLockResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetVersionLockResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetVersionLockResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetVersionLockResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListNodesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9343,7 +9475,7 @@ func (c *ClientWithResponses) ListVersionsWithResponse(ctx context.Context, func
 
 // CreateVersionWithBodyWithResponse Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -9360,7 +9492,7 @@ func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Cont
 
 // CreateVersionWithResponse Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -9456,6 +9588,23 @@ func (c *ClientWithResponses) GetVersionFileWithResponse(ctx context.Context, fu
 		return nil, err
 	}
 	return ParseGetVersionFileResponse(rsp)
+}
+
+// GetVersionLockWithResponse Get the lock of a version
+//
+// The exact packages of its runtime with their hashes, as a requirements file. It is made when the version is first deployed or executed.
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
+func (c *ClientWithResponses) GetVersionLockWithResponse(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*GetVersionLockResponse, error) {
+	rsp, err := c.GetVersionLock(ctx, functionID, version, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetVersionLockResponse(rsp)
 }
 
 // ListNodesWithResponse List nodes
@@ -9615,6 +9764,8 @@ func (c *ClientWithResponses) UpdateProjectWithResponse(ctx context.Context, id 
 }
 
 // ListRuntimesWithResponse List runtimes
+//
+// The shared ones and the project's own.
 //
 // Needs the role viewer.
 //
@@ -10561,6 +10712,22 @@ func ParseGetVersionFileResponse(rsp *http.Response) (*GetVersionFileResponse, e
 	}
 
 	response := &GetVersionFileResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetVersionLockResponse parses an HTTP response from a GetVersionLockWithResponse call
+func ParseGetVersionLockResponse(rsp *http.Response) (*GetVersionLockResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetVersionLockResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
