@@ -80,7 +80,7 @@ func (e Environment) Check(sizes map[string]int) error {
 			if slices.Contains(reserved, name) || slices.ContainsFunc(reservedPrefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {
 				refused = append(refused, name)
 			}
-			total += len(name)
+			total += len(name) + 2 // as the kernel counts: with = and an end
 		}
 	}
 	if len(refused) > 0 {

@@ -29,8 +29,8 @@ func TestAnEnvironmentIsCheckedAgainstItsBounds(t *testing.T) {
 		"names that are the worker's own": {variables: map[string]string{"PATH": "", "HOME": "", "OK": ""}, secrets: map[string]string{"LD_PRELOAD": "token", "PYTHONPATH": "token"}, want: warpket.Invalid, says: "HOME, PATH, LD_PRELOAD, PYTHONPATH"},
 		"ours":                            {variables: map[string]string{"WARPKET_TOKEN": ""}, want: warpket.Invalid, says: "WARPKET_TOKEN"},
 		"a NUL":                           {variables: map[string]string{"A": "a\x00b"}, want: warpket.Invalid, says: "NUL"},
-		"as large as may be":              {variables: map[string]string{"A": strings.Repeat("x", 64<<10-1)}, secrets: map[string]string{"BB": "large"}},
-		"a byte too large":                {variables: map[string]string{"A": strings.Repeat("x", 64<<10)}, secrets: map[string]string{"BB": "large"}, want: warpket.Invalid, says: "128 KiB"},
+		"as large as may be":              {variables: map[string]string{"A": strings.Repeat("x", 64<<10-5)}, secrets: map[string]string{"BB": "large"}},
+		"a byte too large":                {variables: map[string]string{"A": strings.Repeat("x", 64<<10-4)}, secrets: map[string]string{"BB": "large"}, want: warpket.Invalid, says: "128 KiB"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -21,7 +21,7 @@ func TestAFunctionHasThePackagesThatItRequires(t *testing.T) {
 	t.Parallel()
 	c := theProduct(t)
 	id := c.requiring(t, "six==1.16.0 # pinned\n")
-	d := as[deployed](t, c.ok(t, "POST", "/v1/functions/"+id+"/versions/3/deployments", object{}, "Prefer", "wait=120"))
+	d := c.deploy(t, id, 3, object{})
 	if e := c.execute(t, id, nil); d.Status != "ready" || string(e.Result) != `"1.16.0"` {
 		t.Errorf("it is %+v and %+v", d, e)
 	}
@@ -37,7 +37,7 @@ func TestRequirementsThatCannotBeMetFailTheDeploymentInTheResolversWords(t *test
 	t.Parallel()
 	c := theProduct(t)
 	id := c.requiring(t, "six==999.0\n")
-	d := as[deployed](t, c.ok(t, "POST", "/v1/functions/"+id+"/versions/3/deployments", object{}, "Prefer", "wait=120"))
+	d := c.deploy(t, id, 3, object{})
 	if d.Status != "failed" || !strings.Contains(d.Message, "six==999.0") {
 		t.Errorf("it is %+v", d)
 	}

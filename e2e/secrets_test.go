@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -37,6 +38,14 @@ type deployed struct {
 	}
 }
 
+// deploy deploys a version until the test ends: others need the room.
+func (c *client) deploy(t *testing.T, function string, version int, more object) deployed {
+	t.Helper()
+	d := as[deployed](t, c.ok(t, "POST", fmt.Sprintf("/v1/functions/%s/versions/%d/deployments", function, version), more, "Prefer", "wait=120"))
+	t.Cleanup(func() { c.sendLate("POST", "/v1/deployments/"+d.ID+"/detach") })
+	return d
+}
+
 // withToken makes a function whose variable TOKEN is a secret.
 func (c *client) withToken(t *testing.T, value string, settings object) (function, secret string) {
 	t.Helper()
@@ -53,7 +62,7 @@ func TestARotatedSecretHoldsForAllThatIsAskedForAfterIt(t *testing.T) {
 	for _, deploy := range []bool{false, true} {
 		id, secret := c.withToken(t, "value-0", nil)
 		if deploy {
-			c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{"slots": 2}, "Prefer", "wait=60")
+			c.deploy(t, id, 2, object{"slots": 2})
 		}
 		for _, value := range []string{"value-0", "value-1", "value-2"} {
 			c.ok(t, "PATCH", "/v1/secrets/"+secret, object{"value": value})
@@ -71,7 +80,7 @@ func TestWhatRunsKeepsItsSlotWhileTheOthersAreReplaced(t *testing.T) {
 	t.Parallel()
 	c := theProduct(t)
 	id, secret := c.withToken(t, "before", nil)
-	d := as[deployed](t, c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{}, "Prefer", "wait=60"))
+	d := c.deploy(t, id, 2, object{})
 	gate := t.TempDir() + "/gate"
 	running := as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": id, "sync": false, "input": object{"gate": gate}}))
 	until(t, 20*time.Second, "it runs", func() bool {
@@ -97,8 +106,7 @@ func TestWithoutRoomForANewSlotTheOldOneMakesRoom(t *testing.T) {
 	c := theProduct(t)
 	nodes := as[struct{ Items []struct{ Memory int64 } }](t, c.ok(t, "GET", "/v1/nodes", nil)).Items
 	id, secret := c.withToken(t, "before", object{"resources": object{"memory": nodes[0].Memory / 10 * 6}})
-	d := as[deployed](t, c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{}, "Prefer", "wait=60"))
-	defer c.ok(t, "POST", "/v1/deployments/"+d.ID+"/detach", nil)
+	d := c.deploy(t, id, 2, object{})
 	if d.Status != "ready" {
 		t.Fatalf("it is %+v", d)
 	}
@@ -136,7 +144,7 @@ func TestASecretIsInNoHistoryLogOrAnswer(t *testing.T) {
 	c := theProduct(t)
 	canary := unique("canary") // a value that nothing else has
 	id, secret := c.withToken(t, canary+"-1", nil)
-	d := as[deployed](t, c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{}, "Prefer", "wait=60"))
+	d := c.deploy(t, id, 2, object{})
 	c.ok(t, "PATCH", "/v1/secrets/"+secret, object{"value": canary + "-2"})
 	e := c.execute(t, id, nil)
 	if e.Status != "succeeded" || d.Status != "ready" {
@@ -188,7 +196,7 @@ func TestAFunctionThatMayNoLongerReachTheNetworkSaysSo(t *testing.T) {
 	c := &client{operator.api, token}
 	operator.ok(t, "PATCH", "/v1/projects/"+project, object{"allowEgress": true})
 	id := c.python(t, "reaching", "def handler(event, context): return 1\n", object{"network": "egress"})
-	d := as[deployed](t, c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{}, "Prefer", "wait=60"))
+	d := c.deploy(t, id, 2, object{})
 	if e := c.execute(t, id, nil); d.Status != "ready" || e.Status != "succeeded" {
 		t.Fatalf("while it may: %+v, %+v", d, e)
 	}

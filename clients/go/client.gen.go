@@ -962,7 +962,7 @@ type Deployment struct {
 	Message   string    `json:"message"`
 	Placement Placement `json:"placement"`
 
-	// Ready Slots that serve now
+	// Ready Slots that serve now, with the current configuration of the function
 	//
 	// Example: 1
 	Ready     int64     `json:"ready"`
