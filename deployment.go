@@ -16,7 +16,8 @@ type Deployment struct {
 	SnapshotID    ID
 	RuntimeID     ID
 	Slots         int // wanted
-	Ready         int // slots that are ready now
+	Revision      int // of its function's configuration
+	Ready         int // slots that are ready now, with that revision
 	Resources     Resources
 	Status        DeploymentStatus
 	Message       string // progress, or why it failed
@@ -96,6 +97,7 @@ type Slot struct {
 	RuntimeID    ID
 	Generation   int64
 	Status       SlotStatus
+	Revision     int // of the function's configuration that its worker has, once it is ready
 	Resources    Resources
 	Devices      []string
 	Reason       string // why it is where it is
@@ -113,4 +115,6 @@ const (
 )
 
 // Settled reports whether a deployment waits for nothing.
-func (d Deployment) Settled() bool { return d.Status.Settled() }
+func (d Deployment) Settled() bool {
+	return d.Status.Settled() && (d.Status.Final() || d.Ready >= d.Slots)
+}

@@ -33,6 +33,7 @@ type Execution struct {
 	Shots         int
 	Seed          int64
 	Resources     Resources
+	Revision      int // of the function's configuration when it was accepted: no slot of an earlier one runs it
 	Retries       int
 
 	Status     Status

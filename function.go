@@ -16,6 +16,7 @@ type Function struct {
 	SDKVersion  string // as released, such as "0.45.3"
 	Settings    Settings
 	NextVersion int // the number that the next published version gets
+	Revision    int // grows with each change that slots have to be replaced for
 	CreatedDate time.Time
 	UpdatedDate time.Time
 }
@@ -25,6 +26,7 @@ type Settings struct {
 	Entry     string // "module.function"
 	Lane      Lane
 	Reuse     Reuse
+	Network   Network
 	Retries   int // attempts after the first, 0 to 10
 	Resources Resources
 }
@@ -96,6 +98,13 @@ func (r Resources) Check() error {
 		return Errorf(Invalid, "timeout is in seconds, from 0.001 to 86400 (24 h), not %g", r.Timeout.Seconds()).At("resources.timeout")
 	}
 	return nil
+}
+
+// NeedNewSlots reports whether slots that were prepared with old no longer do.
+// The resources of a deployment are its own, and an execution picks a slot
+// that covers its own; what else there is, the server reads for each execution.
+func (s Settings) NeedNewSlots(old Settings) bool {
+	return s.Reuse != old.Reuse || s.Network != old.Network
 }
 
 // Check reports what of the settings cannot be.

@@ -34,21 +34,22 @@ var rows = []map[string][]string{
 		"runners/image":          {"runners/egress"},
 		"runners/runtimes":       {"pypi", "runners/sandbox"},
 		"runners/sandbox":        {},
-		"runners/worker":         {"runners/runtimes", "runners/sandbox"},
+		"runners/worker":         {"runners/egress", "runners/runtimes", "runners/sandbox"},
+		"secrets":                {},
 		"storage/blob":           {},
 		"storage/postgres":       {"migrations"},
 		"templates":              {"pypi"},
 	},
 	{ // what the binary is made of; cli speaks to a server through the client that anyone uses
-		"api":        {"accelerators/placement", "channel", "live", "storage/blob", "storage/postgres", "templates"},
+		"api":        {"accelerators/placement", "channel", "live", "secrets", "storage/blob", "storage/postgres", "templates"},
 		"cli":        {"clients/go"},
 		"clients/go": {},
-		"node":       {"channel", "channel/wire", "runners/runtimes", "runners/sandbox", "runners/worker"},
-		"workflows":  {"accelerators/placement", "channel", "channel/wire", "live", "storage/blob", "storage/postgres", "templates"},
+		"node":       {"channel", "channel/wire", "runners/egress", "runners/runtimes", "runners/sandbox", "runners/worker"},
+		"workflows":  {"accelerators/placement", "channel", "channel/wire", "live", "secrets", "storage/blob", "storage/postgres", "templates"},
 	},
 	{ // wiring
 		"cmd/warpket": {
-			"accelerators", "api", "channel", "cli", "clients/go", "live", "node", "pypi", "runners/runtimes", "runners/sandbox", "runners/worker",
+			"accelerators", "api", "channel", "cli", "clients/go", "live", "node", "pypi", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets",
 			"storage/blob", "storage/postgres", "templates", "workflows",
 		},
 	},
@@ -80,9 +81,6 @@ var foreign = map[string][]string{
 	"github.com/moby/":                        {"runners/sandbox"},
 	"google.golang.org/grpc":                  {"channel", "channel/wire"},
 	"google.golang.org/protobuf/runtime":      {"channel/wire"},
-	"code.dny.dev/ssrf":                       {"runners/egress"},
-	"github.com/google/go-containerregistry/": {"runners/image"},
-	"github.com/klauspost/compress/":          {"runners/image"},
 }
 
 func TestImports(t *testing.T) {

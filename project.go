@@ -14,6 +14,7 @@ import (
 type Project struct {
 	ID          ID
 	Name        string
+	AllowEgress bool // whether its functions may ask for the network
 	CreatedDate time.Time
 }
 

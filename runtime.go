@@ -9,6 +9,8 @@ import (
 type Runtime struct {
 	ID ID
 	RuntimeKey
+	ProjectID   ID        // whose it alone is; empty for a shared one
+	Lines       []string  // of its version's requirements.txt, see ParseRequirements
 	TemplateTag string    // the template whose packages and smoke run it has
 	LockedUntil time.Time // packages released later are not in its lock; zero for no such bound
 	Status      RuntimeStatus
@@ -24,7 +26,7 @@ type RuntimeKey struct {
 	SDKVersion   string // "0.45.3"
 	Python       string // "3.11"
 	Platform     string // "linux/amd64"
-	Requirements string // digest of a version's own requirements; empty for none
+	Requirements string // digest of a project and its version's own requirements; empty for none
 }
 
 // String is the key as text: the ID of the workflow that builds the runtime

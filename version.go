@@ -21,14 +21,16 @@ const (
 
 // Snapshot is an immutable state of a function's files with what they run on.
 type Snapshot struct {
-	ID          ID
-	ProjectID   ID
-	FunctionID  ID
-	RuntimeID   ID
-	Entry       string
-	Digest      string // over everything that decides a result, see SnapshotDigest
-	Files       []File
-	CreatedDate time.Time
+	ID         ID
+	ProjectID  ID
+	FunctionID ID
+	RuntimeID  ID
+	Entry      string
+	Digest     string // over everything that decides a result, see SnapshotDigest
+	Files      []File
+	// Requirements is the digest of its own requirements, see RuntimeKey; empty for none.
+	Requirements string
+	CreatedDate  time.Time
 }
 
 // File is one file of a snapshot. Its bytes are the object {project}/{sha256}.

@@ -22,6 +22,7 @@ import (
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/pypi"
+	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/storage/blob"
 	"github.com/warpket/warpket/storage/postgres"
 	"github.com/warpket/warpket/templates"
@@ -86,6 +87,16 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	keys, err := secrets.ParseKeyring(secrets.NewOperatorKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorldWith(t, keys)
+}
+
+// newWorldWith is a world whose operator has these keys for secrets.
+func newWorldWith(t *testing.T, keys secrets.Keyring) *world {
+	t.Helper()
 	ctx := t.Context()
 	store, err := postgres.Open(ctx, teststack.Postgres(t))
 	if err != nil {
@@ -112,7 +123,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{workflows: &workflows{}, store: store, hub: live.New()}
 	nodes := channel.NewServer("", authority, nil, log)
 	server := api.New(api.Config{
-		ServerID: warpket.NewID(time.Now()), Store: store, Blobs: blobs, Catalog: catalog, Hub: w.hub, Nodes: nodes, Authority: authority,
+		ServerID: warpket.NewID(time.Now()), Store: store, Blobs: blobs, Catalog: catalog, Hub: w.hub, Secrets: secrets.New(keys, store), Nodes: nodes, Authority: authority,
 		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Platform: "linux/amd64", Now: time.Now, Log: log,
 	})
 	front := httptest.NewServer(server.Handler())
@@ -251,7 +262,7 @@ func TestOperationsWithoutAToken401BeforeTheirInputIsRead(t *testing.T) {
 			if scope, _ := s.Scope(op.OperationID); scope == api.Public {
 				continue
 			}
-			concrete := strings.NewReplacer("{functionId}", "x", "{version}", "x", "{path}", "x", "{id}", "x", "{tag}", "x").Replace(path)
+			concrete := strings.NewReplacer("{functionId}", "x", "{version}", "x", "{path}", "x", "{id}", "x", "{tag}", "x", "{name}", "x").Replace(path)
 			status, header, body := w.send(t, op.Method, concrete, "no JSON", "Authorization", "Bearer wk_wrong")
 			if status != http.StatusUnauthorized || header.Get("WWW-Authenticate") == "" || !strings.Contains(body, `"unauthenticated"`) {
 				t.Errorf("%s %s without a token: %d %s", op.Method, path, status, body)

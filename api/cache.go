@@ -1,6 +1,8 @@
 package api
 
 import (
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jellydator/ttlcache/v3"
@@ -11,6 +13,7 @@ import (
 type cache[T any] struct {
 	items *ttlcache.Cache[string, T]
 	reads singleflight.Group
+	drops atomic.Uint64 // part of all keys: a read that began before a drop is not found after it
 }
 
 func newCache[T any](life time.Duration) *cache[T] {
@@ -19,6 +22,7 @@ func newCache[T any](life time.Duration) *cache[T] {
 
 // get gives the kept value or reads it, once for all who ask at a time.
 func (c *cache[T]) get(key string, read func() (T, error)) (T, error) {
+	key = strconv.FormatUint(c.drops.Load(), 36) + " " + key
 	if item := c.items.Get(key); item != nil {
 		return item.Value(), nil
 	}
@@ -32,5 +36,9 @@ func (c *cache[T]) get(key string, read func() (T, error)) (T, error) {
 	return v.(T), err //nolint:forcetypeassert // what read gave
 }
 
-// drop forgets all values: something was changed here.
-func (c *cache[T]) drop() { c.items.DeleteAll() }
+// drop forgets all values, also those that are being read: something was
+// changed here.
+func (c *cache[T]) drop() {
+	c.drops.Add(1)
+	c.items.DeleteAll()
+}

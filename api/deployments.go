@@ -18,7 +18,7 @@ type Deployment struct {
 	FunctionName string    `json:"functionName" doc:"Name of its function" example:"bell"`
 	Version      int       `json:"version" doc:"Number of the version" example:"1"`
 	Slots        int       `json:"slots" doc:"Slots that are wanted" example:"1"`
-	Ready        int       `json:"ready" doc:"Slots that serve now" example:"1"`
+	Ready        int       `json:"ready" doc:"Slots that serve now, with the current configuration of the function" example:"1"`
 	Status       string    `json:"status" enum:"pending,building,placing,preparing,ready,degraded,failed,detached" doc:"ready: all slots serve; degraded: some do, and the rest is being repaired; failed and detached are final"`
 	Message      string    `json:"message" doc:"Progress, or why it failed"`
 	Resources    Resources `json:"resources" doc:"What each slot has"`

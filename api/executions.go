@@ -276,14 +276,14 @@ func (s *Server) newExecution(ctx context.Context, c callee, in *createExecution
 		ID: s.newID(ctx), ProjectID: c.function.ProjectID, FunctionID: c.function.ID, FunctionName: c.function.Name, VersionNumber: c.version.Number,
 		SnapshotID: c.version.Snapshot.ID, RuntimeID: c.version.Snapshot.RuntimeID, Lane: warpket.Durable, Target: target,
 		Description: b.Description, Tags: orEmpty(b.Tags), Shots: cmpOr(b.Shots, warpket.DefaultShots), Seed: seed, Resources: resources,
-		Retries: c.function.Settings.Retries, Status: warpket.Queued, CreatedDate: s.Now(),
+		Revision: c.function.Revision, Retries: c.function.Settings.Retries, Status: warpket.Queued, CreatedDate: s.Now(),
 	}, nil
 }
 
 // room refuses what no node could ever hold, and what would have to wait when
 // the caller does not want to. With a slot that serves it reads nothing.
 func (s *Server) room(ctx context.Context, e warpket.Execution, c callee, queue bool) error {
-	slot, known, idle := s.Nodes.Reserve(e.SnapshotID, e.Resources)
+	slot, known, idle := s.Nodes.Reserve(e.SnapshotID, e.Revision, e.Resources)
 	if idle {
 		s.Nodes.Free(slot.ID, slot.Generation)
 		return nil

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ type Function struct {
 	SDKVersion          string    `json:"sdkVersion" doc:"Version of its SDK" example:"0.45.3"`
 	Entry               string    `json:"entry" doc:"module.function that the next version is called by" example:"handler.handler"`
 	Reuse               string    `json:"reuse" enum:"process,none" doc:"Whether a worker serves more than one execution"`
+	Network             string    `json:"network" enum:"none,egress" doc:"What its code may reach"`
 	Retries             int       `json:"retries" doc:"Attempts after the first when an execution fails"`
 	Resources           Resources `json:"resources" doc:"What its workers may use"`
 	CreatedDate         time.Time `json:"createdDate" doc:"When it was created"`
@@ -35,7 +37,7 @@ type Function struct {
 func toFunction(f warpket.Function) Function {
 	return Function{
 		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
-		Entry: f.Settings.Entry, Reuse: string(f.Settings.Reuse), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
+		Entry: f.Settings.Entry, Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
 		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate,
 	}
 }
@@ -88,6 +90,7 @@ type (
 type FunctionSettings struct {
 	Entry     string     `json:"entry,omitempty" maxLength:"257" doc:"module.function that an execution calls; the template's unless set" example:"handler.handler"`
 	Reuse     string     `json:"reuse,omitempty" enum:"process,none" doc:"process keeps a worker between executions; none takes a fresh one for each"`
+	Network   string     `json:"network,omitempty" enum:"none,egress" doc:"none, which is the default, or egress: public addresses, through the node's proxy, if the project may"`
 	Retries   *int       `json:"retries,omitempty" minimum:"0" maximum:"10" doc:"Attempts after the first when an execution fails; 0 unless set"`
 	Resources *Resources `json:"resources,omitempty" doc:"What its workers may use"`
 }
@@ -98,6 +101,9 @@ func (c FunctionSettings) apply(s *warpket.Settings) error {
 	}
 	if c.Reuse != "" {
 		s.Reuse = warpket.Reuse(c.Reuse)
+	}
+	if c.Network != "" {
+		s.Network = warpket.Network(c.Network)
 	}
 	if c.Retries != nil {
 		s.Retries = *c.Retries
@@ -151,7 +157,7 @@ func (s *Server) addFunctions() {
 	}, s.getFunction)
 	register(s, Write, huma.Operation{
 		OperationID: "update-function", Method: http.MethodPatch, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Change a function",
-		Description: "Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.",
+		Description: "Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. " + revisionPromise,
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
 	}, s.updateFunction)
 	register(s, Write, huma.Operation{
@@ -170,7 +176,7 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if err != nil {
 		return nil, err
 	}
-	settings := warpket.Settings{Entry: template.Entry, Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Resources: warpket.DefaultResources}
+	settings := warpket.Settings{Entry: template.Entry, Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources}
 	if err := b.apply(&settings); err != nil {
 		return nil, err
 	}
@@ -186,6 +192,9 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	sources := make([]newFile, len(template.Files))
 	for i, t := range template.Files {
 		sources[i] = newFile{File: warpket.File{ID: warpket.NewID(now), Path: t.Filename, Language: t.Language}, content: []byte(t.Content)}
+	}
+	if runtime, err = s.runtimeRequired(ctx, project, runtime, sources); err != nil {
+		return nil, err
 	}
 	v, err := s.snapshot(ctx, f, runtime, "", sources)
 	if err != nil {
@@ -225,6 +234,36 @@ func (s *Server) runtimeFor(ctx context.Context, t warpket.Template, version str
 		RuntimeKey:  warpket.RuntimeKey{SDK: release.SDK, SDKVersion: release.Version, Python: release.Python, Platform: s.Platform},
 		TemplateTag: t.Tag, LockedUntil: release.Until, CreatedDate: s.Now(),
 	})
+}
+
+// runtimeRequired finds the runtime for files: like the given one, with the
+// requirements that are among them.
+func (s *Server) runtimeRequired(ctx context.Context, project warpket.ID, like warpket.Runtime, files []newFile) (warpket.Runtime, error) {
+	var lines []string
+	for i, f := range files {
+		if f.Path != warpket.RequirementsFile {
+			continue
+		}
+		content := f.content
+		var err error
+		if f.stored {
+			if content, err = s.Blobs.Get(ctx, project, f.SHA256); err != nil {
+				return like, err
+			}
+		}
+		if lines, err = warpket.ParseRequirements(string(content)); err != nil {
+			if e, ok := errors.AsType[*warpket.Error](err); ok {
+				return like, e.At("templateFiles[%d].content", i)
+			}
+			return like, err
+		}
+	}
+	r := like.Requiring(project, lines)
+	if r.RuntimeKey == like.RuntimeKey {
+		return like, nil
+	}
+	r.ID, r.CreatedDate = warpket.NewID(s.Now()), s.Now()
+	return s.Store.EnsureRuntime(ctx, r)
 }
 
 func (s *Server) getFunction(ctx context.Context, in *FunctionInput) (*functionDetailsOutput, error) {

@@ -14,11 +14,12 @@ import (
 type Project struct {
 	ID          string    `json:"id" doc:"ID of the project"`
 	Name        string    `json:"name" doc:"Its name, unique" example:"chemistry"`
+	AllowEgress bool      `json:"allowEgress" doc:"Whether its functions may have the network egress"`
 	CreatedDate time.Time `json:"createdDate" doc:"When it was created"`
 }
 
 func toProject(p warpket.Project) Project {
-	return Project{ID: string(p.ID), Name: p.Name, CreatedDate: p.CreatedDate}
+	return Project{ID: string(p.ID), Name: p.Name, AllowEgress: p.AllowEgress, CreatedDate: p.CreatedDate}
 }
 
 // Token is a credential of a project.
@@ -38,6 +39,11 @@ func toToken(t warpket.Token) Token {
 // CreateProjectRequest asks for a project.
 type CreateProjectRequest struct {
 	Name string `json:"name" minLength:"2" maxLength:"63" doc:"2 to 63 of a-z, 0-9 and -, unique" example:"chemistry"`
+}
+
+// UpdateProjectRequest changes what it sets.
+type UpdateProjectRequest struct {
+	AllowEgress *bool `json:"allowEgress,omitempty" doc:"Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run"`
 }
 
 // CreateTokenRequest asks for a token.
@@ -68,6 +74,21 @@ func (s *Server) addProjects() {
 		}
 		p := warpket.Project{ID: s.newID(ctx), Name: in.Body.Name, CreatedDate: s.Now()}
 		return &projectOutput{toProject(p)}, s.Store.CreateProject(ctx, p)
+	})
+	register(s, Operate, huma.Operation{
+		OperationID: "update-project", Method: http.MethodPatch, Path: "/v1/projects/{id}", Tags: []string{"Projects"}, Summary: "Change what a project may", Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *struct {
+		ID   string `path:"id" maxLength:"64" doc:"ID or name of the project"`
+		Body UpdateProjectRequest
+	},
+	) (*projectOutput, error) {
+		defer s.targets.drop()
+		p, err := s.Store.UpdateProject(ctx, in.ID, func(p *warpket.Project) {
+			if in.Body.AllowEgress != nil {
+				p.AllowEgress = *in.Body.AllowEgress
+			}
+		})
+		return &projectOutput{toProject(p)}, err
 	})
 	register(s, Manage, huma.Operation{
 		OperationID: "list-tokens", Method: http.MethodGet, Path: "/v1/tokens", Tags: []string{"Projects"}, Summary: "List tokens", Description: "Those of the project that are in force, without their secrets.",

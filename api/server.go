@@ -20,6 +20,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/storage/blob"
 	"github.com/warpket/warpket/storage/postgres"
 	"github.com/warpket/warpket/templates"
@@ -50,6 +51,7 @@ type Config struct {
 	Blobs     *blob.Store
 	Catalog   *templates.Catalog
 	Hub       *live.Hub
+	Secrets   *secrets.Vault
 	Nodes     *channel.Server
 	Authority *channel.Authority
 	Workflows Workflows
@@ -81,7 +83,7 @@ func New(c Config) *Server {
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
 	}
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
 		add()
 	}
 	return s
@@ -107,6 +109,7 @@ func humaConfig() huma.Config {
 		{Name: "Executions", Description: "Runs of a version"},
 		{Name: "Runtimes", Description: "SDKs, locked and ready to run"},
 		{Name: "Nodes", Description: "Machines and their devices"},
+		{Name: "Secrets", Description: "Values that functions get and nobody reads back"},
 		{Name: "Projects", Description: "Tenants and their tokens"},
 		{Name: "Health", Description: "Whether the server works"},
 	}

@@ -19,14 +19,16 @@ import (
 
 // FunctionVersion is an immutable version of a function.
 type FunctionVersion struct {
-	ID          string        `json:"id" doc:"ID of the version"`
-	Version     int           `json:"version" doc:"Its number, from 1; never reused" example:"1"`
-	InDeployed  bool          `json:"inDeployed" doc:"Whether a deployment holds it"`
-	CreatedDate time.Time     `json:"createdDate" doc:"When it was published"`
-	Description string        `json:"description" doc:"What is new in it"`
-	Entry       string        `json:"entry" doc:"module.function that an execution of it calls" example:"handler.handler"`
-	Digest      string        `json:"digest" doc:"SHA-256 over all that decides a result: files, entry and runtime"`
-	Files       []VersionFile `json:"files" nullable:"false" doc:"Its files"`
+	ID           string        `json:"id" doc:"ID of the version"`
+	Version      int           `json:"version" doc:"Its number, from 1; never reused" example:"1"`
+	InDeployed   bool          `json:"inDeployed" doc:"Whether a deployment holds it"`
+	CreatedDate  time.Time     `json:"createdDate" doc:"When it was published"`
+	Description  string        `json:"description" doc:"What is new in it"`
+	Entry        string        `json:"entry" doc:"module.function that an execution of it calls" example:"handler.handler"`
+	Digest       string        `json:"digest" doc:"SHA-256 over all that decides a result: files, entry and runtime"`
+	RuntimeID    string        `json:"runtimeId" doc:"ID of the runtime that it runs on"`
+	Requirements string        `json:"requirements,omitempty" doc:"Digest of the packages that its requirements.txt names; absent without any"`
+	Files        []VersionFile `json:"files" nullable:"false" doc:"Its files"`
 }
 
 // VersionFile is a file in the object store.
@@ -42,7 +44,7 @@ type VersionFile struct {
 func toVersion(v warpket.Version) FunctionVersion {
 	out := FunctionVersion{
 		ID: string(v.ID), Version: v.Number, InDeployed: v.Deployed, CreatedDate: v.CreatedDate, Description: v.Description,
-		Entry: v.Snapshot.Entry, Digest: v.Snapshot.Digest, Files: make([]VersionFile, len(v.Snapshot.Files)),
+		Entry: v.Snapshot.Entry, Digest: v.Snapshot.Digest, RuntimeID: string(v.Snapshot.RuntimeID), Requirements: v.Snapshot.Requirements, Files: make([]VersionFile, len(v.Snapshot.Files)),
 	}
 	for i, f := range v.Snapshot.Files {
 		// A version is written only after its files are stored.
@@ -98,7 +100,7 @@ func (s *Server) addVersions() {
 	tags := []string{"Functions"}
 	register(s, Write, huma.Operation{
 		OperationID: "create-version", Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "Publish a version", DefaultStatus: http.StatusOK,
-		Description:  "The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.",
+		Description:  "The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.",
 		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute,
 		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
 	}, s.createVersion)
@@ -134,6 +136,11 @@ func (s *Server) addVersions() {
 		r.URL.RawPath = r.URL.Path
 		s.mux.ServeHTTP(w, r)
 	})
+	register(s, Read, huma.Operation{
+		OperationID: "get-version-lock", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/lock", Tags: tags, Summary: "Get the lock of a version",
+		Description: "The exact packages of its runtime with their hashes, as a requirements file. It is made when the version is first deployed or executed.",
+		Errors:      []int{http.StatusNotFound}, Responses: bytesResponse("text/plain", "The lock"),
+	}, s.getVersionLock)
 	register(s, Read, huma.Operation{
 		OperationID: "get-version-archive", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/archive", Tags: tags, Summary: "Download a version as a zip",
 		Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/zip", "The files"),
@@ -171,6 +178,9 @@ func (s *Server) createVersion(ctx context.Context, in *createVersionInput) (*cr
 	}
 	runtime, err := s.Store.Runtime(ctx, newest.Snapshot.RuntimeID)
 	if err != nil {
+		return nil, err
+	}
+	if runtime, err = s.runtimeRequired(ctx, f.ProjectID, runtime, sources); err != nil {
 		return nil, err
 	}
 	v, err := s.snapshot(ctx, f, runtime, in.Body.Description, sources)
@@ -326,6 +336,21 @@ func percent(s string) string {
 		fmt.Fprintf(&b, "%%%02X", c)
 	}
 	return b.String()
+}
+
+func (s *Server) getVersionLock(ctx context.Context, in *VersionInput) (*fileOutput, error) {
+	v, err := s.version(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.Store.ProjectRuntime(ctx, v.ProjectID, v.Snapshot.RuntimeID)
+	if err != nil {
+		return nil, err
+	}
+	if r.Lock == "" && r.Status != warpket.RuntimeAvailable {
+		return nil, warpket.Errorf(warpket.NotFound, "version %d is not locked yet: deploy or execute it", v.Number)
+	}
+	return &fileOutput{ContentType: "text/plain; charset=utf-8", ContentDisposition: attachment("requirements.lock"), Body: []byte(r.Lock)}, nil
 }
 
 func (s *Server) getVersionArchive(ctx context.Context, in *VersionInput) (*fileOutput, error) {

@@ -127,11 +127,13 @@ func (s *Server) Install(ctx context.Context, node warpket.ID, r *wire.Runtime, 
 	return err
 }
 
-// Prepare has a node put a worker into a slot. It tells why the code does not
+// Prepare has a node put a worker into a slot. It gives the revision of the
+// function's configuration that the slot has: an earlier one than asked for
+// when an earlier call had prepared it already. It tells why the code does not
 // load, if so; the slot serves all the same.
-func (s *Server) Prepare(ctx context.Context, node warpket.ID, p *wire.Prepare, progress func(string)) (*warpket.Failure, error) {
+func (s *Server) Prepare(ctx context.Context, node warpket.ID, p *wire.Prepare, progress func(string)) (revision int, load *warpket.Failure, err error) {
 	reply, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Prepare{Prepare: p}}, progress)
-	return failure(reply.GetPrepare().GetLoadFailure()), err
+	return int(reply.GetPrepare().GetRevision()), failure(reply.GetPrepare().GetLoadFailure()), err
 }
 
 // Release has a node end all programs of a slot; with ifIdle only when no call

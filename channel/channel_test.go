@@ -239,7 +239,7 @@ func TestANodeReconnectsAndSaysWhatItHolds(t *testing.T) {
 	if held := <-p.fleet.up; held["s1"] != 7 {
 		t.Fatalf("it held %v", held)
 	}
-	r, _, ok := p.server.Reserve("v1", warpket.Resources{CPU: 1000})
+	r, _, ok := p.server.Reserve("v1", 0, warpket.Resources{CPU: 1000})
 	if !ok || r.ID != "s1" || r.NodeID != nodeID {
 		t.Fatalf("reserved %+v, %v", r, ok)
 	}
@@ -252,7 +252,7 @@ func TestANodeReconnectsAndSaysWhatItHolds(t *testing.T) {
 	if ended := <-p.agent.ended; len(ended) != 1 || ended[0].GetSlot() != "s1" {
 		t.Errorf("it was told to end %v", ended)
 	}
-	if _, known, _ := p.server.Reserve("v1", warpket.Resources{}); known {
+	if _, known, _ := p.server.Reserve("v1", 0, warpket.Resources{}); known {
 		t.Error("a slot that was ended is still offered")
 	}
 }
@@ -263,22 +263,38 @@ func TestSlotsAreReservedOnceTheLeastRecentlyUsedFirst(t *testing.T) {
 	for _, id := range []warpket.ID{"a", "b"} {
 		s.ReadySlot(Ready{ID: id, SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30})
 	}
-	one, _, _ := s.Reserve("v", warpket.Resources{})
-	two, _, _ := s.Reserve("v", warpket.Resources{})
-	if _, known, ok := s.Reserve("v", warpket.Resources{}); one.ID == two.ID || ok || !known {
+	one, _, _ := s.Reserve("v", 0, warpket.Resources{})
+	two, _, _ := s.Reserve("v", 0, warpket.Resources{})
+	if _, known, ok := s.Reserve("v", 0, warpket.Resources{}); one.ID == two.ID || ok || !known {
 		t.Errorf("reserved %s, %s, and a third: %v", one.ID, two.ID, ok)
 	}
 	s.Free(one.ID, 1)
-	if again, _, ok := s.Reserve("v", warpket.Resources{}); !ok || again.ID != one.ID {
+	if again, _, ok := s.Reserve("v", 0, warpket.Resources{}); !ok || again.ID != one.ID {
 		t.Errorf("a freed slot is not offered: %+v", again)
 	}
-	if _, known, _ := s.Reserve("v", warpket.Resources{CPU: 2000}); known {
+	if _, known, _ := s.Reserve("v", 0, warpket.Resources{CPU: 2000}); known {
 		t.Error("a slot that is too small counts")
 	}
 	s.ReadySlot(Ready{ID: "a", SnapshotID: "v", Generation: 2})
 	s.GoneSlot("a", 1) // news about the holder before
 	if _, ok := s.Slot("a"); !ok {
 		t.Error("late news took a slot away that was handed out anew")
+	}
+}
+
+func TestASlotOfAnEarlierRevisionIsNotReserved(t *testing.T) {
+	t.Parallel()
+	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
+	s.ReadySlot(Ready{ID: "old", SnapshotID: "v", Generation: 1, Revision: 1})
+	if _, known, _ := s.Reserve("v", 2, warpket.Resources{}); known {
+		t.Error("it is offered to what was accepted at a later one")
+	}
+	s.ReadySlot(Ready{ID: "new", SnapshotID: "v", Generation: 1, Revision: 2})
+	if r, _, ok := s.Reserve("v", 2, warpket.Resources{}); !ok || r.ID != "new" {
+		t.Errorf("reserved %+v", r)
+	}
+	if r, _, ok := s.Reserve("v", 1, warpket.Resources{}); !ok || r.ID != "old" {
+		t.Errorf("what was accepted before may have it: %+v", r)
 	}
 }
 

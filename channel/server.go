@@ -200,7 +200,7 @@ func (s *Server) welcome(ctx context.Context, c *connection, hello *wire.Hello) 
 func (c *connection) ready(slot *wire.SlotState) Ready {
 	return Ready{
 		ID: warpket.ID(slot.GetSlot()), NodeID: c.id, NodeName: c.name, SnapshotID: warpket.ID(slot.GetSnapshot()),
-		Generation: slot.GetGeneration(), CPU: int(slot.GetCpu()), Memory: slot.GetMemory(),
+		Generation: slot.GetGeneration(), Revision: int(slot.GetRevision()), CPU: int(slot.GetCpu()), Memory: slot.GetMemory(),
 	}
 }
 

@@ -16,6 +16,7 @@ type Ready struct {
 	NodeName   string
 	SnapshotID warpket.ID
 	Generation int64
+	Revision   int // of its function's configuration
 	CPU        int
 	Memory     int64
 }
@@ -64,15 +65,16 @@ func (p *pool) remove(match func(Ready) bool) {
 	}
 }
 
-// Reserve picks an idle slot that serves a snapshot and has the resources, and
-// keeps other calls of this server from it until Free. known tells whether
-// there is any such slot, busy or not.
-func (s *Server) Reserve(snapshot warpket.ID, need warpket.Resources) (r Ready, known, ok bool) {
+// Reserve picks an idle slot that serves a snapshot with that revision of the
+// function's configuration or a later one and has the resources, and keeps
+// other calls of this server from it until Free. known tells whether there is
+// any such slot, busy or not.
+func (s *Server) Reserve(snapshot warpket.ID, revision int, need warpket.Resources) (r Ready, known, ok bool) {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
 	var best *pooled
 	for _, c := range s.pool.slots[snapshot] {
-		if c.CPU < need.CPU || c.Memory < need.Memory {
+		if c.Revision < revision || c.CPU < need.CPU || c.Memory < need.Memory {
 			continue
 		}
 		known = true

@@ -20,6 +20,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/channel/wire"
+	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/runners/sandbox"
 	"github.com/warpket/warpket/runners/worker"
@@ -34,8 +35,9 @@ type Config struct {
 	Inventory   warpket.Inventory
 	Runtimes    *runtimes.Store
 	Launcher    sandbox.Launcher
-	ReadyMemory int64  // bytes for interpreters that are kept ready, see worker.Pool
-	Connected   func() // called when a server has taken the node in, each time
+	Egress      egress.Config // what functions with a network may reach
+	ReadyMemory int64         // bytes for interpreters that are kept ready, see worker.Pool
+	Connected   func()        // called when a server has taken the node in, each time
 	Log         *slog.Logger
 }
 
@@ -174,9 +176,9 @@ func (a *Agent) Call(ctx context.Context, from *channel.Link, call *wire.Call) *
 	case *wire.Call_Install:
 		_, err = a.install(ctx, what.Install.GetRuntime(), progress(from, call))
 	case *wire.Call_Prepare:
-		var failure *warpket.Failure
-		failure, err = a.prepare(ctx, what.Prepare, progress(from, call))
-		reply.What = &wire.Reply_Prepare{Prepare: &wire.PrepareReply{LoadFailure: failureOf(failure)}}
+		var prepared *wire.PrepareReply
+		prepared, err = a.prepare(ctx, what.Prepare, progress(from, call))
+		reply.What = &wire.Reply_Prepare{Prepare: prepared}
 	case *wire.Call_Release:
 		err = a.release(warpket.ID(what.Release.GetSlot()), what.Release.GetGeneration(), what.Release.GetIfIdle())
 	case *wire.Call_Run:
@@ -213,7 +215,7 @@ func keyOf(r *wire.Runtime) warpket.RuntimeKey {
 }
 
 func (a *Agent) lock(ctx context.Context, r *wire.Runtime, say func(string)) (string, error) {
-	spec := runtimes.LockSpec{Key: keyOf(r), Packages: r.GetPackages()}
+	spec := runtimes.LockSpec{Key: keyOf(r), Project: warpket.ID(r.GetProject()), Packages: r.GetPackages(), Requirements: r.GetLines()}
 	if r.GetReleasedUntil() != 0 {
 		spec.Until = time.Unix(r.GetReleasedUntil(), 0).UTC()
 	}
@@ -221,7 +223,7 @@ func (a *Agent) lock(ctx context.Context, r *wire.Runtime, say func(string)) (st
 }
 
 func (a *Agent) install(ctx context.Context, r *wire.Runtime, say func(string)) (runtimes.Env, error) {
-	env, err := a.config.Runtimes.Install(ctx, runtimes.InstallSpec{Key: keyOf(r), Lock: r.GetLock(), Smoke: r.GetSmoke()}, say)
+	env, err := a.config.Runtimes.Install(ctx, runtimes.InstallSpec{Key: keyOf(r), Project: warpket.ID(r.GetProject()), Lock: r.GetLock(), Smoke: r.GetSmoke()}, say)
 	if err == nil && r.GetRequirements() == "" {
 		a.pool.Warm(env)
 	}

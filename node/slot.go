@@ -12,6 +12,7 @@ import (
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel/wire"
+	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/runners/worker"
 )
@@ -49,12 +50,13 @@ type slot struct {
 func (s *slot) state() *wire.SlotState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &wire.SlotState{Slot: string(s.id), Generation: s.generation, Snapshot: s.in.GetSnapshot(), Ready: s.ready, Cpu: s.in.GetCpu(), Memory: s.in.GetMemory()}
+	return &wire.SlotState{Slot: string(s.id), Generation: s.generation, Snapshot: s.in.GetSnapshot(), Ready: s.ready, Cpu: s.in.GetCpu(), Memory: s.in.GetMemory(), Revision: s.in.GetRevision()}
 }
 
 // prepare puts a worker into a slot and says why its code does not load, if so.
-// Preparing a slot again that is of the same generation waits for the first.
-func (a *Agent) prepare(ctx context.Context, in *wire.Prepare, say func(string)) (*warpket.Failure, error) {
+// Preparing a slot again that is of the same generation waits for the first,
+// and answers the revision which that one brought.
+func (a *Agent) prepare(ctx context.Context, in *wire.Prepare, say func(string)) (*wire.PrepareReply, error) {
 	id := warpket.ID(in.GetSlot())
 	a.mu.Lock()
 	s := a.slots[id]
@@ -82,7 +84,7 @@ func (a *Agent) prepare(ctx context.Context, in *wire.Prepare, say func(string))
 	}
 	select {
 	case <-s.prepared:
-		return s.failure, s.err
+		return &wire.PrepareReply{LoadFailure: failureOf(s.failure), Revision: s.in.GetRevision()}, s.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -188,12 +190,19 @@ func (a *Agent) download(ctx context.Context, url, sha256 string, size int64) ([
 
 // load starts the worker.
 func (s *slot) load(ctx context.Context) error {
+	var proxy *egress.Proxy
+	if s.in.GetNetwork() == string(warpket.Egress) {
+		var err error
+		if proxy, err = egress.New(s.agent.config.Egress); err != nil {
+			return err
+		}
+	}
 	w, err := s.agent.pool.Start(ctx, worker.Config{
 		Runtime: s.env, Project: warpket.ID(s.in.GetProject()),
 		// Packages that nobody has vetted run in no process that has rights.
 		Alone: s.in.GetRuntime().GetRequirements() != "" || len(s.in.GetDevices()) > 0,
 		Code:  filepath.Join(s.dir, "code"), Scratch: filepath.Join(s.dir, "scratch"), Entry: s.in.GetEntry(),
-		SDK: s.in.GetSdk(), SDKVersion: s.in.GetSdkVersion(),
+		SDK: s.in.GetSdk(), SDKVersion: s.in.GetSdkVersion(), Env: s.in.GetEnvironment(), Egress: proxy,
 		Resources: warpket.Resources{CPU: int(s.in.GetCpu()), Memory: s.in.GetMemory()},
 	})
 	if err != nil {

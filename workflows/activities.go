@@ -15,6 +15,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/storage/blob"
 	"github.com/warpket/warpket/storage/postgres"
 )
@@ -27,6 +28,7 @@ type Config struct {
 	Nodes    *channel.Server
 	Hub      *live.Hub
 	Catalog  Catalog
+	Secrets  *secrets.Vault
 	Client   *Client
 	Now      func() time.Time
 	IdleSlot time.Duration // after which a slot on demand is given back

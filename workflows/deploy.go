@@ -181,6 +181,10 @@ func (d *deploy) round(ctx workflow.Context) error {
 	if broken != nil {
 		return d.fail(ctx, broken)
 	}
+	for _, slot := range plan.Replace {
+		detached, _ := workflow.NewDisconnectedContext(ctx)
+		workflow.ExecuteActivity(following(detached, "release slot "+string(slot)+" of an earlier revision"), a.ReleaseSlot, slot)
+	}
 	var settled Settled
 	if err := workflow.ExecuteActivity(short(ctx, "settle"), a.Settle, d.id, plan.Short).Get(ctx, &settled); err != nil {
 		return d.fail(ctx, err)

@@ -14,7 +14,8 @@ import (
 // Plan is what one round of a deployment has to do.
 type Plan struct {
 	Prepare []warpket.ID // slots that are leased and not ready
-	Release []warpket.ID // slots that are too many
+	Release []warpket.ID // slots that are too many, or that have to make room
+	Replace []warpket.ID // slots that go when those of Prepare are ready: their function has a later revision
 	Short   string       // why slots that are wanted could not be placed
 }
 
@@ -72,7 +73,9 @@ func (a *Activities) passOn(ctx context.Context, d warpket.Deployment, sdk strin
 }
 
 // Place leases the slots that a deployment lacks and picks those that it has
-// too many. Without room it says why and leaves the rest for a later round.
+// too many. A slot of an earlier revision than the function's counts as
+// lacking: it goes when a new one is ready, or makes room for it when there is
+// none. Without room Place says why and leaves the rest for a later round.
 func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 	d, slots, runtime, err := a.deployment(ctx, id)
 	if err != nil {
@@ -83,6 +86,8 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 	for _, slot := range slots {
 		switch {
 		case slot.Status == warpket.SlotLost: // leased until its node answers, but it serves nobody
+		case slot.Status == warpket.SlotReady && slot.Revision < d.Revision:
+			plan.Replace = append(plan.Replace, slot.ID)
 		case held >= d.Slots:
 			plan.Release = append(plan.Release, slot.ID)
 		default:
@@ -104,6 +109,11 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 			Status: warpket.SlotPreparing, Resources: d.Resources, CreatedDate: a.Now(),
 		}
 		slot, _, err := a.lease(ctx, slot, runtime)
+		if warpket.KindOf(err) == warpket.NoCapacity && len(plan.Replace) > 0 {
+			plan.Release, plan.Replace = append(plan.Release, plan.Replace[0]), plan.Replace[1:]
+			plan.Short = "slots of an earlier revision finish what they run"
+			continue // in a later round there is its room
+		}
 		for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx, slot.Resources, runtime) {
 			slot, _, err = a.lease(ctx, slot, runtime)
 		}
@@ -150,7 +160,7 @@ func (a *Activities) Prepare(ctx context.Context, id, slotID warpket.ID) error {
 		return outcome(err)
 	}
 	say := heartbeat(ctx)
-	failure, err := a.prepare(ctx, slot, 0, func(text string) {
+	failure, err := a.prepare(ctx, &slot, 0, func(text string) {
 		say(text)
 		if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentPreparing, node.Name+": "+text, a.Now()); err != nil {
 			a.Log.Warn("progress not recorded", "deployment", id, "error", err)

@@ -16,6 +16,7 @@ type ExecuteInput struct {
 	SnapshotID  warpket.ID
 	CPU         int
 	Memory      int64
+	Revision    int
 	Launched    bool // the server that took the request has begun it already
 }
 

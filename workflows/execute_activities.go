@@ -25,7 +25,7 @@ const turnWait = 250 * time.Millisecond
 // workflow is what survives this server; it is promised in the same transaction.
 // Launching an ID again does nothing.
 func (a *Activities) Launch(ctx context.Context, e warpket.Execution) error {
-	slot, known, claimed := a.Nodes.Reserve(e.SnapshotID, e.Resources)
+	slot, known, claimed := a.Nodes.Reserve(e.SnapshotID, e.Revision, e.Resources)
 	if claimed {
 		now := a.Now()
 		e.Status, e.Attempt, e.StartedDate = warpket.Running, 1, &now
@@ -76,7 +76,7 @@ func (a *Activities) begin(ctx context.Context, e warpket.Execution, news *live.
 		var err error
 		if e.Status == warpket.Running {
 			done, err = a.drive(ctx, e, e.ServerID == a.ServerID)
-		} else if slot, _, ok := a.Nodes.Reserve(e.SnapshotID, e.Resources); ok {
+		} else if slot, _, ok := a.Nodes.Reserve(e.SnapshotID, e.Revision, e.Resources); ok {
 			_, _, err = a.claim(ctx, e.ID, slot)
 		} else {
 			select {
@@ -106,7 +106,7 @@ func (a *Activities) Run(ctx context.Context, in ExecuteInput) (done bool, err e
 	if in.Launched {
 		return a.awaitLaunched(ctx, in.ExecutionID)
 	}
-	slot, _, ok := a.Nodes.Reserve(in.SnapshotID, warpket.Resources{CPU: in.CPU, Memory: in.Memory})
+	slot, _, ok := a.Nodes.Reserve(in.SnapshotID, in.Revision, warpket.Resources{CPU: in.CPU, Memory: in.Memory})
 	if !ok {
 		return false, nil
 	}
@@ -213,7 +213,7 @@ func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-
 	capacity := a.Hub.Watch(capacityTopic)
 	defer capacity.Close()
 	for {
-		if slot, _, ok := a.Nodes.Reserve(e.SnapshotID, e.Resources); ok {
+		if slot, _, ok := a.Nodes.Reserve(e.SnapshotID, e.Revision, e.Resources); ok {
 			_, _, err := a.claim(ctx, e.ID, slot)
 			return err
 		}
@@ -251,6 +251,8 @@ func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-
 			return a.refuse(ctx, e, warpket.FailedWith(warpket.NoRuntime, messageOf(p.err), ""))
 		case warpket.NotFound:
 			return a.refuse(ctx, e, warpket.FailedWith(warpket.NotPrepared, "its function was deleted", ""))
+		case warpket.Denied:
+			return a.refuse(ctx, e, warpket.FailedWith(warpket.NotPrepared, messageOf(p.err), ""))
 		default:
 			return p.err
 		}
@@ -403,7 +405,7 @@ func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.
 	slot, ok := a.Nodes.Slot(e.SlotID)
 	if ok && slot.Generation == e.Generation {
 		f.FreeSlot = warpket.Slot{
-			ID: slot.ID, NodeID: slot.NodeID, SnapshotID: slot.SnapshotID, Generation: slot.Generation, Reason: "its worker had become free",
+			ID: slot.ID, NodeID: slot.NodeID, SnapshotID: slot.SnapshotID, Generation: slot.Generation, Revision: slot.Revision, Reason: "its worker had become free",
 			Resources: warpket.Resources{CPU: slot.CPU, Memory: slot.Memory},
 		}
 	}

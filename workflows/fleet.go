@@ -145,6 +145,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	every(warpket.Lease/5, "watching nodes", f.watchNodes)
 	every(5*time.Second, "keeping promises", f.keepPromises)
 	every(30*time.Second, "releasing orphaned slots", f.releaseOrphans)
+	every(30*time.Second, "ending outdated slots", f.endOutdated)
 	every(time.Hour, "housekeeping", f.housekeep)
 	return f.resume(ctx)
 }
@@ -177,9 +178,14 @@ func (f *Fleet) listen(ctx context.Context) {
 	})
 	for ctx.Err() == nil {
 		err := a.Store.Listen(ctx, freed, func(topic postgres.Topic, id warpket.ID) {
-			if topic == postgres.CapacityFreed {
+			switch topic {
+			case postgres.CapacityFreed:
 				freed()
 				return
+			case postgres.FunctionRevised:
+				go f.revised(ctx, id)
+				return
+			default:
 			}
 			a.Hub.Changed(id)
 		})
@@ -191,6 +197,46 @@ func (f *Fleet) listen(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// revised has the slots of a function replaced whose configuration has
+// changed. Every server does so: a node may be connected to one of them only.
+func (f *Fleet) revised(ctx context.Context, function warpket.ID) {
+	a := f.Activities
+	ids, err := a.Store.FunctionDeployments(ctx, function)
+	if err != nil {
+		a.Log.Warn("deployments not told of their function's configuration; they are when capacity is freed", "function", function, "error", err)
+	}
+	f.reconcile(ctx, ids)
+	slots, err := a.Store.OutdatedSlots(ctx, function)
+	if err != nil {
+		a.Log.Warn("slots of an earlier revision not ended; the sweeper does", "function", function, "error", err)
+	}
+	for _, slot := range slots {
+		go func() { // what runs there may take hours
+			if err := a.release(ctx, slot); err != nil {
+				a.Log.Debug("slot of an earlier revision not ended from here", "slot", slot.ID, "error", err)
+			}
+		}()
+	}
+}
+
+// endOutdated ends idle slots on demand of earlier revisions.
+func (f *Fleet) endOutdated(ctx context.Context) error {
+	a := f.Activities
+	slots, err := a.Store.OutdatedSlots(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, slot := range slots {
+		if a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, true) != nil {
+			continue // it is busy, or another server's
+		}
+		if err := a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *Fleet) keepListed(ctx context.Context) error {

@@ -120,7 +120,7 @@ func (a *Activities) runtime(ctx context.Context, id warpket.ID) (warpket.Runtim
 	}
 	spec := &wire.Runtime{
 		Sdk: r.SDK, SdkVersion: r.SDKVersion, Python: r.Python, Platform: r.Platform, Requirements: r.Requirements,
-		Packages: packages, Lock: r.Lock, Smoke: template.Smoke,
+		Packages: packages, Lock: r.Lock, Smoke: template.Smoke, Project: string(r.ProjectID), Lines: r.Lines,
 	}
 	if !r.LockedUntil.IsZero() {
 		spec.ReleasedUntil = r.LockedUntil.Unix()

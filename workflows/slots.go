@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/warpket/warpket"
@@ -11,6 +12,7 @@ import (
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/channel/wire"
 	"github.com/warpket/warpket/storage/blob"
+	"github.com/warpket/warpket/storage/postgres"
 )
 
 // urlLife is how long a node may use the URLs that it gets with a call.
@@ -37,13 +39,19 @@ func (a *Activities) lease(ctx context.Context, slot warpket.Slot, runtime warpk
 	}
 }
 
-// prepare has the slot's node put a worker into it and lists it as serving.
-func (a *Activities) prepare(ctx context.Context, slot warpket.Slot, idle time.Duration, say func(string)) (*warpket.Failure, error) {
+// prepare has the slot's node put a worker into it and lists it as serving,
+// with the revision that the slot then has.
+func (a *Activities) prepare(ctx context.Context, slot *warpket.Slot, idle time.Duration, say func(string)) (*warpket.Failure, error) {
 	snapshot, err := a.Store.Snapshot(ctx, slot.SnapshotID)
 	if err != nil {
 		return nil, err
 	}
-	function, err := a.Store.Function(ctx, slot.ProjectID, slot.FunctionID)
+	configuration, err := a.Store.Configuration(ctx, slot.FunctionID)
+	if err != nil {
+		return nil, err
+	}
+	function := configuration.Function
+	environment, err := a.environment(ctx, configuration)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +64,7 @@ func (a *Activities) prepare(ctx context.Context, slot warpket.Slot, idle time.D
 		Runtime: runtime, Entry: snapshot.Entry, Cpu: int32(slot.Resources.CPU), Memory: slot.Resources.Memory, Devices: slot.Devices, //nolint:gosec // bounded by Resources.Check
 		Reuse: string(function.Settings.Reuse), FunctionId: string(function.ID), FunctionName: function.Name,
 		Sdk: function.SDK, SdkVersion: function.SDKVersion, Idle: int64(idle), Project: string(slot.ProjectID),
+		Revision: int32(function.Revision), Environment: environment, Network: string(function.Settings.Network), //nolint:gosec // an integer in the database
 	}
 	for _, f := range snapshot.Files {
 		url, err := a.Blobs.GetURL(ctx, slot.ProjectID, f.SHA256, urlLife)
@@ -64,17 +73,41 @@ func (a *Activities) prepare(ctx context.Context, slot warpket.Slot, idle time.D
 		}
 		in.Files = append(in.Files, &wire.File{Path: f.Path, Sha256: f.SHA256, Size: f.Size, Url: url})
 	}
-	failure, err := a.Nodes.Prepare(ctx, slot.NodeID, in, say)
+	revision, failure, err := a.Nodes.Prepare(ctx, slot.NodeID, in, say)
 	if err != nil {
 		return nil, fmt.Errorf("preparing slot %s: %w", slot.ID, err)
 	}
-	return failure, a.Store.SlotIsReady(ctx, slot.ID, slot.Generation)
+	slot.Revision = revision
+	return failure, a.Store.SlotIsReady(ctx, slot.ID, slot.Generation, revision)
+}
+
+// environment is what a worker finds in its environment variables. This is the
+// one place where secrets are in the clear; the node channel takes them on.
+func (a *Activities) environment(ctx context.Context, c postgres.Configuration) (map[string]string, error) {
+	f := c.Function
+	if f.Settings.Network == warpket.Egress && !c.AllowEgress {
+		return nil, warpket.Errorf(warpket.Denied, "the project of function %s may no longer reach the network: ask an operator to allow it, or set the function's network to none", f.Name)
+	}
+	environment := maps.Clone(c.Variables)
+	if len(c.Secrets) == 0 {
+		return environment, nil
+	}
+	key, err := a.Secrets.Key(ctx, f.ProjectID)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range c.Secrets {
+		if environment[s.Variable], err = key.Open(s.Secret, s.Ciphertext); err != nil {
+			return nil, err
+		}
+	}
+	return environment, nil
 }
 
 // serve gives a slot that has just become ready to the execution that has
 // waited longest for one.
 func (a *Activities) serve(ctx context.Context, slot warpket.Slot, node string) error {
-	ready := channel.Ready{ID: slot.ID, NodeID: slot.NodeID, NodeName: node, SnapshotID: slot.SnapshotID, Generation: slot.Generation, CPU: slot.Resources.CPU, Memory: slot.Resources.Memory}
+	ready := channel.Ready{ID: slot.ID, NodeID: slot.NodeID, NodeName: node, SnapshotID: slot.SnapshotID, Generation: slot.Generation, Revision: slot.Revision, CPU: slot.Resources.CPU, Memory: slot.Resources.Memory}
 	a.Nodes.ReadySlot(ready)
 	a.Nodes.Hold(slot.ID, slot.Generation)
 	next, err := a.Store.TakeNext(ctx, slot, node, a.Now())
@@ -145,7 +178,7 @@ func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error
 	if err != nil {
 		return err
 	}
-	_, err = a.prepare(ctx, slot, a.IdleSlot, func(string) {})
+	_, err = a.prepare(ctx, &slot, a.IdleSlot, func(string) {})
 	if err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()

@@ -176,6 +176,20 @@ func TestDeployWithoutRoomWaitsForNewsOfCapacity(t *testing.T) {
 	deployWith(t, env)
 }
 
+func TestDeployReplacesSlotsOnceTheNewOnesAreReady(t *testing.T) {
+	t.Parallel()
+	env := environment(t)
+	var a *Activities
+	env.OnActivity(a.ResolveRuntime, mock.Anything, id).Return("qiskit 0.45.3", nil).Once()
+	env.OnActivity(a.Place, mock.Anything, id).Return(Plan{Prepare: []warpket.ID{"new"}, Release: []warpket.ID{"surplus"}, Replace: []warpket.ID{"old"}}, nil).Once()
+	env.OnActivity(a.ReleaseSlot, mock.Anything, warpket.ID("surplus")).Return(nil).Once()
+	prepared := env.OnActivity(a.Prepare, mock.Anything, id, warpket.ID("new")).After(time.Minute).Return(nil).Once()
+	env.OnActivity(a.ReleaseSlot, mock.Anything, warpket.ID("old")).Return(nil).Once().NotBefore(prepared)
+	env.OnActivity(a.Settle, mock.Anything, id, "").Return(ready, nil).Once()
+	detachAt(t, env, time.Hour)
+	deployWith(t, env)
+}
+
 func TestScaleMakesAnotherRound(t *testing.T) {
 	t.Parallel()
 	env := environment(t)

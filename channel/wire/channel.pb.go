@@ -488,8 +488,9 @@ type SlotState struct {
 	Generation    int64                  `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	Snapshot      string                 `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	Ready         bool                   `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`
-	Cpu           int32                  `protobuf:"varint,5,opt,name=cpu,proto3" json:"cpu,omitempty"`       // thousandths of a core
-	Memory        int64                  `protobuf:"varint,6,opt,name=memory,proto3" json:"memory,omitempty"` // bytes
+	Cpu           int32                  `protobuf:"varint,5,opt,name=cpu,proto3" json:"cpu,omitempty"`           // thousandths of a core
+	Memory        int64                  `protobuf:"varint,6,opt,name=memory,proto3" json:"memory,omitempty"`     // bytes
+	Revision      int32                  `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"` // of the function's configuration that it was prepared with
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -562,6 +563,13 @@ func (x *SlotState) GetCpu() int32 {
 func (x *SlotState) GetMemory() int64 {
 	if x != nil {
 		return x.Memory
+	}
+	return 0
+}
+
+func (x *SlotState) GetRevision() int32 {
+	if x != nil {
+		return x.Revision
 	}
 	return 0
 }
@@ -1235,7 +1243,9 @@ type Runtime struct {
 	Packages      map[string]string      `protobuf:"bytes,6,rep,name=packages,proto3" json:"packages,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // name to version specifiers
 	ReleasedUntil int64                  `protobuf:"varint,7,opt,name=released_until,json=releasedUntil,proto3" json:"released_until,omitempty"`                                           // Unix seconds; 0 for no bound
 	Lock          string                 `protobuf:"bytes,8,opt,name=lock,proto3" json:"lock,omitempty"`
-	Smoke         string                 `protobuf:"bytes,9,opt,name=smoke,proto3" json:"smoke,omitempty"` // program that must succeed in the runtime
+	Smoke         string                 `protobuf:"bytes,9,opt,name=smoke,proto3" json:"smoke,omitempty"`      // program that must succeed in the runtime
+	Project       string                 `protobuf:"bytes,10,opt,name=project,proto3" json:"project,omitempty"` // whose requirements it has; empty for a shared runtime
+	Lines         []string               `protobuf:"bytes,11,rep,name=lines,proto3" json:"lines,omitempty"`     // of its requirements.txt
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1331,6 +1341,20 @@ func (x *Runtime) GetSmoke() string {
 		return x.Smoke
 	}
 	return ""
+}
+
+func (x *Runtime) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *Runtime) GetLines() []string {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
 }
 
 type Lock struct {
@@ -1485,7 +1509,10 @@ type Prepare struct {
 	Idle          int64                  `protobuf:"varint,15,opt,name=idle,proto3" json:"idle,omitempty"` // nanoseconds without a call after which the node gives the slot back; 0 for never
 	Sdk           string                 `protobuf:"bytes,16,opt,name=sdk,proto3" json:"sdk,omitempty"`
 	SdkVersion    string                 `protobuf:"bytes,17,opt,name=sdk_version,json=sdkVersion,proto3" json:"sdk_version,omitempty"`
-	Project       string                 `protobuf:"bytes,24,opt,name=project,proto3" json:"project,omitempty"`
+	Revision      int32                  `protobuf:"varint,18,opt,name=revision,proto3" json:"revision,omitempty"`                                                                                // of the function's configuration
+	Environment   map[string]string      `protobuf:"bytes,19,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // values may be secret: never to be logged
+	Network       string                 `protobuf:"bytes,20,opt,name=network,proto3" json:"network,omitempty"`                                                                                   // none or egress
+	Project       string                 `protobuf:"bytes,21,opt,name=project,proto3" json:"project,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1639,6 +1666,27 @@ func (x *Prepare) GetSdkVersion() string {
 	return ""
 }
 
+func (x *Prepare) GetRevision() int32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Prepare) GetEnvironment() map[string]string {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
+func (x *Prepare) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
 func (x *Prepare) GetProject() string {
 	if x != nil {
 		return x.Project
@@ -1717,6 +1765,7 @@ func (x *File) GetUrl() string {
 type PrepareReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LoadFailure   *Failure               `protobuf:"bytes,1,opt,name=load_failure,json=loadFailure,proto3" json:"load_failure,omitempty"` // the code does not load; the slot serves all the same and says so
+	Revision      int32                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`                         // that the slot has
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1756,6 +1805,13 @@ func (x *PrepareReply) GetLoadFailure() *Failure {
 		return x.LoadFailure
 	}
 	return nil
+}
+
+func (x *PrepareReply) GetRevision() int32 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 type Release struct {
@@ -2605,7 +2661,7 @@ const file_channel_proto_rawDesc = "" +
 	"\bprotocol\x18\x01 \x01(\x05R\bprotocol\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12\x1c\n" +
 	"\tinventory\x18\x03 \x01(\fR\tinventory\x123\n" +
-	"\x05slots\x18\x04 \x03(\v2\x1d.warpket.channel.v1.SlotStateR\x05slots\"\x9b\x01\n" +
+	"\x05slots\x18\x04 \x03(\v2\x1d.warpket.channel.v1.SlotStateR\x05slots\"\xb7\x01\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -2614,7 +2670,8 @@ const file_channel_proto_rawDesc = "" +
 	"\bsnapshot\x18\x03 \x01(\tR\bsnapshot\x12\x14\n" +
 	"\x05ready\x18\x04 \x01(\bR\x05ready\x12\x10\n" +
 	"\x03cpu\x18\x05 \x01(\x05R\x03cpu\x12\x16\n" +
-	"\x06memory\x18\x06 \x01(\x03R\x06memory\"j\n" +
+	"\x06memory\x18\x06 \x01(\x03R\x06memory\x12\x1a\n" +
+	"\brevision\x18\a \x01(\x05R\brevision\"j\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12-\n" +
 	"\x03end\x18\x02 \x03(\v2\x1b.warpket.channel.v1.SlotRefR\x03end\x12\x18\n" +
@@ -2656,7 +2713,7 @@ const file_channel_proto_rawDesc = "" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x03R\n" +
-	"generation\"\xe9\x02\n" +
+	"generation\"\x99\x03\n" +
 	"\aRuntime\x12\x10\n" +
 	"\x03sdk\x18\x01 \x01(\tR\x03sdk\x12\x1f\n" +
 	"\vsdk_version\x18\x02 \x01(\tR\n" +
@@ -2667,7 +2724,10 @@ const file_channel_proto_rawDesc = "" +
 	"\bpackages\x18\x06 \x03(\v2).warpket.channel.v1.Runtime.PackagesEntryR\bpackages\x12%\n" +
 	"\x0ereleased_until\x18\a \x01(\x03R\rreleasedUntil\x12\x12\n" +
 	"\x04lock\x18\b \x01(\tR\x04lock\x12\x14\n" +
-	"\x05smoke\x18\t \x01(\tR\x05smoke\x1a;\n" +
+	"\x05smoke\x18\t \x01(\tR\x05smoke\x12\x18\n" +
+	"\aproject\x18\n" +
+	" \x01(\tR\aproject\x12\x14\n" +
+	"\x05lines\x18\v \x03(\tR\x05lines\x1a;\n" +
 	"\rPackagesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
@@ -2676,7 +2736,7 @@ const file_channel_proto_rawDesc = "" +
 	"\tLockReply\x12\x12\n" +
 	"\x04lock\x18\x01 \x01(\tR\x04lock\"@\n" +
 	"\aInstall\x125\n" +
-	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\"\x89\x04\n" +
+	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\"\xd4\x05\n" +
 	"\aPrepare\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -2699,15 +2759,22 @@ const file_channel_proto_rawDesc = "" +
 	"\x04idle\x18\x0f \x01(\x03R\x04idle\x12\x10\n" +
 	"\x03sdk\x18\x10 \x01(\tR\x03sdk\x12\x1f\n" +
 	"\vsdk_version\x18\x11 \x01(\tR\n" +
-	"sdkVersion\x12\x18\n" +
-	"\aproject\x18\x18 \x01(\tR\aproject\"X\n" +
+	"sdkVersion\x12\x1a\n" +
+	"\brevision\x18\x12 \x01(\x05R\brevision\x12S\n" +
+	"\venvironment\x18\x13 \x03(\v2,.warpket.channel.v1.Prepare.EnvironmentEntryB\x03\x80\x01\x01R\venvironment\x12\x18\n" +
+	"\anetwork\x18\x14 \x01(\tR\anetwork\x12\x18\n" +
+	"\aproject\x18\x15 \x01(\tR\aproject\x1a>\n" +
+	"\x10EnvironmentEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"X\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x10\n" +
-	"\x03url\x18\x04 \x01(\tR\x03url\"N\n" +
+	"\x03url\x18\x04 \x01(\tR\x03url\"j\n" +
 	"\fPrepareReply\x12>\n" +
-	"\fload_failure\x18\x01 \x01(\v2\x1b.warpket.channel.v1.FailureR\vloadFailure\"V\n" +
+	"\fload_failure\x18\x01 \x01(\v2\x1b.warpket.channel.v1.FailureR\vloadFailure\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x05R\brevision\"V\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -2792,7 +2859,7 @@ func file_channel_proto_rawDescGZIP() []byte {
 	return file_channel_proto_rawDescData
 }
 
-var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_channel_proto_goTypes = []any{
 	(*JoinRequest)(nil),   // 0: warpket.channel.v1.JoinRequest
 	(*JoinReply)(nil),     // 1: warpket.channel.v1.JoinReply
@@ -2829,7 +2896,8 @@ var file_channel_proto_goTypes = []any{
 	(*LogChunk)(nil),      // 32: warpket.channel.v1.LogChunk
 	(*LogsReply)(nil),     // 33: warpket.channel.v1.LogsReply
 	nil,                   // 34: warpket.channel.v1.Runtime.PackagesEntry
-	nil,                   // 35: warpket.channel.v1.UploadReply.HeaderEntry
+	nil,                   // 35: warpket.channel.v1.Prepare.EnvironmentEntry
+	nil,                   // 36: warpket.channel.v1.UploadReply.HeaderEntry
 }
 var file_channel_proto_depIdxs = []int32{
 	4,  // 0: warpket.channel.v1.FromNode.hello:type_name -> warpket.channel.v1.Hello
@@ -2862,23 +2930,24 @@ var file_channel_proto_depIdxs = []int32{
 	15, // 27: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
 	15, // 28: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
 	20, // 29: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
-	28, // 30: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
-	29, // 31: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
-	28, // 32: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
-	29, // 33: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
-	12, // 34: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
-	35, // 35: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
-	0,  // 36: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
-	2,  // 37: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
-	32, // 38: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
-	1,  // 39: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
-	3,  // 40: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
-	33, // 41: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
-	39, // [39:42] is the sub-list for method output_type
-	36, // [36:39] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	35, // 30: warpket.channel.v1.Prepare.environment:type_name -> warpket.channel.v1.Prepare.EnvironmentEntry
+	28, // 31: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
+	29, // 32: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
+	28, // 33: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
+	29, // 34: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
+	12, // 35: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
+	36, // 36: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
+	0,  // 37: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
+	2,  // 38: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
+	32, // 39: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
+	1,  // 40: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
+	3,  // 41: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
+	33, // 42: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
+	40, // [40:43] is the sub-list for method output_type
+	37, // [37:40] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_channel_proto_init() }
@@ -2922,7 +2991,7 @@ func file_channel_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_channel_proto_rawDesc), len(file_channel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

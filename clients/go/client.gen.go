@@ -59,6 +59,24 @@ func (e CreateExecutionRequestTarget) Valid() bool {
 	}
 }
 
+// Defines values for CreateFunctionRequestNetwork.
+const (
+	CreateFunctionRequestNetworkEgress CreateFunctionRequestNetwork = "egress"
+	CreateFunctionRequestNetworkNone   CreateFunctionRequestNetwork = "none"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionRequestNetwork enum.
+func (e CreateFunctionRequestNetwork) Valid() bool {
+	switch e {
+	case CreateFunctionRequestNetworkEgress:
+		return true
+	case CreateFunctionRequestNetworkNone:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CreateFunctionRequestReuse.
 const (
 	CreateFunctionRequestReuseNone    CreateFunctionRequestReuse = "none"
@@ -281,6 +299,24 @@ func (e FailureCode) Valid() bool {
 	}
 }
 
+// Defines values for FunctionNetwork.
+const (
+	FunctionNetworkEgress FunctionNetwork = "egress"
+	FunctionNetworkNone   FunctionNetwork = "none"
+)
+
+// Valid indicates whether the value is a known member of the FunctionNetwork enum.
+func (e FunctionNetwork) Valid() bool {
+	switch e {
+	case FunctionNetworkEgress:
+		return true
+	case FunctionNetworkNone:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FunctionReuse.
 const (
 	FunctionReuseNone    FunctionReuse = "none"
@@ -293,6 +329,24 @@ func (e FunctionReuse) Valid() bool {
 	case FunctionReuseNone:
 		return true
 	case FunctionReuseProcess:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FunctionDetailsNetwork.
+const (
+	FunctionDetailsNetworkEgress FunctionDetailsNetwork = "egress"
+	FunctionDetailsNetworkNone   FunctionDetailsNetwork = "none"
+)
+
+// Valid indicates whether the value is a known member of the FunctionDetailsNetwork enum.
+func (e FunctionDetailsNetwork) Valid() bool {
+	switch e {
+	case FunctionDetailsNetworkEgress:
+		return true
+	case FunctionDetailsNetworkNone:
 		return true
 	default:
 		return false
@@ -560,6 +614,24 @@ func (e TokenRole) Valid() bool {
 	}
 }
 
+// Defines values for UpdateFunctionRequestNetwork.
+const (
+	UpdateFunctionRequestNetworkEgress UpdateFunctionRequestNetwork = "egress"
+	UpdateFunctionRequestNetworkNone   UpdateFunctionRequestNetwork = "none"
+)
+
+// Valid indicates whether the value is a known member of the UpdateFunctionRequestNetwork enum.
+func (e UpdateFunctionRequestNetwork) Valid() bool {
+	switch e {
+	case UpdateFunctionRequestNetworkEgress:
+		return true
+	case UpdateFunctionRequestNetworkNone:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UpdateFunctionRequestReuse.
 const (
 	UpdateFunctionRequestReuseNone    UpdateFunctionRequestReuse = "none"
@@ -738,8 +810,11 @@ type CreateFunctionRequest struct {
 	// FunctionName 2 to 63 of a-z, 0-9 and -, unique in the project
 	//
 	// Example: bell
-	FunctionName string    `json:"functionName"`
-	Resources    Resources `json:"resources,omitempty,omitzero"`
+	FunctionName string `json:"functionName"`
+
+	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
+	Network   CreateFunctionRequestNetwork `json:"network,omitempty,omitzero"`
+	Resources Resources                    `json:"resources,omitempty,omitzero"`
 
 	// Retries Attempts after the first when an execution fails; 0 unless set
 	Retries *int64 `json:"retries,omitempty"`
@@ -758,6 +833,9 @@ type CreateFunctionRequest struct {
 	TemplateLanguageTag string `json:"templateLanguageTag"`
 }
 
+// CreateFunctionRequestNetwork none, which is the default, or egress: public addresses, through the node's proxy, if the project may
+type CreateFunctionRequestNetwork string
+
 // CreateFunctionRequestReuse process keeps a worker between executions; none takes a fresh one for each
 type CreateFunctionRequestReuse string
 
@@ -767,6 +845,17 @@ type CreateProjectRequest struct {
 	//
 	// Example: chemistry
 	Name string `json:"name"`
+}
+
+// CreateSecretRequest defines model for CreateSecretRequest.
+type CreateSecretRequest struct {
+	// Name 1 to 64 of A-Z, a-z, 0-9 and _, not starting with a digit; unique in the project
+	//
+	// Example: IBM_TOKEN
+	Name string `json:"name"`
+
+	// Value The value; at most 64 KiB. It is never answered
+	Value string `json:"value"`
 }
 
 // CreateTokenRequest defines model for CreateTokenRequest.
@@ -873,7 +962,7 @@ type Deployment struct {
 	Message   string    `json:"message"`
 	Placement Placement `json:"placement"`
 
-	// Ready Slots that serve now
+	// Ready Slots that serve now, with the current configuration of the function
 	//
 	// Example: 1
 	Ready     int64     `json:"ready"`
@@ -944,6 +1033,19 @@ type Device struct {
 
 // DeviceKind What sort of device it is
 type DeviceKind string
+
+// Environment defines model for Environment.
+type Environment struct {
+	// Secrets Names of the project's secrets by variable
+	//
+	// Example: {"TOKEN":"IBM_TOKEN"}
+	Secrets map[string]string `json:"secrets,omitempty,omitzero"`
+
+	// Variables Values by variable
+	//
+	// Example: {"BACKEND":"ibm_brisbane"}
+	Variables map[string]string `json:"variables,omitempty,omitzero"`
+}
 
 // ExecutedAt defines model for ExecutedAt.
 type ExecutedAt struct {
@@ -1081,8 +1183,11 @@ type Function struct {
 	// FunctionName Its name, unique in the project
 	//
 	// Example: bell
-	FunctionName string    `json:"functionName"`
-	Resources    Resources `json:"resources"`
+	FunctionName string `json:"functionName"`
+
+	// Network What its code may reach
+	Network   FunctionNetwork `json:"network"`
+	Resources Resources       `json:"resources"`
 
 	// Retries Attempts after the first when an execution fails
 	Retries int64 `json:"retries"`
@@ -1108,6 +1213,9 @@ type Function struct {
 	// UpdatedDate When it last changed
 	UpdatedDate time.Time `json:"updatedDate"`
 }
+
+// FunctionNetwork What its code may reach
+type FunctionNetwork string
 
 // FunctionReuse Whether a worker serves more than one execution
 type FunctionReuse string
@@ -1140,8 +1248,11 @@ type FunctionDetails struct {
 	Logs []string `json:"logs"`
 
 	// Name The same as functionName
-	Name      string    `json:"name"`
-	Resources Resources `json:"resources"`
+	Name string `json:"name"`
+
+	// Network What its code may reach
+	Network   FunctionDetailsNetwork `json:"network"`
+	Resources Resources              `json:"resources"`
 
 	// Retries Attempts after the first when an execution fails
 	Retries int64 `json:"retries"`
@@ -1180,6 +1291,9 @@ type FunctionDetails struct {
 	VersionList []FunctionVersion `json:"versionList"`
 }
 
+// FunctionDetailsNetwork What its code may reach
+type FunctionDetailsNetwork string
+
 // FunctionDetailsReuse Whether a worker serves more than one execution
 type FunctionDetailsReuse string
 
@@ -1210,6 +1324,12 @@ type FunctionVersion struct {
 
 	// InDeployed Whether a deployment holds it
 	InDeployed bool `json:"inDeployed"`
+
+	// Requirements Digest of the packages that its requirements.txt names; absent without any
+	Requirements string `json:"requirements,omitempty,omitzero"`
+
+	// RuntimeID ID of the runtime that it runs on
+	RuntimeID string `json:"runtimeId"`
 
 	// Version Its number, from 1; never reused
 	//
@@ -1318,6 +1438,15 @@ type ListProject struct {
 type ListRuntime struct {
 	// Items Newest first
 	Items []Runtime `json:"items"`
+
+	// NextCursor Cursor of the next page; absent on the last
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
+
+// ListSecret defines model for ListSecret.
+type ListSecret struct {
+	// Items Newest first
+	Items []Secret `json:"items"`
 
 	// NextCursor Cursor of the next page; absent on the last
 	NextCursor string `json:"nextCursor,omitempty,omitzero"`
@@ -1449,6 +1578,9 @@ type ProblemPart struct {
 
 // Project defines model for Project.
 type Project struct {
+	// AllowEgress Whether its functions may have the network egress
+	AllowEgress bool `json:"allowEgress"`
+
 	// CreatedDate When it was created
 	CreatedDate time.Time `json:"createdDate"`
 
@@ -1498,10 +1630,16 @@ type Runtime struct {
 	// Example: linux/amd64
 	Platform string `json:"platform"`
 
+	// ProjectID Project that it belongs to; absent for a shared one
+	ProjectID string `json:"projectId,omitempty,omitzero"`
+
 	// Python Minor of the interpreter
 	//
 	// Example: 3.11
 	Python string `json:"python"`
+
+	// Requirements What a version's requirements.txt adds; absent for a shared one
+	Requirements []string `json:"requirements,omitempty,omitzero"`
 
 	// SDK Package name of the SDK
 	//
@@ -1529,6 +1667,23 @@ type ScaleDeploymentRequest struct {
 	//
 	// Example: 2
 	Slots int64 `json:"slots"`
+}
+
+// Secret defines model for Secret.
+type Secret struct {
+	// CreatedDate When it was created
+	CreatedDate time.Time `json:"createdDate"`
+
+	// Name Its name, unique in the project
+	//
+	// Example: IBM_TOKEN
+	Name string `json:"name"`
+
+	// UpdatedDate When its value was last set
+	UpdatedDate time.Time `json:"updatedDate"`
+
+	// UsedBy Names of the functions whose environment refers to it
+	UsedBy []string `json:"usedBy"`
 }
 
 // SlotPlace defines model for SlotPlace.
@@ -1707,8 +1862,11 @@ type UpdateFunctionRequest struct {
 	// FunctionName A new name
 	//
 	// Example: bell-2
-	FunctionName string    `json:"functionName,omitempty,omitzero"`
-	Resources    Resources `json:"resources,omitempty,omitzero"`
+	FunctionName string `json:"functionName,omitempty,omitzero"`
+
+	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
+	Network   UpdateFunctionRequestNetwork `json:"network,omitempty,omitzero"`
+	Resources Resources                    `json:"resources,omitempty,omitzero"`
 
 	// Retries Attempts after the first when an execution fails; 0 unless set
 	Retries *int64 `json:"retries,omitempty"`
@@ -1717,8 +1875,23 @@ type UpdateFunctionRequest struct {
 	Reuse UpdateFunctionRequestReuse `json:"reuse,omitempty,omitzero"`
 }
 
+// UpdateFunctionRequestNetwork none, which is the default, or egress: public addresses, through the node's proxy, if the project may
+type UpdateFunctionRequestNetwork string
+
 // UpdateFunctionRequestReuse process keeps a worker between executions; none takes a fresh one for each
 type UpdateFunctionRequestReuse string
+
+// UpdateProjectRequest defines model for UpdateProjectRequest.
+type UpdateProjectRequest struct {
+	// AllowEgress Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run
+	AllowEgress bool `json:"allowEgress,omitempty,omitzero"`
+}
+
+// UpdateSecretRequest defines model for UpdateSecretRequest.
+type UpdateSecretRequest struct {
+	// Value The new value; at most 64 KiB. It is never answered
+	Value string `json:"value"`
+}
 
 // VersionFile defines model for VersionFile.
 type VersionFile struct {
@@ -1905,6 +2078,15 @@ type ListRuntimesParams struct {
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
+// ListSecretsParams defines parameters for ListSecrets.
+type ListSecretsParams struct {
+	// Cursor nextCursor of the page before; leave it out for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit How many items at most
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
 // ListTokensParams defines parameters for ListTokens.
 type ListTokensParams struct {
 	// Cursor nextCursor of the page before; leave it out for the first page
@@ -1926,6 +2108,9 @@ type CreateFunctionJSONRequestBody = CreateFunctionRequest
 // UpdateFunctionJSONRequestBody defines body for UpdateFunction for application/json ContentType.
 type UpdateFunctionJSONRequestBody = UpdateFunctionRequest
 
+// SetEnvironmentJSONRequestBody defines body for SetEnvironment for application/json ContentType.
+type SetEnvironmentJSONRequestBody = Environment
+
 // CreateVersionJSONRequestBody defines body for CreateVersion for application/json ContentType.
 type CreateVersionJSONRequestBody = CreateVersionRequest
 
@@ -1934,6 +2119,15 @@ type CreateDeploymentJSONRequestBody = CreateDeploymentRequest
 
 // CreateProjectJSONRequestBody defines body for CreateProject for application/json ContentType.
 type CreateProjectJSONRequestBody = CreateProjectRequest
+
+// UpdateProjectJSONRequestBody defines body for UpdateProject for application/json ContentType.
+type UpdateProjectJSONRequestBody = UpdateProjectRequest
+
+// CreateSecretJSONRequestBody defines body for CreateSecret for application/json ContentType.
+type CreateSecretJSONRequestBody = CreateSecretRequest
+
+// UpdateSecretJSONRequestBody defines body for UpdateSecret for application/json ContentType.
+type UpdateSecretJSONRequestBody = UpdateSecretRequest
 
 // CreateTokenJSONRequestBody defines body for CreateToken for application/json ContentType.
 type CreateTokenJSONRequestBody = CreateTokenRequest
@@ -2216,7 +2410,7 @@ type ClientInterface interface {
 
 	// UpdateFunctionWithBody Change a function
 	//
-	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.
+	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 	//
 	// Needs the role member.
 	//
@@ -2227,7 +2421,7 @@ type ClientInterface interface {
 
 	// UpdateFunction Change a function
 	//
-	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.
+	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 	//
 	// Needs the role member.
 	//
@@ -2235,6 +2429,37 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
 	UpdateFunction(ctx context.Context, functionID string, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetEnvironment Get the environment of a function
+	//
+	// Secrets by their names, never their values.
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/functions/{functionId}/environment (the `GetEnvironment` operationId).
+	GetEnvironment(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetEnvironmentWithBody Set the environment of a function
+	//
+	// Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
+	SetEnvironmentWithBody(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetEnvironment Set the environment of a function
+	//
+	// Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
+	SetEnvironment(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListVersions List versions
 	//
@@ -2245,7 +2470,7 @@ type ClientInterface interface {
 
 	// CreateVersionWithBody Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -2256,7 +2481,7 @@ type ClientInterface interface {
 
 	// CreateVersion Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -2311,6 +2536,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/files/{path} (the `GetVersionFile` operationId).
 	GetVersionFile(ctx context.Context, functionID string, version int64, path string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetVersionLock Get the lock of a version
+	//
+	// The exact packages of its runtime with their hashes, as a requirements file. It is made when the version is first deployed or executed.
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
+	GetVersionLock(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListNodes List nodes
 	//
@@ -2378,7 +2612,27 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/projects (the `CreateProject` operationId).
 	CreateProject(ctx context.Context, body CreateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// UpdateProjectWithBody Change what a project may
+	//
+	// Needs the role operator.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
+	UpdateProjectWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateProject Change what a project may
+	//
+	// Needs the role operator.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
+	UpdateProject(ctx context.Context, id string, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListRuntimes List runtimes
+	//
+	// The shared ones and the project's own.
 	//
 	// Needs the role viewer.
 	//
@@ -2393,6 +2647,77 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/runtimes/{id} (the `GetRuntime` operationId).
 	GetRuntime(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSecrets List secrets
+	//
+	// Their names, never their values.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with GET /v1/secrets (the `ListSecrets` operationId).
+	ListSecrets(ctx context.Context, params *ListSecretsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateSecretWithBody Create a secret
+	//
+	// The value is kept encrypted by a key of the project. Functions get it by an entry in their environment.
+	//
+	// Needs the role admin.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/secrets (the `CreateSecret` operationId).
+	CreateSecretWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateSecret Create a secret
+	//
+	// The value is kept encrypted by a key of the project. Functions get it by an entry in their environment.
+	//
+	// Needs the role admin.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/secrets (the `CreateSecret` operationId).
+	CreateSecret(ctx context.Context, body CreateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteSecret Delete a secret
+	//
+	// Refused while a function's environment refers to it.
+	//
+	// Needs the role admin.
+	//
+	// Corresponds with DELETE /v1/secrets/{name} (the `DeleteSecret` operationId).
+	DeleteSecret(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSecret Get a secret
+	//
+	// Without its value.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with GET /v1/secrets/{name} (the `GetSecret` operationId).
+	GetSecret(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateSecretWithBody Change the value of a secret
+	//
+	// The slots of all functions that use it are replaced. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role admin.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
+	UpdateSecretWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateSecret Change the value of a secret
+	//
+	// The slots of all functions that use it are replaced. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role admin.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
+	UpdateSecret(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListTemplates List templates
 	//
@@ -2875,7 +3200,7 @@ func (c *Client) GetFunction(ctx context.Context, functionID string, reqEditors 
 
 // UpdateFunctionWithBody Change a function
 //
-// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.
+// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 //
 // Needs the role member.
 //
@@ -2896,7 +3221,7 @@ func (c *Client) UpdateFunctionWithBody(ctx context.Context, functionID string, 
 
 // UpdateFunction Change a function
 //
-// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.
+// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 //
 // Needs the role member.
 //
@@ -2905,6 +3230,67 @@ func (c *Client) UpdateFunctionWithBody(ctx context.Context, functionID string, 
 // Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
 func (c *Client) UpdateFunction(ctx context.Context, functionID string, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateFunctionRequest(c.Server, functionID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetEnvironment Get the environment of a function
+//
+// Secrets by their names, never their values.
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/functions/{functionId}/environment (the `GetEnvironment` operationId).
+func (c *Client) GetEnvironment(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetEnvironmentRequest(c.Server, functionID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetEnvironmentWithBody Set the environment of a function
+//
+// Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
+func (c *Client) SetEnvironmentWithBody(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetEnvironmentRequestWithBody(c.Server, functionID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetEnvironment Set the environment of a function
+//
+// Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
+func (c *Client) SetEnvironment(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetEnvironmentRequest(c.Server, functionID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2934,7 +3320,7 @@ func (c *Client) ListVersions(ctx context.Context, functionID string, params *Li
 
 // CreateVersionWithBody Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -2955,7 +3341,7 @@ func (c *Client) CreateVersionWithBody(ctx context.Context, functionID string, c
 
 // CreateVersion Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -3061,6 +3447,25 @@ func (c *Client) CreateDeployment(ctx context.Context, functionID string, versio
 // Corresponds with GET /v1/functions/{functionId}/versions/{version}/files/{path} (the `GetVersionFile` operationId).
 func (c *Client) GetVersionFile(ctx context.Context, functionID string, version int64, path string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetVersionFileRequest(c.Server, functionID, version, path)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetVersionLock Get the lock of a version
+//
+// The exact packages of its runtime with their hashes, as a requirements file. It is made when the version is first deployed or executed.
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
+func (c *Client) GetVersionLock(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetVersionLockRequest(c.Server, functionID, version)
 	if err != nil {
 		return nil, err
 	}
@@ -3217,7 +3622,47 @@ func (c *Client) CreateProject(ctx context.Context, body CreateProjectJSONReques
 	return c.Client.Do(req)
 }
 
+// UpdateProjectWithBody Change what a project may
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
+func (c *Client) UpdateProjectWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateProjectRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateProject Change what a project may
+//
+// Needs the role operator.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
+func (c *Client) UpdateProject(ctx context.Context, id string, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateProjectRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListRuntimes List runtimes
+//
+// The shared ones and the project's own.
 //
 // Needs the role viewer.
 //
@@ -3243,6 +3688,147 @@ func (c *Client) ListRuntimes(ctx context.Context, params *ListRuntimesParams, r
 // Corresponds with GET /v1/runtimes/{id} (the `GetRuntime` operationId).
 func (c *Client) GetRuntime(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRuntimeRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSecrets List secrets
+//
+// Their names, never their values.
+//
+// Needs the role member.
+//
+// Corresponds with GET /v1/secrets (the `ListSecrets` operationId).
+func (c *Client) ListSecrets(ctx context.Context, params *ListSecretsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSecretsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSecretWithBody Create a secret
+//
+// The value is kept encrypted by a key of the project. Functions get it by an entry in their environment.
+//
+// Needs the role admin.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/secrets (the `CreateSecret` operationId).
+func (c *Client) CreateSecretWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSecretRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSecret Create a secret
+//
+// The value is kept encrypted by a key of the project. Functions get it by an entry in their environment.
+//
+// Needs the role admin.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/secrets (the `CreateSecret` operationId).
+func (c *Client) CreateSecret(ctx context.Context, body CreateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSecretRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteSecret Delete a secret
+//
+// Refused while a function's environment refers to it.
+//
+// Needs the role admin.
+//
+// Corresponds with DELETE /v1/secrets/{name} (the `DeleteSecret` operationId).
+func (c *Client) DeleteSecret(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteSecretRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSecret Get a secret
+//
+// Without its value.
+//
+// Needs the role member.
+//
+// Corresponds with GET /v1/secrets/{name} (the `GetSecret` operationId).
+func (c *Client) GetSecret(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSecretRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateSecretWithBody Change the value of a secret
+//
+// The slots of all functions that use it are replaced. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role admin.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
+func (c *Client) UpdateSecretWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateSecretRequestWithBody(c.Server, name, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateSecret Change the value of a secret
+//
+// The slots of all functions that use it are replaced. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role admin.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
+func (c *Client) UpdateSecret(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateSecretRequest(c.Server, name, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4441,6 +5027,87 @@ func NewUpdateFunctionRequestWithBody(server string, functionID string, contentT
 	return req, nil
 }
 
+// NewGetEnvironmentRequest constructs an http.Request for the GetEnvironment method
+func NewGetEnvironmentRequest(server string, functionID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/environment", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetEnvironmentRequest calls the generic SetEnvironment builder with application/json body
+func NewSetEnvironmentRequest(server string, functionID string, body SetEnvironmentJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetEnvironmentRequestWithBody(server, functionID, "application/json", bodyReader)
+}
+
+// NewSetEnvironmentRequestWithBody constructs an http.Request for the SetEnvironment method, with any body, and a specified content type
+func NewSetEnvironmentRequestWithBody(server string, functionID string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/environment", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListVersionsRequest constructs an http.Request for the ListVersions method
 func NewListVersionsRequest(server string, functionID string, params *ListVersionsParams) (*http.Request, error) {
 	var err error
@@ -4760,6 +5427,47 @@ func NewGetVersionFileRequest(server string, functionID string, version int64, p
 	return req, nil
 }
 
+// NewGetVersionLockRequest constructs an http.Request for the GetVersionLock method
+func NewGetVersionLockRequest(server string, functionID string, version int64) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/versions/%s/lock", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListNodesRequest constructs an http.Request for the ListNodes method
 func NewListNodesRequest(server string, params *ListNodesParams) (*http.Request, error) {
 	var err error
@@ -5061,6 +5769,53 @@ func NewCreateProjectRequestWithBody(server string, contentType string, body io.
 	return req, nil
 }
 
+// NewUpdateProjectRequest calls the generic UpdateProject builder with application/json body
+func NewUpdateProjectRequest(server string, id string, body UpdateProjectJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateProjectRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewUpdateProjectRequestWithBody constructs an http.Request for the UpdateProject method, with any body, and a specified content type
+func NewUpdateProjectRequestWithBody(server string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/projects/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListRuntimesRequest constructs an http.Request for the ListRuntimes method
 func NewListRuntimesRequest(server string, params *ListRuntimesParams) (*http.Request, error) {
 	var err error
@@ -5157,6 +5912,227 @@ func NewGetRuntimeRequest(server string, id string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewListSecretsRequest constructs an http.Request for the ListSecrets method
+func NewListSecretsRequest(server string, params *ListSecretsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/secrets")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateSecretRequest calls the generic CreateSecret builder with application/json body
+func NewCreateSecretRequest(server string, body CreateSecretJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateSecretRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateSecretRequestWithBody constructs an http.Request for the CreateSecret method, with any body, and a specified content type
+func NewCreateSecretRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/secrets")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteSecretRequest constructs an http.Request for the DeleteSecret method
+func NewDeleteSecretRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/secrets/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSecretRequest constructs an http.Request for the GetSecret method
+func NewGetSecretRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/secrets/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateSecretRequest calls the generic UpdateSecret builder with application/json body
+func NewUpdateSecretRequest(server string, name string, body UpdateSecretJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateSecretRequestWithBody(server, name, "application/json", bodyReader)
+}
+
+// NewUpdateSecretRequestWithBody constructs an http.Request for the UpdateSecret method, with any body, and a specified content type
+func NewUpdateSecretRequestWithBody(server string, name string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/secrets/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -5642,7 +6618,7 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateFunctionWithBodyWithResponse Change a function
 	//
-	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.
+	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 	//
 	// Needs the role member.
 	//
@@ -5653,7 +6629,7 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateFunctionWithResponse Change a function
 	//
-	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.
+	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 	//
 	// Needs the role member.
 	//
@@ -5661,6 +6637,39 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
 	UpdateFunctionWithResponse(ctx context.Context, functionID string, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateFunctionResponse, error)
+
+	// GetEnvironmentWithResponse Get the environment of a function
+	//
+	// Secrets by their names, never their values.
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/functions/{functionId}/environment (the `GetEnvironment` operationId).
+	GetEnvironmentWithResponse(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*GetEnvironmentResponse, error)
+
+	// SetEnvironmentWithBodyWithResponse Set the environment of a function
+	//
+	// Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
+	SetEnvironmentWithBodyWithResponse(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error)
+
+	// SetEnvironmentWithResponse Set the environment of a function
+	//
+	// Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
+	SetEnvironmentWithResponse(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error)
 
 	// ListVersionsWithResponse List versions
 	//
@@ -5673,7 +6682,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithBodyWithResponse Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -5684,7 +6693,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithResponse Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -5745,6 +6754,17 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/files/{path} (the `GetVersionFile` operationId).
 	GetVersionFileWithResponse(ctx context.Context, functionID string, version int64, path string, reqEditors ...RequestEditorFn) (*GetVersionFileResponse, error)
+
+	// GetVersionLockWithResponse Get the lock of a version
+	//
+	// The exact packages of its runtime with their hashes, as a requirements file. It is made when the version is first deployed or executed.
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
+	GetVersionLockWithResponse(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*GetVersionLockResponse, error)
 
 	// ListNodesWithResponse List nodes
 	//
@@ -5824,7 +6844,27 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/projects (the `CreateProject` operationId).
 	CreateProjectWithResponse(ctx context.Context, body CreateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateProjectResponse, error)
 
+	// UpdateProjectWithBodyWithResponse Change what a project may
+	//
+	// Needs the role operator.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
+	UpdateProjectWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error)
+
+	// UpdateProjectWithResponse Change what a project may
+	//
+	// Needs the role operator.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
+	UpdateProjectWithResponse(ctx context.Context, id string, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error)
+
 	// ListRuntimesWithResponse List runtimes
+	//
+	// The shared ones and the project's own.
 	//
 	// Needs the role viewer.
 	//
@@ -5843,6 +6883,83 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/runtimes/{id} (the `GetRuntime` operationId).
 	GetRuntimeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetRuntimeResponse, error)
+
+	// ListSecretsWithResponse List secrets
+	//
+	// Their names, never their values.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/secrets (the `ListSecrets` operationId).
+	ListSecretsWithResponse(ctx context.Context, params *ListSecretsParams, reqEditors ...RequestEditorFn) (*ListSecretsResponse, error)
+
+	// CreateSecretWithBodyWithResponse Create a secret
+	//
+	// The value is kept encrypted by a key of the project. Functions get it by an entry in their environment.
+	//
+	// Needs the role admin.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/secrets (the `CreateSecret` operationId).
+	CreateSecretWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateSecretResponse, error)
+
+	// CreateSecretWithResponse Create a secret
+	//
+	// The value is kept encrypted by a key of the project. Functions get it by an entry in their environment.
+	//
+	// Needs the role admin.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/secrets (the `CreateSecret` operationId).
+	CreateSecretWithResponse(ctx context.Context, body CreateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateSecretResponse, error)
+
+	// DeleteSecretWithResponse Delete a secret
+	//
+	// Refused while a function's environment refers to it.
+	//
+	// Needs the role admin.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/secrets/{name} (the `DeleteSecret` operationId).
+	DeleteSecretWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteSecretResponse, error)
+
+	// GetSecretWithResponse Get a secret
+	//
+	// Without its value.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/secrets/{name} (the `GetSecret` operationId).
+	GetSecretWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetSecretResponse, error)
+
+	// UpdateSecretWithBodyWithResponse Change the value of a secret
+	//
+	// The slots of all functions that use it are replaced. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role admin.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
+	UpdateSecretWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error)
+
+	// UpdateSecretWithResponse Change the value of a secret
+	//
+	// The slots of all functions that use it are replaced. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role admin.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
+	UpdateSecretWithResponse(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error)
 
 	// ListTemplatesWithResponse List templates
 	//
@@ -6729,6 +7846,88 @@ func (r UpdateFunctionResponse) ContentType() string {
 	return ""
 }
 
+type GetEnvironmentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Environment
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetEnvironmentResponse) GetJSON200() *Environment {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetEnvironmentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetEnvironmentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetEnvironmentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetEnvironmentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SetEnvironmentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Environment
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetEnvironmentResponse) GetJSON200() *Environment {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r SetEnvironmentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetEnvironmentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetEnvironmentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetEnvironmentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListVersionsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6962,6 +8161,40 @@ func (r GetVersionFileResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetVersionFileResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetVersionLockResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r GetVersionLockResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetVersionLockResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetVersionLockResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetVersionLockResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7255,6 +8488,47 @@ func (r CreateProjectResponse) ContentType() string {
 	return ""
 }
 
+type UpdateProjectResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Project
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateProjectResponse) GetJSON200() *Project {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateProjectResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateProjectResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateProjectResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateProjectResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListRuntimesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7331,6 +8605,204 @@ func (r GetRuntimeResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetRuntimeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListSecretsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListSecret
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSecretsResponse) GetJSON200() *ListSecret {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSecretsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSecretsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSecretsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSecretsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Secret
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateSecretResponse) GetJSON200() *Secret {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateSecretResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteSecretResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Secret
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSecretResponse) GetJSON200() *Secret {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSecretResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Secret
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateSecretResponse) GetJSON200() *Secret {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateSecretResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7903,7 +9375,7 @@ func (c *ClientWithResponses) GetFunctionWithResponse(ctx context.Context, funct
 
 // UpdateFunctionWithBodyWithResponse Change a function
 //
-// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.
+// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 //
 // Needs the role member.
 //
@@ -7920,7 +9392,7 @@ func (c *ClientWithResponses) UpdateFunctionWithBodyWithResponse(ctx context.Con
 
 // UpdateFunctionWithResponse Change a function
 //
-// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; everything else for the next execution or slot.
+// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 //
 // Needs the role member.
 //
@@ -7933,6 +9405,57 @@ func (c *ClientWithResponses) UpdateFunctionWithResponse(ctx context.Context, fu
 		return nil, err
 	}
 	return ParseUpdateFunctionResponse(rsp)
+}
+
+// GetEnvironmentWithResponse Get the environment of a function
+//
+// Secrets by their names, never their values.
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/functions/{functionId}/environment (the `GetEnvironment` operationId).
+func (c *ClientWithResponses) GetEnvironmentWithResponse(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*GetEnvironmentResponse, error) {
+	rsp, err := c.GetEnvironment(ctx, functionID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetEnvironmentResponse(rsp)
+}
+
+// SetEnvironmentWithBodyWithResponse Set the environment of a function
+//
+// Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
+func (c *ClientWithResponses) SetEnvironmentWithBodyWithResponse(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error) {
+	rsp, err := c.SetEnvironmentWithBody(ctx, functionID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetEnvironmentResponse(rsp)
+}
+
+// SetEnvironmentWithResponse Set the environment of a function
+//
+// Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
+func (c *ClientWithResponses) SetEnvironmentWithResponse(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error) {
+	rsp, err := c.SetEnvironment(ctx, functionID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetEnvironmentResponse(rsp)
 }
 
 // ListVersionsWithResponse List versions
@@ -7952,7 +9475,7 @@ func (c *ClientWithResponses) ListVersionsWithResponse(ctx context.Context, func
 
 // CreateVersionWithBodyWithResponse Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -7969,7 +9492,7 @@ func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Cont
 
 // CreateVersionWithResponse Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB.
+// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -8065,6 +9588,23 @@ func (c *ClientWithResponses) GetVersionFileWithResponse(ctx context.Context, fu
 		return nil, err
 	}
 	return ParseGetVersionFileResponse(rsp)
+}
+
+// GetVersionLockWithResponse Get the lock of a version
+//
+// The exact packages of its runtime with their hashes, as a requirements file. It is made when the version is first deployed or executed.
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
+func (c *ClientWithResponses) GetVersionLockWithResponse(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*GetVersionLockResponse, error) {
+	rsp, err := c.GetVersionLock(ctx, functionID, version, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetVersionLockResponse(rsp)
 }
 
 // ListNodesWithResponse List nodes
@@ -8193,7 +9733,39 @@ func (c *ClientWithResponses) CreateProjectWithResponse(ctx context.Context, bod
 	return ParseCreateProjectResponse(rsp)
 }
 
+// UpdateProjectWithBodyWithResponse Change what a project may
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
+func (c *ClientWithResponses) UpdateProjectWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error) {
+	rsp, err := c.UpdateProjectWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateProjectResponse(rsp)
+}
+
+// UpdateProjectWithResponse Change what a project may
+//
+// Needs the role operator.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
+func (c *ClientWithResponses) UpdateProjectWithResponse(ctx context.Context, id string, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error) {
+	rsp, err := c.UpdateProject(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateProjectResponse(rsp)
+}
+
 // ListRuntimesWithResponse List runtimes
+//
+// The shared ones and the project's own.
 //
 // Needs the role viewer.
 //
@@ -8223,6 +9795,125 @@ func (c *ClientWithResponses) GetRuntimeWithResponse(ctx context.Context, id str
 		return nil, err
 	}
 	return ParseGetRuntimeResponse(rsp)
+}
+
+// ListSecretsWithResponse List secrets
+//
+// Their names, never their values.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/secrets (the `ListSecrets` operationId).
+func (c *ClientWithResponses) ListSecretsWithResponse(ctx context.Context, params *ListSecretsParams, reqEditors ...RequestEditorFn) (*ListSecretsResponse, error) {
+	rsp, err := c.ListSecrets(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSecretsResponse(rsp)
+}
+
+// CreateSecretWithBodyWithResponse Create a secret
+//
+// The value is kept encrypted by a key of the project. Functions get it by an entry in their environment.
+//
+// Needs the role admin.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/secrets (the `CreateSecret` operationId).
+func (c *ClientWithResponses) CreateSecretWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateSecretResponse, error) {
+	rsp, err := c.CreateSecretWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSecretResponse(rsp)
+}
+
+// CreateSecretWithResponse Create a secret
+//
+// The value is kept encrypted by a key of the project. Functions get it by an entry in their environment.
+//
+// Needs the role admin.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/secrets (the `CreateSecret` operationId).
+func (c *ClientWithResponses) CreateSecretWithResponse(ctx context.Context, body CreateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateSecretResponse, error) {
+	rsp, err := c.CreateSecret(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSecretResponse(rsp)
+}
+
+// DeleteSecretWithResponse Delete a secret
+//
+// Refused while a function's environment refers to it.
+//
+// Needs the role admin.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/secrets/{name} (the `DeleteSecret` operationId).
+func (c *ClientWithResponses) DeleteSecretWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteSecretResponse, error) {
+	rsp, err := c.DeleteSecret(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteSecretResponse(rsp)
+}
+
+// GetSecretWithResponse Get a secret
+//
+// Without its value.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/secrets/{name} (the `GetSecret` operationId).
+func (c *ClientWithResponses) GetSecretWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetSecretResponse, error) {
+	rsp, err := c.GetSecret(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSecretResponse(rsp)
+}
+
+// UpdateSecretWithBodyWithResponse Change the value of a secret
+//
+// The slots of all functions that use it are replaced. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role admin.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
+func (c *ClientWithResponses) UpdateSecretWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error) {
+	rsp, err := c.UpdateSecretWithBody(ctx, name, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateSecretResponse(rsp)
+}
+
+// UpdateSecretWithResponse Change the value of a secret
+//
+// The slots of all functions that use it are replaced. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role admin.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
+func (c *ClientWithResponses) UpdateSecretWithResponse(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error) {
+	rsp, err := c.UpdateSecret(ctx, name, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateSecretResponse(rsp)
 }
 
 // ListTemplatesWithResponse List templates
@@ -8833,6 +10524,58 @@ func ParseUpdateFunctionResponse(rsp *http.Response) (*UpdateFunctionResponse, e
 	return response, nil
 }
 
+// ParseGetEnvironmentResponse parses an HTTP response from a GetEnvironmentWithResponse call
+func ParseGetEnvironmentResponse(rsp *http.Response) (*GetEnvironmentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetEnvironmentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Environment
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetEnvironmentResponse parses an HTTP response from a SetEnvironmentWithResponse call
+func ParseSetEnvironmentResponse(rsp *http.Response) (*SetEnvironmentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetEnvironmentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Environment
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListVersionsResponse parses an HTTP response from a ListVersionsWithResponse call
 func ParseListVersionsResponse(rsp *http.Response) (*ListVersionsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -8969,6 +10712,22 @@ func ParseGetVersionFileResponse(rsp *http.Response) (*GetVersionFileResponse, e
 	}
 
 	response := &GetVersionFileResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetVersionLockResponse parses an HTTP response from a GetVersionLockWithResponse call
+func ParseGetVersionLockResponse(rsp *http.Response) (*GetVersionLockResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetVersionLockResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
@@ -9158,6 +10917,32 @@ func ParseCreateProjectResponse(rsp *http.Response) (*CreateProjectResponse, err
 	return response, nil
 }
 
+// ParseUpdateProjectResponse parses an HTTP response from a UpdateProjectWithResponse call
+func ParseUpdateProjectResponse(rsp *http.Response) (*UpdateProjectResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateProjectResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Project
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListRuntimesResponse parses an HTTP response from a ListRuntimesWithResponse call
 func ParseListRuntimesResponse(rsp *http.Response) (*ListRuntimesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -9200,6 +10985,126 @@ func ParseGetRuntimeResponse(rsp *http.Response) (*GetRuntimeResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Runtime
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListSecretsResponse parses an HTTP response from a ListSecretsWithResponse call
+func ParseListSecretsResponse(rsp *http.Response) (*ListSecretsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSecretsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListSecret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateSecretResponse parses an HTTP response from a CreateSecretWithResponse call
+func ParseCreateSecretResponse(rsp *http.Response) (*CreateSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Secret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteSecretResponse parses an HTTP response from a DeleteSecretWithResponse call
+func ParseDeleteSecretResponse(rsp *http.Response) (*DeleteSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetSecretResponse parses an HTTP response from a GetSecretWithResponse call
+func ParseGetSecretResponse(rsp *http.Response) (*GetSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Secret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateSecretResponse parses an HTTP response from a UpdateSecretWithResponse call
+func ParseUpdateSecretResponse(rsp *http.Response) (*UpdateSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Secret
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/warpket/warpket/secrets"
 )
 
 // config is all that can be set. Each setting is a flag and a variable
@@ -24,6 +26,7 @@ type config struct {
 	listen   string
 	channel  struct{ listen, address string }
 	token    string
+	secret   struct{ key, file string }
 	index    string
 	cache    string
 	log      string
@@ -132,6 +135,14 @@ func (c *config) server() []setting {
 	)
 }
 
+// keys are those for secrets.
+func (c *config) keys() []setting {
+	return []setting{
+		{"", "WARPKET_SECRET_KEY", &c.secret.key, "", "key for secrets, 32 bytes in base64; with commas between several, of which the first is used for what is new", false},
+		{"secret-key-file", "WARPKET_SECRET_KEY_FILE", &c.secret.file, "", "file with the key for secrets, instead of $WARPKET_SECRET_KEY", false},
+	}
+}
+
 func (c *config) shared() []setting {
 	return []setting{
 		{"python-index", "WARPKET_PYTHON_INDEX", &c.index, "", "URL of the Python package index (simple API); the public one unless set", false},
@@ -149,6 +160,22 @@ func (c *config) agent() []setting {
 		{"isolation", "WARPKET_ISOLATION", &c.node.isolation, "namespaces", "what keeps functions apart: namespaces or none", true},
 		{"require-isolation", "WARPKET_REQUIRE_ISOLATION", &c.node.require, "", "any value: do not run on a machine that cannot hold all of it", false},
 	}
+}
+
+// keyring is the operator's keys for secrets; it may be empty.
+func (c *config) keyring() (secrets.Keyring, error) {
+	text := c.secret.key
+	if c.secret.file != "" {
+		if text != "" {
+			return secrets.Keyring{}, errors.New("the key for secrets: set WARPKET_SECRET_KEY or WARPKET_SECRET_KEY_FILE, not both")
+		}
+		b, err := os.ReadFile(c.secret.file)
+		if err != nil {
+			return secrets.Keyring{}, fmt.Errorf("reading the key for secrets: %w", err)
+		}
+		text = string(b)
+	}
+	return secrets.ParseKeyring(text)
 }
 
 // logger writes one line for each event to standard error.

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/cli"
+	"github.com/warpket/warpket/secrets"
 )
 
 func devCommand() *cobra.Command {
@@ -38,7 +40,7 @@ func devCommand() *cobra.Command {
 	for i := range external {
 		external[i].needed = false
 	}
-	settings := append(external, c.shared()...)
+	settings := slices.Concat(external, c.keys(), c.shared())
 	settings = append(settings, setting{"data", "WARPKET_DATA", &c.dev.data, ".warpket", "folder of all data", true},
 		setting{"listen", "WARPKET_LISTEN", &c.listen, "", "host:port of the API; 127.0.0.1:8080, or a free port, unless set", false})
 	bind(cmd, settings)
@@ -70,6 +72,7 @@ type dev struct {
 // kept is what lasts from one start to the next.
 type kept struct {
 	OperatorToken string `json:"operatorToken"`
+	SecretKey     string `json:"secretKey"`
 	API           string `json:"api"`     // host:port
 	Channel       string `json:"channel"` // host:port
 }
@@ -191,6 +194,9 @@ func (d *dev) remember(ctx context.Context) error {
 	if d.kept.OperatorToken == "" {
 		d.kept.OperatorToken = warpket.TokenText(warpket.NewID(time.Now()), warpket.Secret())
 	}
+	if d.kept.SecretKey == "" {
+		d.kept.SecretKey = secrets.NewOperatorKey()
+	}
 	if d.config.listen != "" {
 		if d.kept.API, err = freeAddress(ctx, d.config.listen); err != nil {
 			return fmt.Errorf("--listen %s cannot be used: %w", d.config.listen, err)
@@ -264,12 +270,17 @@ func (d *dev) joinToken(ctx context.Context) (string, error) {
 // serverEnv is the configuration of the server.
 func (d *dev) serverEnv() map[string]string {
 	a, c := d.stack, d.config
+	key := c.secret.key
+	if key == "" && c.secret.file == "" {
+		key = d.kept.SecretKey
+	}
 	return map[string]string{
 		"WARPKET_POSTGRES_URL": a.Postgres, "WARPKET_S3_ENDPOINT": a.S3.Endpoint, "WARPKET_S3_ACCESS_KEY": a.S3.AccessKey, "WARPKET_S3_SECRET_KEY": a.S3.SecretKey,
 		"WARPKET_S3_BUCKET": a.S3.Bucket, "WARPKET_S3_REGION": a.S3.Region, "WARPKET_TEMPORAL_ADDRESS": a.Temporal, "WARPKET_TEMPORAL_UI": a.TemporalUI,
 		"WARPKET_TEMPORAL_EXECUTION_NAMESPACE": c.temporal.executions, "WARPKET_TEMPORAL_DEPLOYMENT_NAMESPACE": c.temporal.deployments,
 		"WARPKET_TEMPORAL_CA": c.temporal.ca, "WARPKET_TEMPORAL_CERTIFICATE": c.temporal.certificate, "WARPKET_TEMPORAL_KEY": c.temporal.key,
 		"WARPKET_LISTEN": d.kept.API, "WARPKET_CHANNEL_LISTEN": d.kept.Channel, "WARPKET_OPERATOR_TOKEN": d.kept.OperatorToken,
+		"WARPKET_SECRET_KEY": key, "WARPKET_SECRET_KEY_FILE": c.secret.file,
 	}
 }
 

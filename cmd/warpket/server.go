@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ import (
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/pypi"
+	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/storage/blob"
 	"github.com/warpket/warpket/storage/postgres"
 	"github.com/warpket/warpket/templates"
@@ -34,11 +36,15 @@ func serverCommand() *cobra.Command {
 		Use:   "server",
 		Short: "Run a server: the API, its workflows and the node channel",
 		Long:  "Runs one server. It keeps nothing itself: run as many as you like on the same Postgres, object store and Temporal.",
-	}, &c, append(c.server(), c.shared()...), runServer)
+	}, &c, slices.Concat(c.server(), c.keys(), c.shared()), runServer)
 }
 
 func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	tls, err := c.temporalTLS()
+	if err != nil {
+		return err
+	}
+	keys, err := c.keyring()
 	if err != nil {
 		return err
 	}
@@ -86,13 +92,14 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 		c.channel.address = reachable(nodes)
 	}
 
+	vault := secrets.New(keys, store)
 	id, hub := warpket.NewID(time.Now()), live.New()
-	activities := workflows.New(workflows.Config{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Client: temporal, Now: now, IdleSlot: idleSlot, Log: log})
+	activities := workflows.New(workflows.Config{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Secrets: vault, Client: temporal, Now: now, IdleSlot: idleSlot, Log: log})
 	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address}}
 	node := channel.NewServer(id, authority, fleet, log)
 	activities.Nodes = node
 	handler := api.New(api.Config{
-		ServerID: id, Store: store, Blobs: blobs, Catalog: catalog, Hub: hub, Nodes: node, Authority: authority, Workflows: temporal,
+		ServerID: id, Store: store, Blobs: blobs, Catalog: catalog, Hub: hub, Secrets: vault, Nodes: node, Authority: authority, Workflows: temporal,
 		Fleet: fleetOf{activities, fleet}, Platform: runtime.GOOS + "/" + runtime.GOARCH, Now: now, Log: log,
 	}).Handler()
 

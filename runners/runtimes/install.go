@@ -15,9 +15,10 @@ import (
 
 // InstallSpec says what to install.
 type InstallSpec struct {
-	Key   warpket.RuntimeKey
-	Lock  string // as Lock made it
-	Smoke string // Python program that must succeed before the runtime is used; may be empty
+	Key     warpket.RuntimeKey
+	Project warpket.ID // whose it alone is; empty for a shared runtime
+	Lock    string     // as Lock made it
+	Smoke   string     // Python program that must succeed before the runtime is used; may be empty
 }
 
 const (
@@ -41,7 +42,11 @@ func (s *Store) Install(ctx context.Context, spec InstallSpec, progress func(str
 	if err != nil {
 		return Env{}, err
 	}
-	dir := filepath.Join(s.config.Dir, "envs", folderOf(spec, python))
+	root, err := s.root(spec.Project)
+	if err != nil {
+		return Env{}, err
+	}
+	dir := filepath.Join(root, "envs", folderOf(spec, python))
 	if complete(dir) {
 		return envAt(dir), nil
 	}
@@ -54,7 +59,7 @@ func (s *Store) Install(ctx context.Context, spec InstallSpec, progress func(str
 		if complete(dir) {
 			return envAt(dir), nil
 		}
-		if err := s.build(ctx, dir, python, spec, progress); err != nil {
+		if err := s.build(ctx, root, dir, python, spec, progress); err != nil {
 			_ = removeTree(dir)
 			return Env{}, err
 		}
@@ -74,7 +79,7 @@ func complete(dir string) bool {
 	return err == nil
 }
 
-func (s *Store) build(ctx context.Context, dir, python string, spec InstallSpec, progress func(string)) error {
+func (s *Store) build(ctx context.Context, root, dir, python string, spec InstallSpec, progress func(string)) error {
 	if err := removeTree(dir); err != nil {
 		return fmt.Errorf("removing what is left of an earlier build: %w", err)
 	}
@@ -82,12 +87,12 @@ func (s *Store) build(ctx context.Context, dir, python string, spec InstallSpec,
 	if spec.Lock == "" {
 		err = bareEnv(dir, python, spec.Key.Python)
 	} else {
-		err = s.sync(ctx, dir, python, spec, progress)
+		err = s.sync(ctx, root, dir, python, spec, progress)
 	}
 	if err != nil {
 		return fmt.Errorf("installing %s: %w", label(spec.Key), err)
 	}
-	if err := s.smoke(ctx, dir, spec, progress); err != nil {
+	if err := s.smoke(ctx, root, dir, spec, progress); err != nil {
 		return err
 	}
 	if err := freeze(dir); err != nil {
@@ -97,12 +102,12 @@ func (s *Store) build(ctx context.Context, dir, python string, spec InstallSpec,
 }
 
 // sync makes the environment and installs the lock into it.
-func (s *Store) sync(ctx context.Context, dir, python string, spec InstallSpec, progress func(string)) error {
+func (s *Store) sync(ctx context.Context, root, dir, python string, spec InstallSpec, progress func(string)) error {
 	uv, err := s.UV(ctx, progress)
 	if err != nil {
 		return err
 	}
-	work, err := s.workDir()
+	work, err := workDir(root)
 	if err != nil {
 		return err
 	}
@@ -113,12 +118,12 @@ func (s *Store) sync(ctx context.Context, dir, python string, spec InstallSpec, 
 	}
 	what := "installing " + label(spec.Key)
 	progress(what)
-	if err := s.runUV(ctx, what, []string{uv, "venv", "--python", python, dir}, nil, work, progress); err != nil {
+	if err := s.runUV(ctx, what, []string{uv, "venv", "--python", python, dir}, nil, root, work, progress); err != nil {
 		return err
 	}
 	return s.runUV(ctx, what,
 		[]string{uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:", "--compile-bytecode", lock},
-		[]string{"VIRTUAL_ENV=" + dir}, work, progress)
+		[]string{"VIRTUAL_ENV=" + dir}, root, work, progress)
 }
 
 // bareEnv makes an environment without packages: two files, no installer and
@@ -138,7 +143,7 @@ func bareEnv(dir, python, minor string) error {
 
 // smoke runs the check of a runtime in it. What it leaves in the cache folder
 // stays: plugin loaders look there, and would search all packages otherwise.
-func (s *Store) smoke(ctx context.Context, dir string, spec InstallSpec, progress func(string)) error {
+func (s *Store) smoke(ctx context.Context, root, dir string, spec InstallSpec, progress func(string)) error {
 	env := envAt(dir)
 	if err := os.MkdirAll(env.CacheHome, 0o755); err != nil {
 		return fmt.Errorf("smoke run of %s: %w", label(spec.Key), err)
@@ -146,7 +151,7 @@ func (s *Store) smoke(ctx context.Context, dir string, spec InstallSpec, progres
 	if spec.Smoke == "" {
 		return nil
 	}
-	work, err := s.workDir()
+	work, err := workDir(root)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/pypi"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/runners/runtimes/runtimestest"
 	"github.com/warpket/warpket/runners/sandbox"
@@ -257,6 +258,76 @@ func TestALockIsInstalledAsItIs(t *testing.T) {
 	wrong := regexp.MustCompile(`sha256:\w{8}`).ReplaceAllString(lock, "sha256:00000000")
 	if _, err = store.Install(t.Context(), runtimes.InstallSpec{Key: spec.Key, Lock: wrong}, nil); err == nil || !strings.Contains(err.Error(), "Hash mismatch") {
 		t.Errorf("a lock with wrong hashes: %v", err)
+	}
+}
+
+func TestProjectsShareNothingOfWhatTheirRequirementsBring(t *testing.T) {
+	t.Parallel()
+	cache := runtimestest.Cache(t)
+	dir := runtimestest.Folder(t)
+	store, pythons := runtimestest.Store(t, runtimes.Config{
+		Dir: dir, Index: pypi.New(pypi.Config{CacheDir: filepath.Join(cache, "index")}), Environ: os.Environ(),
+	})
+	key := runtimestest.Key("python", pythons[0].Minor, pythons[0].Minor)
+	key.Requirements = "0123"
+	seen := map[string]warpket.ID{} // files by what they are on the disk
+	for _, project := range []warpket.ID{"0192f000-0000-7000-8000-000000000001", "0192f000-0000-7000-8000-000000000002"} {
+		lock, err := store.Lock(t.Context(), runtimes.LockSpec{Key: key, Project: project, Requirements: []string{"six==1.16.0"}}, nil)
+		runtimestest.Needs(t, err)
+		env, err := store.Install(t.Context(), runtimes.InstallSpec{Key: key, Project: project, Lock: lock, Smoke: "import six"}, nil)
+		runtimestest.Needs(t, err)
+		if got := python(t, env, "import six; print(six.__version__)"); got != "1.16.0" {
+			t.Error(got)
+		}
+		own := filepath.Join(dir, "projects", string(project))
+		if !strings.HasPrefix(env.Dir, own) {
+			t.Errorf("it is in %s", env.Dir)
+		}
+		err = filepath.WalkDir(own, func(path string, d os.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			inode := fmt.Sprint(info.Sys().(*syscall.Stat_t).Ino)
+			if other, ok := seen[inode]; ok && other != project {
+				t.Errorf("%s is shared with project %s", path, other)
+			}
+			seen[inode] = project
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "uv-cache")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is a cache that both could use: %v", err)
+	}
+	_, err := store.Install(t.Context(), runtimes.InstallSpec{Key: key, Project: "../x"}, nil)
+	if warpket.KindOf(err) == "" {
+		t.Error("a project leads out of the folder")
+	}
+}
+
+func TestARequirementThatCannotBeMetIsExplained(t *testing.T) {
+	t.Parallel()
+	store, pythons := runtimestest.Shared(t)
+	spec := runtimes.LockSpec{
+		Key: runtimestest.Key("python", pythons[0].Minor, pythons[0].Minor), Project: "0192f000-0000-7000-8000-000000000001",
+		Requirements: []string{"six==1.17.0"}, Until: time.Date(2022, 1, 1, 0, 0, 0, 0, time.UTC), // it came in 2024
+	}
+	_, err := store.Lock(t.Context(), spec, nil)
+	if warpket.KindOf(err) == warpket.Unavailable {
+		runtimestest.Needs(t, err)
+	}
+	if warpket.KindOf(err) != warpket.Invalid || !strings.Contains(err.Error(), "six==1.17.0") || !strings.Contains(err.Error(), "after 2022-01-01") {
+		t.Errorf("got %v", err)
+	}
+	spec.Requirements = []string{"--index-url http://evil.invalid"}
+	if _, err = store.Lock(t.Context(), spec, nil); warpket.KindOf(err) != warpket.Invalid {
+		t.Errorf("an option: %v", err)
 	}
 }
 

@@ -52,9 +52,11 @@ func New(config Config) (*Store, error) {
 
 // LockSpec says what to lock.
 type LockSpec struct {
-	Key      warpket.RuntimeKey
-	Packages map[string]string // name to version specifiers, which may be empty
-	Until    time.Time         // packages released later are not considered; zero: no bound
+	Key          warpket.RuntimeKey
+	Project      warpket.ID        // whose it alone is; empty for a shared runtime
+	Packages     map[string]string // name to version specifiers, which may be empty
+	Requirements []string          // more, as in requirements.txt, see warpket.ParseRequirements
+	Until        time.Time         // packages released later are not considered; zero: no bound
 }
 
 var (
@@ -67,10 +69,14 @@ var (
 // is past. A runtime without packages has an empty lock.
 func (s *Store) Lock(ctx context.Context, spec LockSpec, progress func(string)) (string, error) {
 	progress = orSilent(progress)
-	if len(spec.Packages) == 0 {
+	if len(spec.Packages)+len(spec.Requirements) == 0 {
 		return "", nil
 	}
-	requirements, err := requirementsOf(spec.Packages)
+	requirements, err := requirementsOf(spec)
+	if err != nil {
+		return "", err
+	}
+	root, err := s.root(spec.Project)
 	if err != nil {
 		return "", err
 	}
@@ -82,7 +88,7 @@ func (s *Store) Lock(ctx context.Context, spec LockSpec, progress func(string)) 
 	if err != nil {
 		return "", err
 	}
-	work, err := s.workDir()
+	work, err := workDir(root)
 	if err != nil {
 		return "", err
 	}
@@ -100,7 +106,10 @@ func (s *Store) Lock(ctx context.Context, spec LockSpec, progress func(string)) 
 		argv = append(argv, "--exclude-newer", spec.Until.UTC().Format(time.RFC3339))
 	}
 	progress(fmt.Sprintf("resolving the packages of %s %s", spec.Key.SDK, spec.Key.SDKVersion))
-	if err := s.runUV(ctx, "locking "+label(spec.Key), argv, nil, work, progress); err != nil {
+	if err := s.runUV(ctx, "locking "+label(spec.Key), argv, nil, root, work, progress); err != nil {
+		if len(spec.Requirements) > 0 && !spec.Until.IsZero() && warpket.KindOf(err) == warpket.Invalid {
+			err = warpket.Because(warpket.Invalid, err, "%s (releases after %s are not considered: they are newer than the SDK's)", err.Error(), spec.Until.Format(time.DateOnly))
+		}
 		return "", err
 	}
 	lock, err := os.ReadFile(out)
@@ -112,9 +121,16 @@ func (s *Store) Lock(ctx context.Context, spec LockSpec, progress func(string)) 
 
 // requirementsOf is the text for the resolver. Names and specifiers come from
 // callers: what could be an option, an address or a path is refused.
-func requirementsOf(packages map[string]string) (string, error) {
-	lines := make([]string, 0, len(packages))
-	for name, specifiers := range packages {
+func requirementsOf(spec LockSpec) (string, error) {
+	own, err := warpket.ParseRequirements(strings.Join(spec.Requirements, "\n"))
+	if err != nil {
+		return "", err
+	}
+	lines := make([]string, 0, len(spec.Packages)+len(own))
+	for _, line := range own {
+		lines = append(lines, line+"\n")
+	}
+	for name, specifiers := range spec.Packages {
 		if !packageForm.MatchString(name) || !specifierForm.MatchString(specifiers) {
 			return "", warpket.Errorf(warpket.Invalid, "%q is not the requirement of a package: use a name and version specifiers", name+specifiers)
 		}
@@ -141,16 +157,17 @@ func label(key warpket.RuntimeKey) string { return key.SDK + " " + key.SDKVersio
 
 // runUV runs uv. Its exit code tells a request that cannot be met (1) from
 // trouble on the way (2).
-func (s *Store) runUV(ctx context.Context, what string, argv, env []string, dir string, progress func(string)) error {
-	home := filepath.Join(s.config.Dir, "home")
+func (s *Store) runUV(ctx context.Context, what string, argv, env []string, root, dir string, progress func(string)) error {
+	home := filepath.Join(root, "home")
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	e, err := run(ctx, s.config.Installer, program{
 		argv:     argv,
-		env:      append(s.uvEnv(home), env...),
+		env:      append(s.uvEnv(root), env...),
 		dir:      dir,
-		writable: []string{s.config.Dir},
+		readOnly: []string{filepath.Dir(argv[0])},
+		writable: []string{root},
 		timeout:  15 * time.Minute,
 		progress: func(line string) {
 			if told(line) {
@@ -161,7 +178,7 @@ func (s *Store) runUV(ctx context.Context, what string, argv, env []string, dir 
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	text := strings.ReplaceAll(e.tail, s.config.Dir+string(filepath.Separator), "")
+	text := strings.ReplaceAll(strings.ReplaceAll(e.tail, root+string(filepath.Separator), ""), s.config.Dir+string(filepath.Separator), "")
 	switch {
 	case e.timedOut:
 		return warpket.Errorf(warpket.Unavailable, "%s took longer than 15 minutes: %s", what, text)
@@ -179,13 +196,13 @@ func told(line string) bool {
 	return slices.Contains([]string{"Resolved", "Prepared", "Installed", "Bytecode"}, first) && rest != ""
 }
 
-func (s *Store) uvEnv(home string) []string {
+func (s *Store) uvEnv(root string) []string {
 	env := append(passOn(s.config.Environ),
 		"PATH=/usr/local/bin:/usr/bin:/bin",
-		"HOME="+home,
+		"HOME="+filepath.Join(root, "home"),
 		"LANG=C.UTF-8",
 		"NO_COLOR=1",
-		"UV_CACHE_DIR="+filepath.Join(s.config.Dir, "uv-cache"),
+		"UV_CACHE_DIR="+filepath.Join(root, "uv-cache"),
 		"UV_PYTHON_DOWNLOADS=never",
 		"UV_NO_CONFIG=1",
 		"UV_NO_PROGRESS=1",
@@ -196,9 +213,20 @@ func (s *Store) uvEnv(home string) []string {
 	return env
 }
 
+// root is the folder for what belongs together: environments, caches and work.
+// What a project's packages put there, no other project and no shared runtime
+// ever reads.
+func (s *Store) root(project warpket.ID) (string, error) {
+	if project == "" {
+		return s.config.Dir, nil
+	}
+	id, err := warpket.ParseID("project", string(project))
+	return filepath.Join(s.config.Dir, "projects", string(id)), err
+}
+
 // workDir makes a folder for one piece of work.
-func (s *Store) workDir() (string, error) {
-	parent := filepath.Join(s.config.Dir, "tmp")
+func workDir(root string) (string, error) {
+	parent := filepath.Join(root, "tmp")
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return "", fmt.Errorf("making a folder to work in: %w", err)
 	}

@@ -281,7 +281,7 @@ func TestGVisorKeepsAProgramApart(t *testing.T) {
 	t.Cleanup(func() { _ = local.Close() })
 	spec := sandbox.Spec{
 		Name: t.Name(), Env: []string{"PATH=/usr/bin:/bin", "ABSTRACT=warpket-test-" + t.Name(), "PORT=" + local.Addr().String()},
-		Argv: []string{python(t), "-I", "-c", attacks},
+		Argv: []string{gvisorPython(t), "-I", "-c", gvisorAttacks},
 	}
 	want := `the host's processes: [1]
 its user is not root: True
@@ -305,7 +305,7 @@ loopback of its own: connected
 	}
 }
 
-const attacks = `
+const gvisorAttacks = `
 import ctypes, os, socket
 libc = ctypes.CDLL(None, use_errno=True)
 def tried(what, do):
@@ -335,7 +335,7 @@ tried("loopback of its own", lambda: connect(socket.AF_INET, own.getsockname()))
 `
 
 // python is an interpreter that lies in the system's folders.
-func python(t *testing.T) string {
+func gvisorPython(t *testing.T) string {
 	t.Helper()
 	path := "/usr/bin/python3"
 	if _, err := os.Stat(path); err != nil {
@@ -367,7 +367,7 @@ func TestAProgramUnderGVisorReachesASocketThatItWasGiven(t *testing.T) {
 	}()
 	spec := sandbox.Spec{
 		Name: t.Name(), ReadOnly: []string{folder}, Env: []string{"S=" + socket},
-		Argv: []string{python(t), "-I", "-c", `
+		Argv: []string{gvisorPython(t), "-I", "-c", `
 import os, socket
 s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 s.connect(os.environ["S"])

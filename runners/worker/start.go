@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -47,6 +48,7 @@ func start(ctx context.Context, config Config) (w *Worker, err error) {
 			ReadOnly: append(config.Runtime.ReadOnly(), config.Harness, config.Code),
 			Writable: writable,
 			Limits:   limitsOf(config.Resources),
+			Listen:   config.Egress != nil,
 		})
 	})
 	if err != nil && w.scratch != "" {
@@ -114,6 +116,38 @@ func environment(env runtimes.Env, r warpket.Resources, home string) []string {
 		variables = append(variables, "XDG_CACHE_HOME="+env.CacheHome)
 	}
 	return variables
+}
+
+// connect serves the worker's way to the network, if it has one. A plain
+// process needs none: it has the machine's.
+func (w *Worker) connect(config Config) error {
+	listening, ok := w.box.(sandbox.Listening)
+	switch {
+	case config.Egress == nil || config.Launcher.Isolation().Kind == warpket.NoIsolation.Kind:
+		return nil
+	case !ok || listening.Listener() == nil:
+		return warpket.Errorf(warpket.Unavailable, "functions with a network cannot run on this node, whose isolation is %s", config.Launcher.Isolation().Kind)
+	}
+	var ctx context.Context
+	ctx, w.network = context.WithCancel(context.Background())
+	go func() { _ = config.Egress.Serve(ctx, listening.Listener()) }() // ends with the worker
+	return nil
+}
+
+// variables are the function's, and those by which programs find the proxy.
+func variables(config Config) map[string]string {
+	if config.Egress == nil || config.Launcher.Isolation().Kind == warpket.NoIsolation.Kind {
+		return config.Env
+	}
+	all := maps.Clone(config.Env)
+	if all == nil {
+		all = map[string]string{}
+	}
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
+		all[name] = "http://" + sandbox.ListenAddress
+	}
+	all["NO_PROXY"], all["no_proxy"] = "localhost,127.0.0.1", "localhost,127.0.0.1"
+	return all
 }
 
 func threadsOf(r warpket.Resources) int { return max(1, r.CPU/1000) }

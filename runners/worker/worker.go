@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/runners/sandbox"
 )
@@ -38,6 +39,7 @@ type Config struct {
 	Resources   warpket.Resources // its cores decide the number of threads
 	LoadTimeout time.Duration     // one minute if zero
 	Env         map[string]string // the function's variables
+	Egress      *egress.Proxy     // its way to the network; nil for none
 	LoadLog     io.Writer         // what the code prints while it is imported; nil drops it
 }
 
@@ -62,10 +64,11 @@ type Worker struct {
 	answers *os.File      // answers out
 	reader  *bufio.Reader // of answers
 	output  *output
-	scratch string           // empty if the sandbox has its own /tmp
-	folder  string           // of the code, as the worker sees it
-	memory  int64            // bytes that it may use
-	failure *warpket.Failure // why it could not be loaded; set by Start only
+	scratch string             // empty if the sandbox has its own /tmp
+	network context.CancelFunc // ends what serves its network; nil if it has none
+	folder  string             // of the code, as the worker sees it
+	memory  int64              // bytes that it may use
+	failure *warpket.Failure   // why it could not be loaded; set by Start only
 
 	mu       sync.Mutex // held by the call that runs
 	calls    int
@@ -169,6 +172,9 @@ func (w *Worker) Run(ctx context.Context, call Call, log io.Writer) warpket.Outc
 // Close ends the worker and what it started, and removes its scratch folder.
 func (w *Worker) Close() error {
 	err := w.box.Close()
+	if w.network != nil {
+		w.network()
+	}
 	_ = w.control.Close()
 	_ = w.answers.Close()
 	w.output.close()
@@ -183,8 +189,11 @@ func (w *Worker) Close() error {
 func (w *Worker) load(ctx context.Context, config Config) error {
 	timeout := orMinute(config.LoadTimeout)
 	w.memory, w.refusals = config.Resources.Memory, w.box.Refusals()
+	if err := w.connect(config); err != nil {
+		return err
+	}
 	header := loadHeader{
-		Entry: config.Entry, SDK: config.SDK, SDKVersion: config.SDKVersion, Folder: w.folder, Env: config.Env,
+		Entry: config.Entry, SDK: config.SDK, SDKVersion: config.SDKVersion, Folder: w.folder, Env: variables(config),
 		Memory: config.Resources.Memory, MaxResult: warpket.MaxResult,
 	}
 	if i := config.Launcher.Isolation(); i.Kind != warpket.NoIsolation.Kind && slices.Contains(i.Unenforced, "memory") {

@@ -74,10 +74,18 @@ func (s *Store) OpenDeployments(ctx context.Context) ([]warpket.ID, error) {
 	return ids, explain(err, "deployment", "")
 }
 
-// UnsettledDeployments gives the IDs of deployments that lack slots: news of
-// capacity is for them.
+// UnsettledDeployments gives the IDs of deployments that lack slots or have
+// outdated ones: news of capacity is for them.
 func (s *Store) UnsettledDeployments(ctx context.Context) ([]warpket.ID, error) {
-	ids, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], `select id from deployments where status in ('placing', 'degraded') order by id`)
+	ids, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], `select id from deployments where status in ('placing', 'preparing', 'degraded')
+		or status = 'ready' and exists (select from slots s join functions f on f.id = s.function_id where s.deployment_id = deployments.id and s.status = 'ready' and s.revision < f.revision) order by id`)
+	return ids, explain(err, "deployment", "")
+}
+
+// FunctionDeployments gives the IDs of a function's deployments that should
+// have a workflow.
+func (s *Store) FunctionDeployments(ctx context.Context, function warpket.ID) ([]warpket.ID, error) {
+	ids, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], `select id from deployments where function_id = $1 and status not in ('failed', 'detached') order by id`, function)
 	return ids, explain(err, "deployment", "")
 }
 
@@ -142,12 +150,13 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 	}
 	type place struct {
 		deployment warpket.ID
+		revision   int
 		warpket.SlotPlace
 	}
 	places, err := many(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
-		err = row.Scan(&p.deployment, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices)
+		err = row.Scan(&p.deployment, &p.revision, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices)
 		return p, err
-	}, `select s.deployment_id, s.id, n.name, s.status, s.reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = s.id order by v.id)
+	}, `select s.deployment_id, s.revision, s.id, n.name, s.status, s.reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = s.id order by v.id)
 		from slots s join nodes n on n.id = s.node_id where s.deployment_id = any ($1::uuid[]) order by s.id`, ids)
 	if err != nil {
 		return explain(err, "slot", "")
@@ -155,17 +164,17 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 	for _, p := range places {
 		d := &list[index[p.deployment]]
 		d.Placement = append(d.Placement, p.SlotPlace)
-		if p.Status == warpket.SlotReady {
+		if p.Status == warpket.SlotReady && p.revision >= d.Revision {
 			d.Ready++
 		}
 	}
 	return nil
 }
 
-const deploymentColumns = `d.id, d.project_id, d.function_id, f.name, d.version_number, d.snapshot_id, d.runtime_id, d.slots, d.resources, d.status, d.message, d.created_date, d.updated_date
+const deploymentColumns = `d.id, d.project_id, d.function_id, f.name, d.version_number, d.snapshot_id, d.runtime_id, d.slots, d.resources, d.status, d.message, d.created_date, d.updated_date, f.revision
 	from deployments d join functions f on f.id = d.function_id`
 
 func scanDeployment(row pgx.CollectableRow) (d warpket.Deployment, err error) {
-	err = row.Scan(&d.ID, &d.ProjectID, &d.FunctionID, &d.FunctionName, &d.VersionNumber, &d.SnapshotID, &d.RuntimeID, &d.Slots, &d.Resources, &d.Status, &d.Message, &d.CreatedDate, &d.UpdatedDate)
+	err = row.Scan(&d.ID, &d.ProjectID, &d.FunctionID, &d.FunctionName, &d.VersionNumber, &d.SnapshotID, &d.RuntimeID, &d.Slots, &d.Resources, &d.Status, &d.Message, &d.CreatedDate, &d.UpdatedDate, &d.Revision)
 	return d, err
 }

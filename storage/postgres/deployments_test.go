@@ -32,7 +32,7 @@ func TestADeploymentTellsWhereItsSlotsAre(t *testing.T) {
 	second := newSlot(warpket.Node{ID: slot.NodeID}, v)
 	second.DeploymentID = d.ID
 	second = w.lease(second)
-	w.must(w.SlotIsReady(t.Context(), slot.ID, slot.Generation))
+	w.must(w.SlotIsReady(t.Context(), slot.ID, slot.Generation, 0))
 
 	got, err := w.Deployment(t.Context(), w.project, d.ID)
 	w.must(err)

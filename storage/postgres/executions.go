@@ -16,11 +16,11 @@ import (
 func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (created bool, err error) {
 	batch := &pgx.Batch{} // one round trip, one transaction
 	batch.Queue(`with created as (insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
-		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) on conflict (id) do nothing returning id)
+		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29) on conflict (id) do nothing returning id)
 		insert into outbox (kind, subject_id) select 'execute', id from created`,
 		e.ID, e.ProjectID, e.FunctionID, e.FunctionName, e.VersionNumber, e.SnapshotID, e.RuntimeID, e.Lane, e.Target, e.Description, e.Tags,
-		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate).
+		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate, e.Revision).
 		Exec(func(tag pgconnTag) error { created = tag.RowsAffected() == 1; return nil })
 	if e.Input.SHA256 != "" {
 		batch.Queue(`insert into execution_objects (execution_id, project_id, sha256) values ($1, $2, $3) on conflict do nothing`, e.ID, e.ProjectID, e.Input.SHA256)
@@ -141,7 +141,7 @@ type Finish struct {
 // FinishExecution makes an execution final, or queues it again. The first final
 // status wins: finished tells whether this one did. In the same round trip it
 // gives the freed slot to the execution that has waited longest for one of its
-// snapshot and that fits.
+// snapshot, that fits, and that was accepted at its revision or before.
 func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (finished bool, next *Woken, err error) {
 	batch := &pgx.Batch{}
 	if f.Again {
@@ -163,7 +163,7 @@ func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (f
 		batch.Queue(`delete from outbox where kind = 'execute' and subject_id = $1`, f.ID)
 	}
 	if f.FreeSlot.ID != "" {
-		batch.Queue(takeNext, f.FreeSlot.SnapshotID, f.FreeSlot.NodeID, f.NodeName, f.FreeSlot.ID, f.FreeSlot.Generation, f.FreeSlot.Reason, now, f.FreeSlot.Resources.CPU, f.FreeSlot.Resources.Memory).QueryRow(wokenInto(&next))
+		batch.Queue(takeNext, f.FreeSlot.SnapshotID, f.FreeSlot.NodeID, f.NodeName, f.FreeSlot.ID, f.FreeSlot.Generation, f.FreeSlot.Reason, now, f.FreeSlot.Resources.CPU, f.FreeSlot.Resources.Memory, f.FreeSlot.Revision).QueryRow(wokenInto(&next))
 	}
 	err = s.pool.SendBatch(ctx, batch).Close()
 	return finished, next, explain(err, "execution", f.ID)
@@ -177,7 +177,7 @@ type Woken struct {
 
 const takeNext = `update executions set status = 'running', attempt = attempt + 1, node_id = $2, node_name = $3, slot_id = $4, generation = $5, reason = $6, started_date = $7
 	where id = (select id from executions where node_id is null and snapshot_id = $1 and status = 'queued' and server_id is not null
-		and (resources->>'cpu')::int <= $8 and (resources->>'memory')::bigint <= $9 order by id limit 1 for update skip locked)
+		and (resources->>'cpu')::int <= $8 and (resources->>'memory')::bigint <= $9 and revision <= $10 order by id limit 1 for update skip locked)
 	returning id, server_id`
 
 func wokenInto(next **Woken) func(pgx.Row) error {
@@ -195,7 +195,7 @@ func wokenInto(next **Woken) func(pgx.Row) error {
 // longest for one of its snapshot. It is nil when none waits.
 func (s *Store) TakeNext(ctx context.Context, slot warpket.Slot, nodeName string, now time.Time) (*Woken, error) {
 	var next *Woken
-	err := wokenInto(&next)(s.pool.QueryRow(ctx, takeNext, slot.SnapshotID, slot.NodeID, nodeName, slot.ID, slot.Generation, slot.Reason, now, slot.Resources.CPU, slot.Resources.Memory))
+	err := wokenInto(&next)(s.pool.QueryRow(ctx, takeNext, slot.SnapshotID, slot.NodeID, nodeName, slot.ID, slot.Generation, slot.Reason, now, slot.Resources.CPU, slot.Resources.Memory, slot.Revision))
 	return next, explain(err, "slot", slot.ID)
 }
 
@@ -249,15 +249,15 @@ func (s *Store) ExtendPartitions(ctx context.Context) error {
 
 const executionHeadColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	null::bytea, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date`
+	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision`
 
 const executionColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	input, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date`
+	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision`
 
 func scanExecution(row pgx.CollectableRow) (e warpket.Execution, err error) {
 	err = row.Scan(&e.ID, &e.ProjectID, &e.FunctionID, &e.FunctionName, &e.VersionNumber, &e.SnapshotID, &e.RuntimeID, &e.Lane, &e.Target, &e.Description, &e.Tags,
 		&e.Input.Inline, &e.Input.SHA256, &e.Input.Size, &e.Shots, &e.Seed, &e.Resources, &e.Retries, &e.Status, &e.Attempt, &e.NodeID, &e.NodeName, &e.SlotID, &e.Generation, &e.Reason,
-		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate)
+		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision)
 	return e, err
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -18,6 +19,11 @@ func (s *Store) CreateFunction(ctx context.Context, f warpket.Function, v warpke
 			f.ID, f.ProjectID, f.Name, f.Description, f.TemplateTag, f.SDK, f.SDKVersion, f.Settings, f.CreatedDate)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
+		}
+		if f.Settings.Network == warpket.Egress {
+			if err := mayEgress(ctx, tx, f.ProjectID); err != nil {
+				return err
+			}
 		}
 		v.Number = 1
 		return insertVersion(ctx, tx, v)
@@ -64,8 +70,20 @@ func (s *Store) UpdateFunction(ctx context.Context, project, id warpket.ID, now 
 		if err != nil {
 			return err
 		}
+		before := f.Settings
 		if err := change(&f); err != nil {
 			return err
+		}
+		if f.Settings.NeedNewSlots(before) {
+			f.Revision++
+			if err := revise(ctx, tx, `id = $1`, id); err != nil {
+				return err
+			}
+		}
+		if f.Settings.Network == warpket.Egress && before.Network != warpket.Egress {
+			if err := mayEgress(ctx, tx, project); err != nil {
+				return err
+			}
 		}
 		f.UpdatedDate = now
 		_, err = tx.Exec(ctx, `update functions set name = $2, description = $3, settings = $4, updated_date = $5 where id = $1`, id, f.Name, f.Description, f.Settings, now)
@@ -75,6 +93,16 @@ func (s *Store) UpdateFunction(ctx context.Context, project, id warpket.ID, now 
 		return f, warpket.Because(warpket.Conflict, err, "this project already has a function %q: choose another name", f.Name).At("functionName")
 	}
 	return f, explain(err, "function", id)
+}
+
+// mayEgress refuses what the project may not have. The project stays as it is
+// until the transaction has ended.
+func mayEgress(ctx context.Context, tx pgx.Tx, project warpket.ID) error {
+	var may bool
+	if err := tx.QueryRow(ctx, `select allow_egress from projects where id = $1 for share`, project).Scan(&may); err != nil || may {
+		return err
+	}
+	return warpket.Errorf(warpket.Denied, "this project's functions may not reach the network: ask an operator to allow it, with PATCH /v1/projects/%s {\"allowEgress\": true}", project).At("network")
 }
 
 // Deleted is what a deleted function leaves behind, for the caller to end.
@@ -123,9 +151,10 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 	return left, explain(err, "function", id)
 }
 
-const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, created_date, updated_date`
+const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, revision, created_date, updated_date`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
-	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.CreatedDate, &f.UpdatedDate)
+	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate)
+	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork) // of functions that are older than the setting
 	return f, err
 }

@@ -72,7 +72,7 @@ func (s *Store) NodeIsUp(ctx context.Context, id, boot warpket.ID, inventory war
 			return err
 		}
 		if len(over) > 0 {
-			if err := degrade(ctx, tx, over); err != nil {
+			if err := degradeFor(ctx, tx, over); err != nil {
 				return err
 			}
 		}
@@ -81,15 +81,21 @@ func (s *Store) NodeIsUp(ctx context.Context, id, boot warpket.ID, inventory war
 	return over, distinct(deployments), explain(err, "node", id)
 }
 
-// degrade says of deployments that were ready that they are not, for these of
+// degradeFor says of deployments that were ready that they are not, for these of
 // their slots serve no longer.
-func degrade(ctx context.Context, tx pgx.Tx, slots []warpket.Slot) error {
+func degradeFor(ctx context.Context, tx pgx.Tx, slots []warpket.Slot) error {
 	var ids []warpket.ID
 	for _, slot := range slots {
 		ids = append(ids, slot.DeploymentID)
 	}
-	changed, err := many(ctx, tx, pgx.RowTo[warpket.ID], `update deployments set status = 'degraded', message = 'slots were lost; new ones are being prepared', updated_date = now()
-		where id = any ($1::uuid[]) and status = 'ready' returning id`, distinct(ids))
+	return degrade(ctx, tx, "slots were lost; new ones are being prepared", `id = any ($2::uuid[])`, distinct(ids))
+}
+
+// degrade says why of deployments that were ready that they are not; $1 of the
+// condition is taken.
+func degrade(ctx context.Context, tx pgx.Tx, why, where string, args ...any) error {
+	changed, err := many(ctx, tx, pgx.RowTo[warpket.ID], `update deployments set status = 'degraded', message = $1, updated_date = now()
+		where `+where+` and status = 'ready' returning id`, append([]any{why}, args...)...)
 	if err != nil {
 		return err
 	}
@@ -148,7 +154,7 @@ func (s *Store) LoseSilentNodes(ctx context.Context) (nodes, deployments []warpk
 		for _, slot := range slots {
 			deployments = append(deployments, slot.DeploymentID)
 		}
-		return degrade(ctx, tx, slots)
+		return degradeFor(ctx, tx, slots)
 	})
 	return nodes, distinct(deployments), explain(err, "node", "")
 }

@@ -110,7 +110,7 @@ func TestASilentNodeLosesItsSlotsButNotTheirLeases(t *testing.T) {
 	slot.DeploymentID = d.ID
 	slot = w.lease(slot)
 	other := w.lease(newSlot(well, v))
-	w.must(w.SlotIsReady(t.Context(), slot.ID, slot.Generation))
+	w.must(w.SlotIsReady(t.Context(), slot.ID, slot.Generation, 0))
 	if nodes, _, err := w.LoseSilentNodes(t.Context()); len(nodes) != 0 || err != nil {
 		t.Fatalf("lost %v (%v)", nodes, err)
 	}
@@ -146,7 +146,7 @@ func TestASilentNodeLosesItsSlotsButNotTheirLeases(t *testing.T) {
 			t.Errorf("slot %s is %s, want %s", id, s.Status, want)
 		}
 	}
-	wantKind(t, w.SlotIsReady(t.Context(), slot.ID, slot.Generation), warpket.Conflict)
+	wantKind(t, w.SlotIsReady(t.Context(), slot.ID, slot.Generation, 0), warpket.Conflict)
 	wantKind(t, w.RenewNode(t.Context(), silent.ID, silent.Boot), warpket.Conflict)
 
 	// It comes back with its programs running.

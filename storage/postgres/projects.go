@@ -45,10 +45,33 @@ func (s *Store) Projects(ctx context.Context, page Page) ([]warpket.Project, str
 	return items, next, nil
 }
 
-const projectColumns = `id, name, created_date`
+// UpdateProject lets change alter what an operator decides of a project. When
+// egress is withdrawn, the functions that have it get a new revision: their
+// slots go.
+func (s *Store) UpdateProject(ctx context.Context, idOrName string, change func(*warpket.Project)) (warpket.Project, error) {
+	var p warpket.Project
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		p, err = one(ctx, tx, scanProject, `select `+projectColumns+` from projects where id::text = $1 or name = $1 for no key update`, idOrName)
+		if err != nil {
+			return err
+		}
+		before := p
+		change(&p)
+		if _, err := tx.Exec(ctx, `update projects set allow_egress = $2 where id = $1`, p.ID, p.AllowEgress); err != nil {
+			return err
+		}
+		if before.AllowEgress && !p.AllowEgress {
+			return revise(ctx, tx, `project_id = $1 and settings->>'Network' = $2`, p.ID, warpket.Egress)
+		}
+		return nil
+	})
+	return p, explain(err, "project", idOrName)
+}
+
+const projectColumns = `id, name, allow_egress, created_date`
 
 func scanProject(row pgx.CollectableRow) (p warpket.Project, err error) {
-	err = row.Scan(&p.ID, &p.Name, &p.CreatedDate)
+	err = row.Scan(&p.ID, &p.Name, &p.AllowEgress, &p.CreatedDate)
 	return p, err
 }
 

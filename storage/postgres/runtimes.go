@@ -12,9 +12,9 @@ import (
 // EnsureRuntime gives the runtime of r's key, adding it as pending if there is
 // none.
 func (s *Store) EnsureRuntime(ctx context.Context, r warpket.Runtime) (warpket.Runtime, error) {
-	_, err := s.pool.Exec(ctx, `insert into runtimes (id, sdk, sdk_version, python, platform, requirements, template_tag, locked_until, status, created_date, updated_date)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $9) on conflict (sdk, sdk_version, python, platform, requirements) do nothing`,
-		r.ID, r.SDK, r.SDKVersion, r.Python, r.Platform, r.Requirements, r.TemplateTag, orNever(r.LockedUntil), r.CreatedDate)
+	_, err := s.pool.Exec(ctx, `insert into runtimes (id, sdk, sdk_version, python, platform, requirements, template_tag, locked_until, status, created_date, updated_date, project_id, lines)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $9, $10, $11) on conflict (sdk, sdk_version, python, platform, requirements) do nothing`,
+		r.ID, r.SDK, r.SDKVersion, r.Python, r.Platform, r.Requirements, r.TemplateTag, orNever(r.LockedUntil), r.CreatedDate, orNull(r.ProjectID), orNone(r.Lines))
 	if err != nil {
 		return r, explain(err, "runtime", r.RuntimeKey)
 	}
@@ -23,19 +23,28 @@ func (s *Store) EnsureRuntime(ctx context.Context, r warpket.Runtime) (warpket.R
 	return r, explain(err, "runtime", r.RuntimeKey)
 }
 
-// Runtime gives a runtime.
+// ProjectRuntime gives a runtime that a project may see: a shared one or its
+// own.
+func (s *Store) ProjectRuntime(ctx context.Context, project, id warpket.ID) (warpket.Runtime, error) {
+	r, err := one(ctx, s.pool, scanRuntime, `select `+runtimeColumns+` from runtimes where id = $1 and (project_id is null or project_id = $2)`, id, project)
+	return r, explain(err, "runtime", id)
+}
+
+// Runtime gives a runtime. It serves the system, not a caller, so it takes no
+// tenant.
 func (s *Store) Runtime(ctx context.Context, id warpket.ID) (warpket.Runtime, error) {
 	r, err := one(ctx, s.pool, scanRuntime, `select `+runtimeColumns+` from runtimes where id = $1`, id)
 	return r, explain(err, "runtime", id)
 }
 
-// Runtimes lists the runtimes.
-func (s *Store) Runtimes(ctx context.Context, page Page) ([]warpket.Runtime, string, error) {
+// Runtimes lists the runtimes that a project may see: the shared ones and its
+// own.
+func (s *Store) Runtimes(ctx context.Context, project warpket.ID, page Page) ([]warpket.Runtime, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanRuntime, `select `+runtimeColumns+` from runtimes where id < $1 order by id desc limit $2`, before, rows)
+	items, err := many(ctx, s.pool, scanRuntime, `select `+runtimeColumns+` from runtimes where id < $1 and (project_id is null or project_id = $3) order by id desc limit $2`, before, rows, project)
 	if err != nil {
 		return nil, "", explain(err, "runtime", "")
 	}
@@ -58,15 +67,23 @@ func (s *Store) SaveRuntime(ctx context.Context, id warpket.ID, status warpket.R
 	return r, explain(err, "runtime", id)
 }
 
-const runtimeColumns = `id, sdk, sdk_version, python, platform, requirements, template_tag, locked_until, status, lock, message, created_date, updated_date`
+const runtimeColumns = `id, sdk, sdk_version, python, platform, requirements, template_tag, locked_until, status, lock, message, created_date, updated_date, coalesce(project_id::text, ''), lines`
 
 func scanRuntime(row pgx.CollectableRow) (r warpket.Runtime, err error) {
 	var until *time.Time
-	err = row.Scan(&r.ID, &r.SDK, &r.SDKVersion, &r.Python, &r.Platform, &r.Requirements, &r.TemplateTag, &until, &r.Status, &r.Lock, &r.Message, &r.CreatedDate, &r.UpdatedDate)
+	err = row.Scan(&r.ID, &r.SDK, &r.SDKVersion, &r.Python, &r.Platform, &r.Requirements, &r.TemplateTag, &until, &r.Status, &r.Lock, &r.Message, &r.CreatedDate, &r.UpdatedDate, &r.ProjectID, &r.Lines)
 	if until != nil {
 		r.LockedUntil = *until
 	}
 	return r, err
+}
+
+// orNone writes no list as an empty one.
+func orNone(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
 }
 
 // orNever writes the zero time as null.

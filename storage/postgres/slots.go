@@ -39,10 +39,11 @@ func (s *Store) LeaseSlot(ctx context.Context, slot warpket.Slot) (warpket.Slot,
 	return slot, explain(err, "slot", slot.ID)
 }
 
-// SlotIsReady records that the slot's worker serves. It is a Conflict when the
-// slot was handed out again or given up meanwhile.
-func (s *Store) SlotIsReady(ctx context.Context, id warpket.ID, generation int64) error {
-	tag, err := s.pool.Exec(ctx, `update slots set status = 'ready' where id = $1 and generation = $2 and status in ('preparing', 'ready')`, id, generation)
+// SlotIsReady records that the slot's worker serves, and with which revision of
+// its function's configuration. It is a Conflict when the slot was handed out
+// again or given up meanwhile.
+func (s *Store) SlotIsReady(ctx context.Context, id warpket.ID, generation int64, revision int) error {
+	tag, err := s.pool.Exec(ctx, `update slots set status = 'ready', revision = $3 where id = $1 and generation = $2 and status in ('preparing', 'ready')`, id, generation, revision)
 	if err == nil && tag.RowsAffected() == 0 {
 		return warpket.Errorf(warpket.Conflict, "slot %s is no longer held", id)
 	}
@@ -65,7 +66,7 @@ func (s *Store) SlotEnded(ctx context.Context, slot warpket.Slot) error {
 		if err := release(ctx, tx, `id = $1 and generation = $2`, slot.ID, slot.Generation); err != nil {
 			return err
 		}
-		return degrade(ctx, tx, []warpket.Slot{slot})
+		return degradeFor(ctx, tx, []warpket.Slot{slot})
 	})
 	return explain(err, "slot", slot.ID)
 }
@@ -101,6 +102,15 @@ func (s *Store) NodeSlots(ctx context.Context, node warpket.ID) ([]warpket.Slot,
 	return slots, explain(err, "slot", "")
 }
 
+// OutdatedSlots gives the slots on demand that have an earlier revision than
+// their function: those of one function, or of all if it is empty.
+func (s *Store) OutdatedSlots(ctx context.Context, function warpket.ID) ([]warpket.Slot, error) {
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots
+		where ($1::uuid is null or function_id = $1) and deployment_id is null and status = 'ready'
+		and revision < (select f.revision from functions f where f.id = slots.function_id) order by id limit 1000`, orNull(function))
+	return slots, explain(err, "slot", "")
+}
+
 // OrphanSlots gives the slots of functions that are gone and of deployments that
 // have ended: what a process that died had left to release.
 func (s *Store) OrphanSlots(ctx context.Context) ([]warpket.Slot, error) {
@@ -118,10 +128,10 @@ func (s *Store) SlotByID(ctx context.Context, id warpket.ID) (warpket.Slot, erro
 	return slot, explain(err, "slot", id)
 }
 
-const slotColumns = `id, node_id, coalesce(deployment_id::text, ''), project_id, function_id, snapshot_id, runtime_id, generation, status, resources, reason, created_date,
+const slotColumns = `id, node_id, coalesce(deployment_id::text, ''), project_id, function_id, snapshot_id, runtime_id, generation, status, revision, resources, reason, created_date,
 	array(select v.id from devices v where v.slot_id = slots.id order by v.id)`
 
 func scanSlot(row pgx.CollectableRow) (s warpket.Slot, err error) {
-	err = row.Scan(&s.ID, &s.NodeID, &s.DeploymentID, &s.ProjectID, &s.FunctionID, &s.SnapshotID, &s.RuntimeID, &s.Generation, &s.Status, &s.Resources, &s.Reason, &s.CreatedDate, &s.Devices)
+	err = row.Scan(&s.ID, &s.NodeID, &s.DeploymentID, &s.ProjectID, &s.FunctionID, &s.SnapshotID, &s.RuntimeID, &s.Generation, &s.Status, &s.Revision, &s.Resources, &s.Reason, &s.CreatedDate, &s.Devices)
 	return s, err
 }

@@ -173,9 +173,9 @@ func TestASlotIsReadyOnlyForItsGeneration(t *testing.T) {
 	w := newWorld(t)
 	_, v := w.addFunction(w.project, "bell")
 	slot := w.lease(newSlot(w.addNode("n", inventory(4, 4)), v))
-	wantKind(t, w.SlotIsReady(t.Context(), slot.ID, slot.Generation-1), warpket.Conflict)
+	wantKind(t, w.SlotIsReady(t.Context(), slot.ID, slot.Generation-1, 0), warpket.Conflict)
 	for range 2 {
-		w.must(w.SlotIsReady(t.Context(), slot.ID, slot.Generation))
+		w.must(w.SlotIsReady(t.Context(), slot.ID, slot.Generation, 0))
 	}
 	got, err := w.SlotByID(t.Context(), slot.ID)
 	w.must(err)
@@ -183,7 +183,7 @@ func TestASlotIsReadyOnlyForItsGeneration(t *testing.T) {
 		t.Errorf("it is %s", got.Status)
 	}
 	w.must(w.ReleaseSlot(t.Context(), slot.ID, slot.Generation))
-	wantKind(t, w.SlotIsReady(t.Context(), slot.ID, slot.Generation), warpket.Conflict)
+	wantKind(t, w.SlotIsReady(t.Context(), slot.ID, slot.Generation, 0), warpket.Conflict)
 }
 
 func TestOrphansAreTheSlotsThatNobodyWillRelease(t *testing.T) {

@@ -183,6 +183,7 @@ const (
 	ExecutionWoken    Topic = "execution" // one that waits in another server got its slot, or is final
 	CapacityFreed     Topic = "capacity"
 	NodeChanged       Topic = "node"
+	FunctionRevised   Topic = "function" // its slots are to be replaced
 )
 
 // Listen calls changed for each change that any server commits, until ctx ends

@@ -228,7 +228,7 @@ func TestEveryListPages(t *testing.T) {
 			return ids(l, func(x warpket.Project) warpket.ID { return x.ID }), next, err
 		},
 		"runtimes": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Runtimes(ctx, p)
+			l, next, err := w.Runtimes(ctx, w.project, p)
 			return ids(l, func(x warpket.Runtime) warpket.ID { return x.ID }), next, err
 		},
 	} {
@@ -309,5 +309,44 @@ func TestListenHearsWhatIsCommitted(t *testing.T) {
 	cancel()
 	if err := <-ended; err == nil {
 		t.Error("it ended without saying why")
+	}
+}
+
+func TestARuntimeWithRequirementsIsSeenByItsProjectOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	stranger := w.addProject("two")
+	add := func(project warpket.ID) warpket.Runtime {
+		t.Helper()
+		r := w.runtime.Requiring(project, []string{"scipy", "six==1.16.0"})
+		r.ID = newID()
+		r, err := w.EnsureRuntime(ctx, r)
+		w.must(err)
+		return r
+	}
+	mine, theirs := add(w.project), add(stranger)
+	if again := add(w.project); again.ID != mine.ID {
+		t.Errorf("the same requirements are another runtime: %+v", again)
+	}
+	if mine.ID == theirs.ID || mine.ProjectID != w.project || !slices.Equal(mine.Lines, []string{"scipy", "six==1.16.0"}) {
+		t.Errorf("mine is %+v, theirs %+v", mine, theirs)
+	}
+	for project, want := range map[warpket.ID][]warpket.ID{w.project: {mine.ID, w.runtime.ID}, stranger: {theirs.ID, w.runtime.ID}} {
+		list, _, err := w.Runtimes(ctx, project, postgres.Page{Limit: 10})
+		w.must(err)
+		var got []warpket.ID
+		for _, r := range list {
+			got = append(got, r.ID)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("it sees %v, want %v", got, want)
+		}
+	}
+	_, err := w.ProjectRuntime(ctx, stranger, mine.ID)
+	wantKind(t, err, warpket.NotFound)
+	for _, id := range []warpket.ID{mine.ID, w.runtime.ID} {
+		_, err := w.ProjectRuntime(ctx, w.project, id)
+		w.must(err)
 	}
 }

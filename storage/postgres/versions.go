@@ -135,13 +135,13 @@ func (s *Store) addFiles(ctx context.Context, versions []warpket.Version) error 
 
 const versionColumns = `v.id, v.project_id, v.function_id, v.number, v.description, v.created_date,
 	exists (select from deployments d where d.snapshot_id = v.snapshot_id and d.status not in ('failed', 'detached')),
-	n.id, n.runtime_id, n.entry, n.digest, n.created_date
-	from versions v join snapshots n on n.id = v.snapshot_id`
+	n.id, n.runtime_id, n.entry, n.digest, n.created_date, r.requirements
+	from versions v join snapshots n on n.id = v.snapshot_id join runtimes r on r.id = n.runtime_id`
 
 func scanVersion(row pgx.CollectableRow) (v warpket.Version, err error) {
 	n := &v.Snapshot
 	err = row.Scan(&v.ID, &v.ProjectID, &v.FunctionID, &v.Number, &v.Description, &v.CreatedDate, &v.Deployed,
-		&n.ID, &n.RuntimeID, &n.Entry, &n.Digest, &n.CreatedDate)
+		&n.ID, &n.RuntimeID, &n.Entry, &n.Digest, &n.CreatedDate, &n.Requirements)
 	n.ProjectID, n.FunctionID = v.ProjectID, v.FunctionID
 	return v, err
 }

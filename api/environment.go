@@ -1,0 +1,69 @@
+package api
+
+import (
+	"context"
+	"maps"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/warpket/warpket"
+)
+
+// Environment is what a function's code finds in its environment variables.
+type Environment struct {
+	Variables map[string]string `json:"variables" required:"false" maxProperties:"100" doc:"Values by variable" example:"{\"BACKEND\": \"ibm_brisbane\"}"`
+	Secrets   map[string]string `json:"secrets" required:"false" maxProperties:"100" doc:"Names of the project's secrets by variable" example:"{\"TOKEN\": \"IBM_TOKEN\"}"`
+}
+
+func toEnvironment(e warpket.Environment) Environment {
+	out := Environment{Variables: map[string]string{}, Secrets: map[string]string{}}
+	maps.Copy(out.Variables, e.Variables)
+	maps.Copy(out.Secrets, e.Secrets)
+	return out
+}
+
+// revisionPromise says from when on a changed configuration holds.
+const revisionPromise = "An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one."
+
+type environmentOutput struct{ Body Environment }
+
+func (s *Server) addEnvironment() {
+	tags := []string{"Functions"}
+	register(s, Read, huma.Operation{
+		OperationID: "get-environment", Method: http.MethodGet, Path: "/v1/functions/{functionId}/environment", Tags: tags, Summary: "Get the environment of a function",
+		Description: "Secrets by their names, never their values.", Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *FunctionInput) (*environmentOutput, error) {
+		id, err := warpket.ParseID("function", in.FunctionID)
+		if err != nil {
+			return nil, err
+		}
+		e, err := s.Store.Environment(ctx, projectOf(ctx), id)
+		return &environmentOutput{toEnvironment(e)}, err
+	})
+	register(s, Write, huma.Operation{
+		OperationID: "set-environment", Method: http.MethodPut, Path: "/v1/functions/{functionId}/environment", Tags: tags, Summary: "Set the environment of a function",
+		Description: "Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. " + revisionPromise,
+		Errors:      []int{http.StatusNotFound, http.StatusUnprocessableEntity},
+	}, func(ctx context.Context, in *struct {
+		FunctionInput
+		Body Environment
+	},
+	) (*environmentOutput, error) {
+		id, err := warpket.ParseID("function", in.FunctionID)
+		if err != nil {
+			return nil, err
+		}
+		e := warpket.Environment{Variables: in.Body.Variables, Secrets: in.Body.Secrets}
+		if err := e.Check(nil); err != nil {
+			return nil, err
+		}
+		if len(e.Secrets) > 0 {
+			if err := s.Secrets.Ready(); err != nil {
+				return nil, err
+			}
+		}
+		defer s.targets.drop()
+		return &environmentOutput{toEnvironment(e)}, s.Store.SetEnvironment(ctx, projectOf(ctx), id, e, s.Now())
+	})
+}
