@@ -45,20 +45,16 @@ func (w *workflows) StartDeployment(_ context.Context, d warpket.Deployment) err
 
 func (w *workflows) Scale(context.Context, warpket.ID, int) error { return w.down }
 func (w *workflows) Detach(context.Context, warpket.ID) error     { return w.down }
-func (w *workflows) AwaitExecution(ctx context.Context, _ warpket.ID) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-func (w *workflows) DeploymentURL(id warpket.ID) string { return "http://ui/" + string(id) }
-func (w *workflows) ExecutionURL(id warpket.ID) string  { return "http://ui/" + string(id) }
-func (w *workflows) Ready(context.Context) error        { return w.down }
+func (w *workflows) DeploymentURL(id warpket.ID) string           { return "http://ui/" + string(id) }
+func (w *workflows) ExecutionURL(id warpket.ID) string            { return "http://ui/" + string(id) }
+func (w *workflows) Ready(context.Context) error                  { return w.down }
 
 type fleet struct {
 	store *postgres.Store
 	*workflows
 }
 
-func (f fleet) Launch(ctx context.Context, e warpket.Execution) error {
+func (f fleet) Launch(ctx context.Context, e warpket.Execution, _ bool) error {
 	if _, err := f.store.CreateExecution(ctx, e); err != nil {
 		return err
 	}
@@ -271,7 +267,7 @@ func TestAnExecutionIsAnsweredWhenItsRowIsFinal(t *testing.T) {
 			t.Error(err)
 		}
 		f := postgres.Finish{ID: e.ID, Attempt: e.Attempt, Status: warpket.Succeeded, Result: warpket.Payload{Inline: []byte(`{"counts":{"00":3}}`), Size: 19}}
-		if _, _, err := w.store.FinishExecution(context.Background(), f, time.Now()); err != nil {
+		if _, err := w.store.FinishExecution(context.Background(), f, time.Now()); err != nil {
 			t.Error(err)
 		}
 		e.Status, e.Result = f.Status, f.Result
@@ -281,6 +277,35 @@ func TestAnExecutionIsAnsweredWhenItsRowIsFinal(t *testing.T) {
 	e := decode[api.Execution](t, body)
 	if status != http.StatusOK || e.Status != "succeeded" || string(e.Result) != `{"counts":{"00":3}}` {
 		t.Errorf("answered %d %s", status, body)
+	}
+}
+
+func TestAFunctionsLaneIsThatOfItsExecutionsUnlessTheySayOtherwise(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.function(t, "lanes")
+	execute := func(more string) api.Execution {
+		t.Helper()
+		status, _, body := w.send(t, "POST", "/v1/executions", `{"functionId":"`+id+`","sync":false`+more+`}`)
+		if status != http.StatusAccepted {
+			t.Fatalf("answered %d %s", status, body)
+		}
+		return decode[api.Execution](t, body)
+	}
+	if e := execute(""); e.Lane != "durable" || e.TemporalURL == "" {
+		t.Errorf("unless set: %+v", e)
+	}
+	if status, _, body := w.send(t, "PATCH", "/v1/functions/"+id, `{"lane":"express"}`); status != http.StatusOK || decode[api.Function](t, body).Lane != "express" {
+		t.Errorf("changing the lane: %d %s", status, body)
+	}
+	if e := execute(""); e.Lane != "express" || e.TemporalURL != "" {
+		t.Errorf("of an express function: %+v", e)
+	}
+	if e := execute(`,"lane":"durable"`); e.Lane != "durable" {
+		t.Errorf("when it says otherwise: %+v", e)
+	}
+	if status, _, body := w.send(t, "POST", "/v1/executions", `{"functionId":"`+id+`","lane":"fast"}`); status != http.StatusUnprocessableEntity {
+		t.Errorf("a lane that is none: %d %s", status, body)
 	}
 }
 

@@ -239,7 +239,7 @@ func TestANodeReconnectsAndSaysWhatItHolds(t *testing.T) {
 	if held := <-p.fleet.up; held["s1"] != 7 {
 		t.Fatalf("it held %v", held)
 	}
-	r, _, ok := p.server.Reserve("v1", warpket.Resources{CPU: 1000})
+	r, ok := p.server.Reserve("v1", warpket.Resources{CPU: 1000})
 	if !ok || r.ID != "s1" || r.NodeID != nodeID {
 		t.Fatalf("reserved %+v, %v", r, ok)
 	}
@@ -252,7 +252,7 @@ func TestANodeReconnectsAndSaysWhatItHolds(t *testing.T) {
 	if ended := <-p.agent.ended; len(ended) != 1 || ended[0].GetSlot() != "s1" {
 		t.Errorf("it was told to end %v", ended)
 	}
-	if _, known, _ := p.server.Reserve("v1", warpket.Resources{}); known {
+	if known, _ := p.server.Serves("v1", warpket.Resources{}); known {
 		t.Error("a slot that was ended is still offered")
 	}
 }
@@ -263,22 +263,59 @@ func TestSlotsAreReservedOnceTheLeastRecentlyUsedFirst(t *testing.T) {
 	for _, id := range []warpket.ID{"a", "b"} {
 		s.ReadySlot(Ready{ID: id, SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30})
 	}
-	one, _, _ := s.Reserve("v", warpket.Resources{})
-	two, _, _ := s.Reserve("v", warpket.Resources{})
-	if _, known, ok := s.Reserve("v", warpket.Resources{}); one.ID == two.ID || ok || !known {
-		t.Errorf("reserved %s, %s, and a third: %v", one.ID, two.ID, ok)
+	one, _ := s.Reserve("v", warpket.Resources{})
+	two, _ := s.Reserve("v", warpket.Resources{})
+	_, third := s.Reserve("v", warpket.Resources{})
+	if known, idle := s.Serves("v", warpket.Resources{}); one.ID == two.ID || third || idle || !known {
+		t.Errorf("reserved %s, %s, and a third: %v", one.ID, two.ID, third)
 	}
 	s.Free(one.ID, 1)
-	if again, _, ok := s.Reserve("v", warpket.Resources{}); !ok || again.ID != one.ID {
+	if again, ok := s.Reserve("v", warpket.Resources{}); !ok || again.ID != one.ID {
 		t.Errorf("a freed slot is not offered: %+v", again)
 	}
-	if _, known, _ := s.Reserve("v", warpket.Resources{CPU: 2000}); known {
+	if known, _ := s.Serves("v", warpket.Resources{CPU: 2000}); known {
 		t.Error("a slot that is too small counts")
 	}
 	s.ReadySlot(Ready{ID: "a", SnapshotID: "v", Generation: 2})
 	s.GoneSlot("a", 1) // news about the holder before
-	if _, ok := s.Slot("a"); !ok {
+	if s.pool.find("a", 2) == nil {
 		t.Error("late news took a slot away that was handed out anew")
+	}
+}
+
+func TestAFreedSlotGoesToTheOldestThatFits(t *testing.T) {
+	t.Parallel()
+	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
+	small := Ready{ID: "a", SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30}
+	s.ReadySlot(small)
+	s.Reserve("v", warpket.Resources{})
+	young := s.Queue("3", "v", warpket.Resources{})
+	old := s.Queue("1", "v", warpket.Resources{}) // in the queue later, but asked for earlier
+	middle := s.Queue("2", "v", warpket.Resources{})
+	big := s.Queue("0", "v", warpket.Resources{CPU: 2000})
+	other := s.Queue("0", "w", warpket.Resources{})
+
+	s.Free("a", 1)
+	if r := <-old.C; r.ID != "a" {
+		t.Fatalf("the oldest got %+v", r)
+	}
+	old.Close() // received: it stays taken
+	if _, idle := s.Serves("v", warpket.Resources{}); idle {
+		t.Fatal("a slot that was received went back")
+	}
+	s.Free("a", 1) // to the middle one, which goes away without receiving it
+	middle.Close()
+	if r := <-young.C; r.ID != "a" {
+		t.Fatalf("the youngest got %+v", r)
+	}
+	s.ReadySlot(Ready{ID: "b", SnapshotID: "v", Generation: 1, CPU: 4000, Memory: 1 << 30})
+	if r := <-big.C; r.ID != "b" {
+		t.Errorf("the big one got %+v", r)
+	}
+	other.Close()
+	s.Free("a", 1)
+	if _, idle := s.Serves("v", warpket.Resources{}); !idle {
+		t.Error("nobody waits, and the slot is not idle")
 	}
 }
 

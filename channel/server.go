@@ -67,7 +67,7 @@ type Server struct {
 
 // NewServer makes the server's end.
 func NewServer(id warpket.ID, authority *Authority, fleet Fleet, log *slog.Logger) *Server {
-	return &Server{id: id, authority: authority, fleet: fleet, log: log, pool: pool{slots: map[warpket.ID][]*pooled{}}, nodes: map[warpket.ID]*connection{}, came: make(chan struct{})}
+	return &Server{id: id, authority: authority, fleet: fleet, log: log, pool: newPool(), nodes: map[warpket.ID]*connection{}, came: make(chan struct{})}
 }
 
 // Serve serves nodes on a listener until ctx ends.

@@ -78,6 +78,15 @@ func (h *Hub) Changed(id warpket.ID) {
 	}
 }
 
+// AllChanged wakes all who wait: news may have been missed.
+func (h *Hub) AllChanged() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range h.topics {
+		t.wake()
+	}
+}
+
 // Begin notes when the request for an execution came in, so that its phases
 // are measured by one monotonic clock.
 func (h *Hub) Begin(id warpket.ID, at time.Time) {

@@ -19,8 +19,10 @@ type Fleet struct {
 	Activities *Activities
 	Server     postgres.Server // this one, as nodes reach it
 
-	mu      sync.Mutex
-	servers []string
+	mu       sync.Mutex
+	servers  []string
+	listed   map[warpket.ID]bool // servers, as of the last look
+	takeOver func()
 }
 
 // Join spends a one-time token.
@@ -135,8 +137,10 @@ func (f *Fleet) ReleaseAll(ctx context.Context, project warpket.ID, left postgre
 // Run keeps this server listed, watches over nodes' leases, passes on what
 // other servers say, and sweeps up after processes that died, until ctx ends.
 func (f *Fleet) Run(ctx context.Context) error {
+	defer f.Activities.leave()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	f.takeOver = once(func() { f.untilDone(ctx, "taking over express executions", f.Activities.takeOver) })
 	wg.Go(func() { f.listen(ctx) })
 	every := func(interval time.Duration, what string, do func(context.Context) error) {
 		wg.Go(func() { repeat(ctx, f.Activities.Log, interval, what, do) })
@@ -147,6 +151,21 @@ func (f *Fleet) Run(ctx context.Context) error {
 	every(30*time.Second, "releasing orphaned slots", f.releaseOrphans)
 	every(time.Hour, "housekeeping", f.housekeep)
 	return f.resume(ctx)
+}
+
+// untilDone does something again and again until it succeeds or ctx ends.
+func (f *Fleet) untilDone(ctx context.Context, what string, do func(context.Context) error) {
+	for {
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		f.Activities.Log.Warn(what+" failed; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // repeat does something at once and then again and again.
@@ -176,7 +195,7 @@ func (f *Fleet) listen(ctx context.Context) {
 		}
 	})
 	for ctx.Err() == nil {
-		err := a.Store.Listen(ctx, freed, func(topic postgres.Topic, id warpket.ID) {
+		err := a.Store.Listen(ctx, func() { a.Hub.AllChanged(); freed() }, func(topic postgres.Topic, id warpket.ID) {
 			if topic == postgres.CapacityFreed {
 				freed()
 				return
@@ -198,13 +217,20 @@ func (f *Fleet) keepListed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	servers := make([]string, len(list))
+	servers, listed := make([]string, len(list)), map[warpket.ID]bool{}
 	for i, s := range list {
-		servers[i] = s.Channel
+		servers[i], listed[s.ID] = s.Channel, true
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.servers = servers
+	gone := f.listed == nil
+	for id := range f.listed {
+		gone = gone || !listed[id]
+	}
+	f.servers, f.listed = servers, listed
+	f.mu.Unlock()
+	if gone {
+		f.takeOver()
+	}
 	return nil
 }
 
@@ -279,6 +305,7 @@ func (f *Fleet) resume(ctx context.Context) error {
 }
 
 func (f *Fleet) resumeAll(ctx context.Context) error {
+	f.takeOver()
 	deployments, err := f.Activities.Store.OpenDeployments(ctx)
 	if err != nil {
 		return err

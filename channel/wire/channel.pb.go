@@ -2100,11 +2100,14 @@ type Outcome struct {
 	Result        *Payload               `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
 	Failure       *Failure               `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
 	Log           *Payload               `protobuf:"bytes,4,opt,name=log,proto3" json:"log,omitempty"`
-	LogSize       int64                  `protobuf:"varint,5,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"` // bytes written, kept or not
-	Admitted      int64                  `protobuf:"varint,6,opt,name=admitted,proto3" json:"admitted,omitempty"`              // nanoseconds from the call's arrival to its admission
-	Started       int64                  `protobuf:"varint,7,opt,name=started,proto3" json:"started,omitempty"`                // nanoseconds from there to the worker's receipt
-	Ran           int64                  `protobuf:"varint,8,opt,name=ran,proto3" json:"ran,omitempty"`                        // nanoseconds from there to the result
-	Held          int64                  `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`                      // nanoseconds from the call's arrival to this reply
+	LogSize       int64                  `protobuf:"varint,5,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"`           // bytes written, kept or not
+	Admitted      int64                  `protobuf:"varint,6,opt,name=admitted,proto3" json:"admitted,omitempty"`                        // nanoseconds from the call's arrival to its admission
+	Started       int64                  `protobuf:"varint,7,opt,name=started,proto3" json:"started,omitempty"`                          // nanoseconds from there to the worker's receipt
+	Ran           int64                  `protobuf:"varint,8,opt,name=ran,proto3" json:"ran,omitempty"`                                  // nanoseconds from there to the result
+	Held          int64                  `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`                                // nanoseconds from the call's arrival to this reply
+	Cpu           int64                  `protobuf:"varint,10,opt,name=cpu,proto3" json:"cpu,omitempty"`                                 // nanoseconds that its processes used
+	PeakMemory    int64                  `protobuf:"varint,11,opt,name=peak_memory,json=peakMemory,proto3" json:"peak_memory,omitempty"` // bytes; 0 if the node cannot tell
+	Isolation     string                 `protobuf:"bytes,12,opt,name=isolation,proto3" json:"isolation,omitempty"`                      // warpket.Isolation in a line
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2200,6 +2203,27 @@ func (x *Outcome) GetHeld() int64 {
 		return x.Held
 	}
 	return 0
+}
+
+func (x *Outcome) GetCpu() int64 {
+	if x != nil {
+		return x.Cpu
+	}
+	return 0
+}
+
+func (x *Outcome) GetPeakMemory() int64 {
+	if x != nil {
+		return x.PeakMemory
+	}
+	return 0
+}
+
+func (x *Outcome) GetIsolation() string {
+	if x != nil {
+		return x.Isolation
+	}
+	return ""
 }
 
 type Failure struct {
@@ -2728,7 +2752,7 @@ const file_channel_proto_rawDesc = "" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\"=\n" +
 	"\x03Ack\x12\x1c\n" +
 	"\texecution\x18\x01 \x01(\tR\texecution\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\x05R\aattempt\"\xb3\x02\n" +
+	"\aattempt\x18\x02 \x01(\x05R\aattempt\"\x84\x03\n" +
 	"\aOutcome\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x123\n" +
 	"\x06result\x18\x02 \x01(\v2\x1b.warpket.channel.v1.PayloadR\x06result\x125\n" +
@@ -2738,7 +2762,12 @@ const file_channel_proto_rawDesc = "" +
 	"\badmitted\x18\x06 \x01(\x03R\badmitted\x12\x18\n" +
 	"\astarted\x18\a \x01(\x03R\astarted\x12\x10\n" +
 	"\x03ran\x18\b \x01(\x03R\x03ran\x12\x12\n" +
-	"\x04held\x18\t \x01(\x03R\x04held\"U\n" +
+	"\x04held\x18\t \x01(\x03R\x04held\x12\x10\n" +
+	"\x03cpu\x18\n" +
+	" \x01(\x03R\x03cpu\x12\x1f\n" +
+	"\vpeak_memory\x18\v \x01(\x03R\n" +
+	"peakMemory\x12\x1c\n" +
+	"\tisolation\x18\f \x01(\tR\tisolation\"U\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +

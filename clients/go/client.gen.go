@@ -20,12 +20,15 @@ import (
 // Defines values for CreateExecutionRequestLane.
 const (
 	CreateExecutionRequestLaneDurable CreateExecutionRequestLane = "durable"
+	CreateExecutionRequestLaneExpress CreateExecutionRequestLane = "express"
 )
 
 // Valid indicates whether the value is a known member of the CreateExecutionRequestLane enum.
 func (e CreateExecutionRequestLane) Valid() bool {
 	switch e {
 	case CreateExecutionRequestLaneDurable:
+		return true
+	case CreateExecutionRequestLaneExpress:
 		return true
 	default:
 		return false
@@ -53,6 +56,24 @@ func (e CreateExecutionRequestTarget) Valid() bool {
 	case CreateExecutionRequestTargetSim:
 		return true
 	case CreateExecutionRequestTargetSimulator:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateFunctionRequestLane.
+const (
+	CreateFunctionRequestLaneDurable CreateFunctionRequestLane = "durable"
+	CreateFunctionRequestLaneExpress CreateFunctionRequestLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionRequestLane enum.
+func (e CreateFunctionRequestLane) Valid() bool {
+	switch e {
+	case CreateFunctionRequestLaneDurable:
+		return true
+	case CreateFunctionRequestLaneExpress:
 		return true
 	default:
 		return false
@@ -155,12 +176,15 @@ func (e DeviceKind) Valid() bool {
 // Defines values for ExecutionLane.
 const (
 	ExecutionLaneDurable ExecutionLane = "durable"
+	ExecutionLaneExpress ExecutionLane = "express"
 )
 
 // Valid indicates whether the value is a known member of the ExecutionLane enum.
 func (e ExecutionLane) Valid() bool {
 	switch e {
 	case ExecutionLaneDurable:
+		return true
+	case ExecutionLaneExpress:
 		return true
 	default:
 		return false
@@ -281,6 +305,24 @@ func (e FailureCode) Valid() bool {
 	}
 }
 
+// Defines values for FunctionLane.
+const (
+	FunctionLaneDurable FunctionLane = "durable"
+	FunctionLaneExpress FunctionLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the FunctionLane enum.
+func (e FunctionLane) Valid() bool {
+	switch e {
+	case FunctionLaneDurable:
+		return true
+	case FunctionLaneExpress:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FunctionReuse.
 const (
 	FunctionReuseNone    FunctionReuse = "none"
@@ -293,6 +335,24 @@ func (e FunctionReuse) Valid() bool {
 	case FunctionReuseNone:
 		return true
 	case FunctionReuseProcess:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FunctionDetailsLane.
+const (
+	FunctionDetailsLaneDurable FunctionDetailsLane = "durable"
+	FunctionDetailsLaneExpress FunctionDetailsLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the FunctionDetailsLane enum.
+func (e FunctionDetailsLane) Valid() bool {
+	switch e {
+	case FunctionDetailsLaneDurable:
+		return true
+	case FunctionDetailsLaneExpress:
 		return true
 	default:
 		return false
@@ -560,6 +620,24 @@ func (e TokenRole) Valid() bool {
 	}
 }
 
+// Defines values for UpdateFunctionRequestLane.
+const (
+	UpdateFunctionRequestLaneDurable UpdateFunctionRequestLane = "durable"
+	UpdateFunctionRequestLaneExpress UpdateFunctionRequestLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the UpdateFunctionRequestLane enum.
+func (e UpdateFunctionRequestLane) Valid() bool {
+	switch e {
+	case UpdateFunctionRequestLaneDurable:
+		return true
+	case UpdateFunctionRequestLaneExpress:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UpdateFunctionRequestReuse.
 const (
 	UpdateFunctionRequestReuseNone    UpdateFunctionRequestReuse = "none"
@@ -689,7 +767,7 @@ type CreateExecutionRequest struct {
 	// Input What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB
 	Input json.RawMessage `json:"input,omitempty,omitzero"`
 
-	// Lane durable: a Temporal workflow drives it
+	// Lane durable: a Temporal workflow drives it; express: the server does, which is faster; the function's unless set
 	Lane CreateExecutionRequestLane `json:"lane,omitempty,omitzero"`
 
 	// Queue false answers 503 no_capacity at once when there is no room, and records nothing
@@ -719,7 +797,7 @@ type CreateExecutionRequest struct {
 	Version int64 `json:"version,omitempty,omitzero"`
 }
 
-// CreateExecutionRequestLane durable: a Temporal workflow drives it
+// CreateExecutionRequestLane durable: a Temporal workflow drives it; express: the server does, which is faster; the function's unless set
 type CreateExecutionRequestLane string
 
 // CreateExecutionRequestTarget Where it is to run; the template's first target unless set. It never runs elsewhere
@@ -738,8 +816,11 @@ type CreateFunctionRequest struct {
 	// FunctionName 2 to 63 of a-z, 0-9 and -, unique in the project
 	//
 	// Example: bell
-	FunctionName string    `json:"functionName"`
-	Resources    Resources `json:"resources,omitempty,omitzero"`
+	FunctionName string `json:"functionName"`
+
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	Lane      CreateFunctionRequestLane `json:"lane,omitempty,omitzero"`
+	Resources Resources                 `json:"resources,omitempty,omitzero"`
 
 	// Retries Attempts after the first when an execution fails; 0 unless set
 	Retries *int64 `json:"retries,omitempty"`
@@ -757,6 +838,9 @@ type CreateFunctionRequest struct {
 	// Example: Qiskit
 	TemplateLanguageTag string `json:"templateLanguageTag"`
 }
+
+// CreateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+type CreateFunctionRequestLane string
 
 // CreateFunctionRequestReuse process keeps a worker between executions; none takes a fresh one for each
 type CreateFunctionRequestReuse string
@@ -989,7 +1073,12 @@ type Execution struct {
 	// Input What the handler gets as its event; absent in lists and when larger than 64 KiB
 	Input json.RawMessage `json:"input,omitempty,omitzero"`
 
-	// Lane durable: a Temporal workflow drives it
+	// Isolation What kept it apart from other functions, and what that lacked; none: it was a plain process
+	//
+	// Example: namespaces
+	Isolation string `json:"isolation,omitempty,omitzero"`
+
+	// Lane durable: a Temporal workflow drives it; express: the server does, which is faster
 	Lane ExecutionLane `json:"lane"`
 
 	// LogSize Bytes that the handler wrote, kept or not
@@ -1026,9 +1115,10 @@ type Execution struct {
 	// Target Where it runs
 	Target ExecutionTarget `json:"target"`
 
-	// TemporalURL Its page in the Temporal UI
+	// TemporalURL Its page in the Temporal UI; absent for express
 	TemporalURL string  `json:"temporalUrl,omitempty,omitzero"`
 	Timings     Timings `json:"timings,omitempty,omitzero"`
+	Usage       Usage   `json:"usage,omitempty,omitzero"`
 
 	// Version Number of the version that it runs
 	//
@@ -1036,7 +1126,7 @@ type Execution struct {
 	Version int64 `json:"version"`
 }
 
-// ExecutionLane durable: a Temporal workflow drives it
+// ExecutionLane durable: a Temporal workflow drives it; express: the server does, which is faster
 type ExecutionLane string
 
 // ExecutionStatus All but queued and running are final; lost: it had started and its outcome cannot be known
@@ -1081,8 +1171,11 @@ type Function struct {
 	// FunctionName Its name, unique in the project
 	//
 	// Example: bell
-	FunctionName string    `json:"functionName"`
-	Resources    Resources `json:"resources"`
+	FunctionName string `json:"functionName"`
+
+	// Lane How its executions are driven unless they say otherwise
+	Lane      FunctionLane `json:"lane"`
+	Resources Resources    `json:"resources"`
 
 	// Retries Attempts after the first when an execution fails
 	Retries int64 `json:"retries"`
@@ -1108,6 +1201,9 @@ type Function struct {
 	// UpdatedDate When it last changed
 	UpdatedDate time.Time `json:"updatedDate"`
 }
+
+// FunctionLane How its executions are driven unless they say otherwise
+type FunctionLane string
 
 // FunctionReuse Whether a worker serves more than one execution
 type FunctionReuse string
@@ -1135,6 +1231,9 @@ type FunctionDetails struct {
 	//
 	// Example: bell
 	FunctionName string `json:"functionName"`
+
+	// Lane How its executions are driven unless they say otherwise
+	Lane FunctionDetailsLane `json:"lane"`
 
 	// Logs The last 100 lines that its latest execution wrote
 	Logs []string `json:"logs"`
@@ -1179,6 +1278,9 @@ type FunctionDetails struct {
 	// VersionList Versions, newest first; at most 200
 	VersionList []FunctionVersion `json:"versionList"`
 }
+
+// FunctionDetailsLane How its executions are driven unless they say otherwise
+type FunctionDetailsLane string
 
 // FunctionDetailsReuse Whether a worker serves more than one execution
 type FunctionDetailsReuse string
@@ -1707,8 +1809,11 @@ type UpdateFunctionRequest struct {
 	// FunctionName A new name
 	//
 	// Example: bell-2
-	FunctionName string    `json:"functionName,omitempty,omitzero"`
-	Resources    Resources `json:"resources,omitempty,omitzero"`
+	FunctionName string `json:"functionName,omitempty,omitzero"`
+
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	Lane      UpdateFunctionRequestLane `json:"lane,omitempty,omitzero"`
+	Resources Resources                 `json:"resources,omitempty,omitzero"`
 
 	// Retries Attempts after the first when an execution fails; 0 unless set
 	Retries *int64 `json:"retries,omitempty"`
@@ -1717,8 +1822,20 @@ type UpdateFunctionRequest struct {
 	Reuse UpdateFunctionRequestReuse `json:"reuse,omitempty,omitzero"`
 }
 
+// UpdateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+type UpdateFunctionRequestLane string
+
 // UpdateFunctionRequestReuse process keeps a worker between executions; none takes a fresh one for each
 type UpdateFunctionRequestReuse string
+
+// Usage defines model for Usage.
+type Usage struct {
+	// CPUSeconds Time on processors, of all its processes
+	CPUSeconds float64 `json:"cpuSeconds"`
+
+	// PeakMemory Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell
+	PeakMemory int64 `json:"peakMemory"`
+}
 
 // VersionFile defines model for VersionFile.
 type VersionFile struct {

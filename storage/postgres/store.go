@@ -112,14 +112,6 @@ func many[T any](ctx context.Context, q querier, scan pgx.RowToFunc[T], sql stri
 // pgconnTag is what a statement without rows answers.
 type pgconnTag = pgconn.CommandTag
 
-// ignoreNoRows makes the absence of a row no error.
-func ignoreNoRows(err error) error {
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
-	}
-	return err
-}
-
 // alreadyThere reports whether another server made the same table at the same
 // moment.
 func alreadyThere(err error) bool {
