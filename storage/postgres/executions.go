@@ -24,7 +24,8 @@ func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (creat
 		sql = `with created as (` + sql + ` returning id) insert into outbox (kind, subject_id) select 'execute', id from created`
 	}
 	batch := &pgx.Batch{} // one round trip, one transaction
-	batch.Queue(sql, e.ID, e.ProjectID, e.FunctionID, e.FunctionName, e.VersionNumber, e.SnapshotID, e.RuntimeID, e.Lane, e.Target, e.Description, e.Tags,
+	// IDs as plain strings: pgx tries other ways to encode our own type each time.
+	batch.Queue(sql, string(e.ID), string(e.ProjectID), string(e.FunctionID), e.FunctionName, e.VersionNumber, string(e.SnapshotID), string(e.RuntimeID), e.Lane, e.Target, e.Description, e.Tags,
 		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate).
 		Exec(func(tag pgconnTag) error { created = tag.RowsAffected() == 1; return nil })
 	if e.Input.SHA256 != "" {
@@ -185,7 +186,7 @@ func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (f
 	batch.Queue(`update executions set status = $3, result = $4, result_sha256 = nullif($5, ''), result_size = $6, error = $7,
 			log = $8, log_sha256 = nullif($9, ''), log_size = $10, timings = $11, finished_date = $12, usage = $14, isolation = $15
 		where id = $1 and attempt = $2 and status in ('queued', 'running') and (cancel_asked or not $13) returning `+tellWatchers,
-		f.ID, f.Attempt, f.Status, f.Result.Inline, f.Result.SHA256, f.Result.Size, f.Error, f.Log.Inline, f.Log.SHA256, f.LogSize, f.Timings, now, f.Again, f.Usage, f.Isolation).
+		string(f.ID), f.Attempt, f.Status, f.Result.Inline, f.Result.SHA256, f.Result.Size, f.Error, f.Log.Inline, f.Log.SHA256, f.LogSize, f.Timings, now, f.Again, f.Usage, f.Isolation).
 		Exec(func(tag pgconnTag) error { finished = tag.RowsAffected() == 1; return nil })
 	for _, p := range []warpket.Payload{f.Result, f.Log} {
 		if p.SHA256 != "" {
