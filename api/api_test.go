@@ -46,8 +46,9 @@ func (w *workflows) StartDeployment(_ context.Context, d warpket.Deployment) err
 func (w *workflows) Scale(context.Context, warpket.ID, int) error { return w.down }
 func (w *workflows) Detach(context.Context, warpket.ID) error     { return w.down }
 func (w *workflows) DeploymentURL(id warpket.ID) string           { return "http://ui/" + string(id) }
-func (w *workflows) ExecutionURL(id warpket.ID) string            { return "http://ui/" + string(id) }
-func (w *workflows) Ready(context.Context) error                  { return w.down }
+
+func (w *workflows) ExecutionURL(id warpket.ID) string { return "http://ui/" + string(id) }
+func (w *workflows) Ready(context.Context) error       { return w.down }
 
 type fleet struct {
 	store *postgres.Store

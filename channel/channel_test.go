@@ -10,6 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel/wire"
 )
@@ -239,7 +244,7 @@ func TestANodeReconnectsAndSaysWhatItHolds(t *testing.T) {
 	if held := <-p.fleet.up; held["s1"] != 7 {
 		t.Fatalf("it held %v", held)
 	}
-	r, ok := p.server.Reserve("v1", warpket.Resources{CPU: 1000})
+	r, ok := p.server.Reserve("e", "v1", warpket.Resources{CPU: 1000})
 	if !ok || r.ID != "s1" || r.NodeID != nodeID {
 		t.Fatalf("reserved %+v, %v", r, ok)
 	}
@@ -263,14 +268,18 @@ func TestSlotsAreReservedOnceTheLeastRecentlyUsedFirst(t *testing.T) {
 	for _, id := range []warpket.ID{"a", "b"} {
 		s.ReadySlot(Ready{ID: id, SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30})
 	}
-	one, _ := s.Reserve("v", warpket.Resources{})
-	two, _ := s.Reserve("v", warpket.Resources{})
-	_, third := s.Reserve("v", warpket.Resources{})
+	one, _ := s.Reserve("1", "v", warpket.Resources{})
+	two, _ := s.Reserve("2", "v", warpket.Resources{})
+	_, third := s.Reserve("3", "v", warpket.Resources{})
 	if known, idle := s.Serves("v", warpket.Resources{}); one.ID == two.ID || third || idle || !known {
 		t.Errorf("reserved %s, %s, and a third: %v", one.ID, two.ID, third)
 	}
-	s.Free(one.ID, 1)
-	if again, ok := s.Reserve("v", warpket.Resources{}); !ok || again.ID != one.ID {
+	s.Free(one.ID, 1, "another") // has had it before
+	if _, idle := s.Serves("v", warpket.Resources{}); idle {
+		t.Error("a slot was freed by one that does not have it")
+	}
+	s.Free(one.ID, 1, "1")
+	if again, ok := s.Reserve("4", "v", warpket.Resources{}); !ok || again.ID != one.ID {
 		t.Errorf("a freed slot is not offered: %+v", again)
 	}
 	if known, _ := s.Serves("v", warpket.Resources{CPU: 2000}); known {
@@ -288,14 +297,14 @@ func TestAFreedSlotGoesToTheOldestThatFits(t *testing.T) {
 	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
 	small := Ready{ID: "a", SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30}
 	s.ReadySlot(small)
-	s.Reserve("v", warpket.Resources{})
+	s.Reserve("9", "v", warpket.Resources{})
 	young := s.Queue("3", "v", warpket.Resources{})
 	old := s.Queue("1", "v", warpket.Resources{}) // in the queue later, but asked for earlier
 	middle := s.Queue("2", "v", warpket.Resources{})
 	big := s.Queue("0", "v", warpket.Resources{CPU: 2000})
 	other := s.Queue("0", "w", warpket.Resources{})
 
-	s.Free("a", 1)
+	s.Free("a", 1, "9")
 	if r := <-old.C; r.ID != "a" {
 		t.Fatalf("the oldest got %+v", r)
 	}
@@ -303,7 +312,7 @@ func TestAFreedSlotGoesToTheOldestThatFits(t *testing.T) {
 	if _, idle := s.Serves("v", warpket.Resources{}); idle {
 		t.Fatal("a slot that was received went back")
 	}
-	s.Free("a", 1) // to the middle one, which goes away without receiving it
+	s.Free("a", 1, "1") // to the middle one, which goes away without receiving it
 	middle.Close()
 	if r := <-young.C; r.ID != "a" {
 		t.Fatalf("the youngest got %+v", r)
@@ -313,7 +322,7 @@ func TestAFreedSlotGoesToTheOldestThatFits(t *testing.T) {
 		t.Errorf("the big one got %+v", r)
 	}
 	other.Close()
-	s.Free("a", 1)
+	s.Free("a", 1, "3")
 	if _, idle := s.Serves("v", warpket.Resources{}); !idle {
 		t.Error("nobody waits, and the slot is not idle")
 	}
@@ -354,5 +363,141 @@ func TestIdentityIsKeptForItsOwnerOnly(t *testing.T) {
 	back, err := LoadIdentity(file)
 	if err != nil || back.NodeID != nodeID || strings.Contains(string(back.Key), "BEGIN") {
 		t.Errorf("read back %+v, %v", back.NodeID, err)
+	}
+}
+
+func TestANodeCannotPassForAServer(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{})
+	config, err := p.identity.tls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	stream, err := wire.NewChannelClient(conn).Peer(t.Context())
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("it was answered %v", err)
+	}
+}
+
+func TestAServerCannotPassForANode(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{})
+	config, err := p.authority.serverTLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	stream, err := wire.NewChannelClient(conn).Connect(t.Context())
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unauthenticated {
+		t.Errorf("it was answered %v", err)
+	}
+}
+
+// behind is a server whose only way to the node is the pair's server.
+func (p *pair) behind(t *testing.T) *Server {
+	t.Helper()
+	far := NewServer("far", p.authority, newFleet(), slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { far.KeepPeer(ctx, p.address) })
+	t.Cleanup(func() { stop(); wg.Wait() })
+	if err := far.Connected(t.Context(), nodeID); err != nil {
+		t.Fatal(err)
+	}
+	return far
+}
+
+func TestCallsTheirProgressAndErrorsGoThroughAnotherServer(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{slots: []*wire.SlotState{{Slot: "s1", Generation: 7, Snapshot: "v1", Ready: true, Cpu: 1000}}, answer: func(_ context.Context, from *Link, call *wire.Call) *wire.Reply {
+		if call.GetLock() != nil {
+			from.Progress(call.GetId(), "resolving")
+			return &wire.Reply{What: &wire.Reply_Lock{Lock: &wire.LockReply{Lock: "numpy==1"}}}
+		}
+		return ErrorReply(Refused{warpket.Errorf(warpket.Conflict, "slot is busy")})
+	}})
+	far := p.behind(t)
+	said := make(chan string, 1)
+	lock, err := far.Lock(t.Context(), nodeID, &wire.Runtime{}, func(text string) { said <- text })
+	if err != nil || lock != "numpy==1" || <-said != "resolving" {
+		t.Errorf("answered %q, %v", lock, err)
+	}
+	_, err = far.Run(t.Context(), nodeID, &wire.Run{})
+	if _, refused := errors.AsType[Refused](err); !refused || warpket.KindOf(err) != warpket.Conflict {
+		t.Errorf("refused with %v", err)
+	}
+	if r, ok := far.Reserve("e", "v1", warpket.Resources{}); !ok || r.ID != "s1" || r.Generation != 7 {
+		t.Errorf("its slot is %+v, %v", r, ok)
+	}
+}
+
+func TestNewsOfSlotsAndOfTheNodesEndGoThroughAnotherServer(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan struct{})
+	p := connect(t, &agent{answer: func(ctx context.Context, _ *Link, _ *wire.Call) *wire.Reply {
+		close(arrived)
+		<-ctx.Done()
+		return nil
+	}})
+	far := p.behind(t)
+	turn := far.Queue("e", "v1", warpket.Resources{})
+	defer turn.Close()
+	p.client.SlotReady(&wire.SlotState{Slot: "s1", Generation: 1, Snapshot: "v1", Ready: true})
+	if r := <-turn.C; r.ID != "s1" || r.NodeID != nodeID {
+		t.Errorf("got %+v", r)
+	}
+	pending := make(chan error, 1)
+	go func() { // ends when the news has come
+		_, err := far.Run(t.Context(), nodeID, &wire.Run{})
+		pending <- err
+	}()
+	<-arrived
+	p.stopNode()
+	if err := <-pending; !errors.Is(err, ErrBroken) {
+		t.Errorf("the call ended with %v", err)
+	}
+	if err := far.Cancel(t.Context(), nodeID, "e", 1); err == nil {
+		t.Error("a node that is away was called")
+	}
+	if known, _ := far.Serves("v1", warpket.Resources{}); known {
+		t.Error("a slot of a node that is away is offered")
+	}
+}
+
+func TestAServerOfItsOwnIsPreferredAndTheOtherOneTakesOver(t *testing.T) {
+	t.Parallel()
+	slots := []*wire.SlotState{{Slot: "s1", Generation: 1, Snapshot: "v1", Ready: true}}
+	p := connect(t, &agent{slots: slots, answer: func(context.Context, *Link, *wire.Call) *wire.Reply { return &wire.Reply{} }})
+	far := p.behind(t)
+	direct := newConnection(nodeID, nodeID, "node", nil)
+	direct.direct = true
+	far.enter(direct)
+	if c := far.way(nodeID); c != direct {
+		t.Error("the node's own stream is not the first choice")
+	}
+	if known, _ := far.Serves("v1", warpket.Resources{}); known {
+		t.Error("what another server says counts more than what the node says")
+	}
+	far.leave(direct)
+	if known, _ := far.Serves("v1", warpket.Resources{}); !known {
+		t.Error("the slots that the other server knows are not offered")
+	}
+	if err := far.Cancel(t.Context(), nodeID, "e", 1); err != nil {
+		t.Error(err)
 	}
 }

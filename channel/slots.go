@@ -37,8 +37,8 @@ func newPool() pool {
 
 type pooled struct {
 	Ready
-	busy bool  // by a call of this server
-	used int64 // grows with each call of this server, over all slots
+	holder warpket.ID // the execution of this server that is in it, if any
+	used   int64      // grows with each call of this server, over all slots
 }
 
 func (p *pool) add(r Ready) {
@@ -70,8 +70,8 @@ func (p *pool) remove(match func(Ready) bool) {
 	}
 }
 
-func (p *pool) take(s *pooled) {
-	s.busy = true
+func (p *pool) take(s *pooled, execution warpket.ID) {
+	s.holder = execution
 	p.clock++
 	s.used = p.clock
 }
@@ -79,13 +79,13 @@ func (p *pool) take(s *pooled) {
 // offer gives a slot that is idle to the oldest execution that waits for one
 // like it.
 func (p *pool) offer(s *pooled) {
-	s.busy = false
+	s.holder = ""
 	turns := p.turns[s.SnapshotID]
 	i := slices.IndexFunc(turns, func(t *Turn) bool { return s.fits(t.need) })
 	if i < 0 {
 		return
 	}
-	p.take(s)
+	p.take(s, turns[i].id)
 	turns[i].c <- s.Ready
 	p.leave(turns[i])
 }
@@ -124,7 +124,7 @@ func (s *Server) Queue(execution, snapshot warpket.ID, need warpket.Resources) *
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
 	if best := s.pool.idle(snapshot, need); best != nil {
-		s.pool.take(best)
+		s.pool.take(best, execution)
 		t.c <- best.Ready
 		return t
 	}
@@ -144,7 +144,7 @@ func (t *Turn) Close() {
 	}
 	select {
 	case r := <-t.c:
-		t.pool.free(r.ID, r.Generation)
+		t.pool.free(r.ID, r.Generation, t.id)
 	default:
 	}
 }
@@ -152,7 +152,7 @@ func (t *Turn) Close() {
 // idle is the slot that has been idle longest of those that fit.
 func (p *pool) idle(snapshot warpket.ID, need warpket.Resources) (best *pooled) {
 	for _, s := range p.slots[snapshot] {
-		if !s.busy && s.fits(need) && (best == nil || s.used < best.used) {
+		if s.holder == "" && s.fits(need) && (best == nil || s.used < best.used) {
 			best = s
 		}
 	}
@@ -170,21 +170,21 @@ func (p *pool) find(slot warpket.ID, generation int64) *pooled {
 	return nil
 }
 
-func (p *pool) free(slot warpket.ID, generation int64) {
-	if s := p.find(slot, generation); s != nil {
+func (p *pool) free(slot warpket.ID, generation int64, execution warpket.ID) {
+	if s := p.find(slot, generation); s != nil && s.holder == execution {
 		p.offer(s)
 	}
 }
 
 // Reserve takes an idle slot as Queue does, and does not wait for one.
-func (s *Server) Reserve(snapshot warpket.ID, need warpket.Resources) (Ready, bool) {
+func (s *Server) Reserve(execution, snapshot warpket.ID, need warpket.Resources) (Ready, bool) {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
 	best := s.pool.idle(snapshot, need)
 	if best == nil {
 		return Ready{}, false
 	}
-	s.pool.take(best)
+	s.pool.take(best, execution)
 	return best.Ready, true
 }
 
@@ -199,19 +199,20 @@ func (s *Server) Serves(snapshot warpket.ID, need warpket.Resources) (known, idl
 
 // Hold keeps calls of this server from a slot that was claimed for an
 // execution elsewhere, or before this server started.
-func (s *Server) Hold(slot warpket.ID, generation int64) {
+func (s *Server) Hold(slot warpket.ID, generation int64, execution warpket.ID) {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
 	if c := s.pool.find(slot, generation); c != nil {
-		c.busy = true
+		c.holder = execution
 	}
 }
 
 // Free ends what Reserve, a Turn or Hold began, and gives the slot to the next.
-func (s *Server) Free(slot warpket.ID, generation int64) {
+// It does nothing when another execution has the slot by now.
+func (s *Server) Free(slot warpket.ID, generation int64, execution warpket.ID) {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
-	s.pool.free(slot, generation)
+	s.pool.free(slot, generation, execution)
 }
 
 // ReadySlot lists a slot as serving.
@@ -230,7 +231,7 @@ func (s *Server) Idle() []Ready {
 	var idle []*pooled
 	for _, slots := range s.pool.slots {
 		for _, c := range slots {
-			if !c.busy {
+			if c.holder == "" {
 				idle = append(idle, c)
 			}
 		}

@@ -8,3 +8,5 @@ alter table executions
 -- Freed slots are handed on in memory, so open executions are looked for by ID only.
 drop index executions_open;
 create index executions_open on executions (id) where status in ('queued', 'running');
+
+alter table servers add column peer text not null default ''; -- where other servers reach it, host:port

@@ -42,6 +42,8 @@ type Activities struct {
 	sent      sync.Map           // attempts that this server has asked a node to run, and which: no answer proves any more that they have not started
 	express   sync.Map           // IDs of the express executions that are driven here
 
+	takeOverSoon func()
+
 	life  context.Context // of this server
 	stop  context.CancelFunc
 	going sync.WaitGroup
@@ -60,6 +62,7 @@ type attempt struct {
 func New(c Config) *Activities {
 	a := &Activities{Config: c, starts: make(chan struct{}, maxStarts), waiting: map[warpket.ID]int{}}
 	a.life, a.stop = context.WithCancel(context.Background())
+	a.takeOverSoon = once(func() { a.takeOver(a.life) })
 	return a
 }
 

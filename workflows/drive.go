@@ -58,7 +58,7 @@ func (a *Activities) reread(ctx context.Context, e warpket.Execution) (warpket.E
 func (a *Activities) claim(ctx context.Context, id warpket.ID, slot channel.Ready) (warpket.Execution, bool, error) {
 	e, claimed, err := a.Store.ClaimExecution(ctx, id, warpket.Slot{ID: slot.ID, NodeID: slot.NodeID, Generation: slot.Generation, Reason: whyThere}, slot.NodeName, a.ServerID, a.Now())
 	if err != nil || !claimed {
-		a.Nodes.Free(slot.ID, slot.Generation)
+		a.Nodes.Free(slot.ID, slot.Generation, id)
 	} else {
 		a.Hub.Changed(id)
 	}
@@ -148,7 +148,7 @@ func (a *Activities) refuse(ctx context.Context, e warpket.Execution, o warpket.
 // here to send it, a refusal proves that it has not started, and it is queued
 // again. It gives the execution as it is then; when that is final, tell (over).
 func (a *Activities) drive(ctx context.Context, e warpket.Execution, fresh bool) (warpket.Execution, error) {
-	a.Nodes.Hold(e.SlotID, e.Generation)
+	a.Nodes.Hold(e.SlotID, e.Generation, e.ID)
 	run := &wire.Run{Execution: string(e.ID), Attempt: int32(e.Attempt), Slot: string(e.SlotID), Generation: e.Generation, //nolint:gosec // small
 		Timeout: int64(e.Resources.Timeout), Shots: int32(e.Shots), Seed: e.Seed, Target: string(e.Target)} //nolint:gosec // bounded by the API
 	if err := a.inputOf(ctx, e, run); err != nil {
@@ -174,7 +174,7 @@ func (a *Activities) drive(ctx context.Context, e warpket.Execution, fresh bool)
 		a.sent.Delete(this)
 		o := warpket.FailedWith(warpket.CancelledCode, "it was cancelled before it started", "")
 		err := a.Store.UnclaimExecution(ctx, e.ID, e.Attempt, e.Generation, *o.Failure)
-		a.Nodes.Free(e.SlotID, e.Generation)
+		a.Nodes.Free(e.SlotID, e.Generation, e.ID)
 		a.Hub.Changed(e.ID)
 		if err := errors.Join(err, pause(ctx)); err != nil {
 			return e, err
@@ -257,7 +257,7 @@ func (a *Activities) awaitNode(ctx context.Context, node warpket.ID) error {
 // queued for another attempt.
 func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.Outcome, claimed time.Time) (warpket.Execution, error) {
 	arrived := time.Now()
-	a.Nodes.Free(e.SlotID, e.Generation)
+	a.Nodes.Free(e.SlotID, e.Generation, e.ID)
 	// What the node has done is to be recorded whatever becomes of this call.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
@@ -287,7 +287,7 @@ func (a *Activities) lost(ctx context.Context, e warpket.Execution, why string) 
 	o := warpket.FailedWith(warpket.LostCode, "it may have run, but its outcome is lost: "+why, "")
 	f := postgres.Finish{Status: o.Status, Error: o.Failure, Timings: warpket.Timings{Total: time.Since(begun)}}
 	f.Again = e.Attempt <= e.Retries && !e.CancelAsked
-	a.Nodes.Free(e.SlotID, e.Generation)
+	a.Nodes.Free(e.SlotID, e.Generation, e.ID)
 	return a.record(ctx, e, f)
 }
 

@@ -21,7 +21,7 @@ func (a *Activities) Run(ctx context.Context, in ExecuteInput) (done bool, err e
 	if in.Launched {
 		return a.awaitLaunched(ctx, in.ExecutionID)
 	}
-	slot, ok := a.Nodes.Reserve(in.SnapshotID, warpket.Resources{CPU: in.CPU, Memory: in.Memory})
+	slot, ok := a.Nodes.Reserve(in.ExecutionID, in.SnapshotID, warpket.Resources{CPU: in.CPU, Memory: in.Memory})
 	if !ok {
 		return false, nil
 	}
@@ -32,6 +32,9 @@ func (a *Activities) Run(ctx context.Context, in ExecuteInput) (done bool, err e
 	ctx, cancel := context.WithTimeout(ctx, runWait)
 	defer cancel()
 	e, err = a.drive(ctx, e, true)
+	if err != nil {
+		a.freeLater(e)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return false, nil
 	}

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	stdcmp "cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"go.temporal.io/sdk/testsuite"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
@@ -26,6 +28,7 @@ type cluster struct {
 	store     *postgres.Store
 	authority *channel.Authority
 	project   warpket.ID
+	public    string // address that servers tell nodes; each its own unless set
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -81,7 +84,7 @@ func (c *cluster) server() *testServer {
 	id := warpket.NewID(time.Now())
 	s := &testServer{cluster: c, address: l.Addr().String()}
 	s.Activities = New(Config{ServerID: id, Store: c.store, Hub: live.New(), Catalog: anyTemplate{}, Now: time.Now, IdleSlot: time.Minute, Log: slog.New(slog.DiscardHandler)})
-	s.fleet = &Fleet{Activities: s.Activities, Server: postgres.Server{ID: id, Channel: s.address}}
+	s.fleet = &Fleet{Activities: s.Activities, Server: postgres.Server{ID: id, Channel: stdcmp.Or(c.public, s.address), Peer: s.address}}
 	s.Nodes = channel.NewServer(id, c.authority, s.fleet, s.Log)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
@@ -393,10 +396,11 @@ func TestAnotherServerGoesOnWhenTheOneThatDrivesDies(t *testing.T) {
 	c.must(a.Launch(t.Context(), waiting, false))
 
 	b := c.server()
+	c.must(b.fleet.keepListed(t.Context()))
 	c.must(a.fleet.keepListed(t.Context())) // so that the node is told of b
 	n.stop()
 	n.connect()
-	c.must(b.Nodes.Connected(t.Context(), n.id.NodeID))
+	<-n.served // by b, too
 	a.kill()
 	c.must(b.fleet.keepListed(t.Context()))
 	close(gate)
@@ -491,5 +495,103 @@ func TestExpressExecutionsAreCancelledWhetherTheyRunOrWait(t *testing.T) {
 	}
 	if n.starts() != 1 {
 		t.Errorf("%d were started", n.starts())
+	}
+}
+
+// between is two servers of which nodes know only the first; a node of its; and
+// an execution.
+func between(t *testing.T, handler func(ctx context.Context, from *channel.Link, run *wire.Run) *wire.Outcome) (near, far *testServer, n *testNode, e warpket.Execution) {
+	t.Helper()
+	c := newCluster(t)
+	near = c.server()
+	c.public = near.address
+	far = c.server()
+	n = c.node(near, handler)
+	c.must(far.Nodes.Connected(t.Context(), n.id.NodeID))
+	return near, far, n, c.execution()
+}
+
+func TestAServerCallsANodeThroughTheOneThatItIsConnectedTo(t *testing.T) {
+	t.Parallel()
+	gate := make(chan struct{})
+	_, far, n, e := between(t, func(ctx context.Context, from *channel.Link, run *wire.Run) *wire.Outcome {
+		from.Log(warpket.ID(run.GetExecution()), run.GetAttempt(), 0, []byte("hello"))
+		<-gate
+		return succeed(ctx, from, run)
+	})
+	c := far.cluster
+	c.must(far.Launch(t.Context(), e, false)) // cold: the slot is made through the other server, too
+	log := far.Hub.Log(e.ID)
+	for data, _, more := log.Read(0); string(data) != "hello"; data, _, more = log.Read(0) {
+		<-more
+	}
+	close(gate)
+	if got := far.final(e.ID); got.Status != warpket.Succeeded || got.Attempt != 1 || got.ServerID != far.ServerID || got.NodeName != "node" {
+		t.Errorf("it ended %+v", got)
+	}
+	if _, idle := far.Nodes.Serves(e.SnapshotID, e.Resources); !idle {
+		t.Error("its slot is not known to be idle")
+	}
+
+	durable := next(e)
+	durable.Lane, durable.ServerID = warpket.Durable, far.ServerID
+	_, err := c.store.CreateExecution(t.Context(), durable)
+	c.must(err)
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	env.RegisterActivity(far.Activities)
+	if _, err := env.ExecuteActivity(far.Attach, durable.ID); err != nil {
+		t.Error(err)
+	}
+	if got := far.final(durable.ID); got.Status != warpket.Succeeded || got.Attempt != 1 {
+		t.Errorf("the durable one ended %+v", got)
+	}
+	if n.starts() != 2 {
+		t.Errorf("user code was started %d times", n.starts())
+	}
+}
+
+func TestACancelGoesThroughTheOtherServer(t *testing.T) {
+	t.Parallel()
+	handler, begun, _ := gated()
+	_, far, _, e := between(t, handler)
+	far.cluster.must(far.Launch(t.Context(), e, false))
+	<-begun
+	_, err := far.CancelExecution(t.Context(), e.ProjectID, e.ID)
+	far.cluster.must(err)
+	if got := far.final(e.ID); got.Status != warpket.Cancelled {
+		t.Errorf("it ended %+v", got)
+	}
+}
+
+func TestTheServerWithTheNodeGoesOnWhenTheOneThatAskedDies(t *testing.T) {
+	t.Parallel()
+	handler, begun, gate := gated()
+	near, far, n, e := between(t, handler)
+	c := far.cluster
+	c.must(far.Launch(t.Context(), e, false))
+	<-begun
+	c.must(near.fleet.keepListed(t.Context())) // it knows of the other
+	far.kill()
+	c.must(near.fleet.keepListed(t.Context()))
+	close(gate)
+	if got := near.final(e.ID); got.Status != warpket.Succeeded || got.ServerID != near.ServerID || n.starts() != 1 {
+		t.Errorf("after %d starts it ended %+v", n.starts(), got)
+	}
+}
+
+func TestAnExecutionGoesOnWhenTheServerInBetweenDies(t *testing.T) {
+	t.Parallel()
+	handler, begun, gate := gated()
+	near, far, n, e := between(t, handler)
+	far.cluster.must(far.Launch(t.Context(), e, false))
+	<-begun
+	near.kill()
+	n.stop()
+	n.address = far.address // as a load balancer would see to
+	n.connect()
+	close(gate)
+	if got := far.final(e.ID); got.Status != warpket.Succeeded || got.Attempt != 1 || n.starts() != 1 {
+		t.Errorf("after %d starts it ended %+v", n.starts(), got)
 	}
 }

@@ -19,10 +19,10 @@ type Fleet struct {
 	Activities *Activities
 	Server     postgres.Server // this one, as nodes reach it
 
-	mu       sync.Mutex
-	servers  []string
-	listed   map[warpket.ID]bool // servers, as of the last look
-	takeOver func()
+	mu      sync.Mutex
+	servers []string
+	listed  map[warpket.ID]bool               // servers, as of the last look
+	peers   map[warpket.ID]context.CancelFunc // connections to other servers
 }
 
 // Join spends a one-time token.
@@ -140,7 +140,6 @@ func (f *Fleet) Run(ctx context.Context) error {
 	defer f.Activities.leave()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	f.takeOver = once(func() { f.untilDone(ctx, "taking over express executions", f.Activities.takeOver) })
 	wg.Go(func() { f.listen(ctx) })
 	every := func(interval time.Duration, what string, do func(context.Context) error) {
 		wg.Go(func() { repeat(ctx, f.Activities.Log, interval, what, do) })
@@ -151,21 +150,6 @@ func (f *Fleet) Run(ctx context.Context) error {
 	every(30*time.Second, "releasing orphaned slots", f.releaseOrphans)
 	every(time.Hour, "housekeeping", f.housekeep)
 	return f.resume(ctx)
-}
-
-// untilDone does something again and again until it succeeds or ctx ends.
-func (f *Fleet) untilDone(ctx context.Context, what string, do func(context.Context) error) {
-	for {
-		err := do(ctx)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		f.Activities.Log.Warn(what+" failed; trying again", "error", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
-	}
 }
 
 // repeat does something at once and then again and again.
@@ -228,10 +212,36 @@ func (f *Fleet) keepListed(ctx context.Context) error {
 	}
 	f.servers, f.listed = servers, listed
 	f.mu.Unlock()
+	f.keepPeers(list) //nolint:contextcheck // a connection outlives the look at the list
 	if gone {
-		f.takeOver()
+		f.Activities.takeOverSoon()
 	}
 	return nil
+}
+
+// keepPeers keeps a connection to each other server: for calls to nodes that are
+// not connected here.
+func (f *Fleet) keepPeers(list []postgres.Server) {
+	a := f.Activities
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.peers == nil {
+		f.peers = map[warpket.ID]context.CancelFunc{}
+	}
+	for _, s := range list {
+		if f.peers[s.ID] != nil || s.ID == f.Server.ID || s.Peer == "" {
+			continue
+		}
+		ctx, cancel := context.WithCancel(a.life)
+		f.peers[s.ID] = cancel
+		a.goOn(func(context.Context) { a.Nodes.KeepPeer(ctx, s.Peer) })
+	}
+	for id, cancel := range f.peers {
+		if !f.listed[id] {
+			cancel()
+			delete(f.peers, id)
+		}
+	}
 }
 
 func (f *Fleet) watchNodes(ctx context.Context) error {
@@ -305,7 +315,7 @@ func (f *Fleet) resume(ctx context.Context) error {
 }
 
 func (f *Fleet) resumeAll(ctx context.Context) error {
-	f.takeOver()
+	f.Activities.takeOverSoon()
 	deployments, err := f.Activities.Store.OpenDeployments(ctx)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ const maxWaiting = 1000
 func (a *Activities) Launch(ctx context.Context, e warpket.Execution, held bool) error {
 	e.ServerID = a.ServerID
 	known, _ := a.Nodes.Serves(e.SnapshotID, e.Resources)
-	slot, ok := a.Nodes.Reserve(e.SnapshotID, e.Resources)
+	slot, ok := a.Nodes.Reserve(e.ID, e.SnapshotID, e.Resources)
 	waited := func() {}
 	if !ok && e.Lane == warpket.Express {
 		var err error
@@ -47,7 +47,7 @@ func (a *Activities) Launch(ctx context.Context, e warpket.Execution, held bool)
 		news.Close()
 		waited()
 		if ok {
-			a.Nodes.Free(slot.ID, slot.Generation)
+			a.Nodes.Free(slot.ID, slot.Generation, e.ID)
 		}
 		return err
 	}
@@ -144,9 +144,37 @@ func (a *Activities) begin(ctx context.Context, e warpket.Execution, news *live.
 			if !errors.Is(err, context.DeadlineExceeded) {
 				a.Log.Warn("execution not driven; its workflow does", "execution", e.ID, "error", err)
 			}
+			a.freeLater(e)
 			return
 		}
 	}
+}
+
+// freeLater frees the slot of an execution, which this server has sent to its
+// node, when it is over: another may see it through from here on.
+func (a *Activities) freeLater(e warpket.Execution) {
+	if e.Status != warpket.Running {
+		return
+	}
+	a.goOn(func(ctx context.Context) {
+		defer a.Nodes.Free(e.SlotID, e.Generation, e.ID)
+		news := a.Hub.Watch(e.ID)
+		defer news.Close()
+		if err := a.Store.WatchExecution(ctx, e.ID); err != nil {
+			return // the node is the one to admit a call
+		}
+		for {
+			now, err := a.Store.ExecutionByID(ctx, e.ID)
+			if err != nil || now.Status != warpket.Running || now.Attempt != e.Attempt {
+				return
+			}
+			select {
+			case <-news.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 }
 
 // seeExpress sees an express execution through to its end, for as long as this
@@ -176,11 +204,19 @@ func (a *Activities) seeExpress(ctx context.Context, e warpket.Execution, news *
 
 // takeOver goes on with the express executions of servers that are gone, and
 // with those of this server whose record it was not sure to have written.
-func (a *Activities) takeOver(ctx context.Context) error {
-	for after := warpket.ID(""); ; {
+func (a *Activities) takeOver(ctx context.Context) {
+	for after := warpket.ID(""); ctx.Err() == nil; {
 		taken, err := a.Store.TakeOver(ctx, a.ServerID, after)
-		if err != nil || len(taken) == 0 {
-			return err
+		if err != nil {
+			a.Log.Warn("express executions not taken over; trying again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+			continue
+		}
+		if len(taken) == 0 {
+			return
 		}
 		for _, e := range taken {
 			after = e.ID

@@ -1064,7 +1064,9 @@ type Error struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	Refused       bool                   `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"` // of Run: the attempt was not admitted, so it has not started
+	Refused       bool                   `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`                               // of Run: the attempt was not admitted, so it has not started
+	NotConnected  bool                   `protobuf:"varint,4,opt,name=not_connected,json=notConnected,proto3" json:"not_connected,omitempty"` // of a peer: the call never left, for the node is not connected
+	Broken        bool                   `protobuf:"varint,5,opt,name=broken,proto3" json:"broken,omitempty"`                                 // of a peer: the connection to the node broke after the call had left
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1116,6 +1118,20 @@ func (x *Error) GetMessage() string {
 func (x *Error) GetRefused() bool {
 	if x != nil {
 		return x.Refused
+	}
+	return false
+}
+
+func (x *Error) GetNotConnected() bool {
+	if x != nil {
+		return x.NotConnected
+	}
+	return false
+}
+
+func (x *Error) GetBroken() bool {
+	if x != nil {
+		return x.Broken
 	}
 	return false
 }
@@ -2588,6 +2604,326 @@ func (*LogsReply) Descriptor() ([]byte, []int) {
 	return file_channel_proto_rawDescGZIP(), []int{33}
 }
 
+// ToPeer is a call to a node that is connected to the other server.
+type ToPeer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Call          *Call                  `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToPeer) Reset() {
+	*x = ToPeer{}
+	mi := &file_channel_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToPeer) ProtoMessage() {}
+
+func (x *ToPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToPeer.ProtoReflect.Descriptor instead.
+func (*ToPeer) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ToPeer) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ToPeer) GetCall() *Call {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+// FromPeer is news of a node that is connected to the other server.
+type FromPeer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*FromPeer_Up
+	//	*FromPeer_Down
+	//	*FromPeer_Reply
+	//	*FromPeer_Progress
+	//	*FromPeer_SlotReady
+	//	*FromPeer_SlotGone
+	//	*FromPeer_Log
+	Message       isFromPeer_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FromPeer) Reset() {
+	*x = FromPeer{}
+	mi := &file_channel_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FromPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FromPeer) ProtoMessage() {}
+
+func (x *FromPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FromPeer.ProtoReflect.Descriptor instead.
+func (*FromPeer) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *FromPeer) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *FromPeer) GetMessage() isFromPeer_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *FromPeer) GetUp() *NodeUp {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_Up); ok {
+			return x.Up
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetDown() *NodeDown {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_Down); ok {
+			return x.Down
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetReply() *Reply {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_Reply); ok {
+			return x.Reply
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetSlotReady() *SlotState {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_SlotReady); ok {
+			return x.SlotReady
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetSlotGone() *SlotGone {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_SlotGone); ok {
+			return x.SlotGone
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetLog() *LogChunk {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_Log); ok {
+			return x.Log
+		}
+	}
+	return nil
+}
+
+type isFromPeer_Message interface {
+	isFromPeer_Message()
+}
+
+type FromPeer_Up struct {
+	Up *NodeUp `protobuf:"bytes,2,opt,name=up,proto3,oneof"` // before all other news of the node
+}
+
+type FromPeer_Down struct {
+	Down *NodeDown `protobuf:"bytes,3,opt,name=down,proto3,oneof"`
+}
+
+type FromPeer_Reply struct {
+	Reply *Reply `protobuf:"bytes,4,opt,name=reply,proto3,oneof"`
+}
+
+type FromPeer_Progress struct {
+	Progress *Progress `protobuf:"bytes,5,opt,name=progress,proto3,oneof"`
+}
+
+type FromPeer_SlotReady struct {
+	SlotReady *SlotState `protobuf:"bytes,6,opt,name=slot_ready,json=slotReady,proto3,oneof"`
+}
+
+type FromPeer_SlotGone struct {
+	SlotGone *SlotGone `protobuf:"bytes,7,opt,name=slot_gone,json=slotGone,proto3,oneof"`
+}
+
+type FromPeer_Log struct {
+	Log *LogChunk `protobuf:"bytes,8,opt,name=log,proto3,oneof"` // of an execution that this peer has sent
+}
+
+func (*FromPeer_Up) isFromPeer_Message() {}
+
+func (*FromPeer_Down) isFromPeer_Message() {}
+
+func (*FromPeer_Reply) isFromPeer_Message() {}
+
+func (*FromPeer_Progress) isFromPeer_Message() {}
+
+func (*FromPeer_SlotReady) isFromPeer_Message() {}
+
+func (*FromPeer_SlotGone) isFromPeer_Message() {}
+
+func (*FromPeer_Log) isFromPeer_Message() {}
+
+type NodeUp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"`
+	Slots         []*SlotState           `protobuf:"bytes,3,rep,name=slots,proto3" json:"slots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeUp) Reset() {
+	*x = NodeUp{}
+	mi := &file_channel_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeUp) ProtoMessage() {}
+
+func (x *NodeUp) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
+func (*NodeUp) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *NodeUp) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NodeUp) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeUp) GetSlots() []*SlotState {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+type NodeDown struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDown) Reset() {
+	*x = NodeDown{}
+	mi := &file_channel_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDown) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDown) ProtoMessage() {}
+
+func (x *NodeDown) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
+func (*NodeDown) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{37}
+}
+
 var File_channel_proto protoreflect.FileDescriptor
 
 const file_channel_proto_rawDesc = "" +
@@ -2660,11 +2996,13 @@ const file_channel_proto_rawDesc = "" +
 	"\x04lock\x18\x03 \x01(\v2\x1d.warpket.channel.v1.LockReplyH\x00R\x04lock\x12<\n" +
 	"\aprepare\x18\x04 \x01(\v2 .warpket.channel.v1.PrepareReplyH\x00R\aprepare\x127\n" +
 	"\aoutcome\x18\x05 \x01(\v2\x1b.warpket.channel.v1.OutcomeH\x00R\aoutcomeB\x06\n" +
-	"\x04what\"O\n" +
+	"\x04what\"\x8c\x01\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x18\n" +
-	"\arefused\x18\x03 \x01(\bR\arefused\"2\n" +
+	"\arefused\x18\x03 \x01(\bR\arefused\x12#\n" +
+	"\rnot_connected\x18\x04 \x01(\bR\fnotConnected\x12\x16\n" +
+	"\x06broken\x18\x05 \x01(\bR\x06broken\"2\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\">\n" +
@@ -2794,11 +3132,32 @@ const file_channel_proto_rawDesc = "" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\"\v\n" +
-	"\tLogsReply2\xe1\x01\n" +
+	"\tLogsReply\"J\n" +
+	"\x06ToPeer\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12,\n" +
+	"\x04call\x18\x02 \x01(\v2\x18.warpket.channel.v1.CallR\x04call\"\xa9\x03\n" +
+	"\bFromPeer\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12,\n" +
+	"\x02up\x18\x02 \x01(\v2\x1a.warpket.channel.v1.NodeUpH\x00R\x02up\x122\n" +
+	"\x04down\x18\x03 \x01(\v2\x1c.warpket.channel.v1.NodeDownH\x00R\x04down\x121\n" +
+	"\x05reply\x18\x04 \x01(\v2\x19.warpket.channel.v1.ReplyH\x00R\x05reply\x12:\n" +
+	"\bprogress\x18\x05 \x01(\v2\x1c.warpket.channel.v1.ProgressH\x00R\bprogress\x12>\n" +
+	"\n" +
+	"slot_ready\x18\x06 \x01(\v2\x1d.warpket.channel.v1.SlotStateH\x00R\tslotReady\x12;\n" +
+	"\tslot_gone\x18\a \x01(\v2\x1c.warpket.channel.v1.SlotGoneH\x00R\bslotGone\x120\n" +
+	"\x03log\x18\b \x01(\v2\x1c.warpket.channel.v1.LogChunkH\x00R\x03logB\t\n" +
+	"\amessage\"e\n" +
+	"\x06NodeUp\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04boot\x18\x02 \x01(\tR\x04boot\x123\n" +
+	"\x05slots\x18\x03 \x03(\v2\x1d.warpket.channel.v1.SlotStateR\x05slots\"\n" +
+	"\n" +
+	"\bNodeDown2\xa7\x02\n" +
 	"\aChannel\x12F\n" +
 	"\x04Join\x12\x1f.warpket.channel.v1.JoinRequest\x1a\x1d.warpket.channel.v1.JoinReply\x12G\n" +
 	"\aConnect\x12\x1c.warpket.channel.v1.FromNode\x1a\x1a.warpket.channel.v1.ToNode(\x010\x01\x12E\n" +
-	"\x04Logs\x12\x1c.warpket.channel.v1.LogChunk\x1a\x1d.warpket.channel.v1.LogsReply(\x01B)Z'github.com/warpket/warpket/channel/wireb\x06proto3"
+	"\x04Logs\x12\x1c.warpket.channel.v1.LogChunk\x1a\x1d.warpket.channel.v1.LogsReply(\x01\x12D\n" +
+	"\x04Peer\x12\x1a.warpket.channel.v1.ToPeer\x1a\x1c.warpket.channel.v1.FromPeer(\x010\x01B)Z'github.com/warpket/warpket/channel/wireb\x06proto3"
 
 var (
 	file_channel_proto_rawDescOnce sync.Once
@@ -2812,7 +3171,7 @@ func file_channel_proto_rawDescGZIP() []byte {
 	return file_channel_proto_rawDescData
 }
 
-var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_channel_proto_goTypes = []any{
 	(*JoinRequest)(nil),   // 0: warpket.channel.v1.JoinRequest
 	(*JoinReply)(nil),     // 1: warpket.channel.v1.JoinReply
@@ -2848,8 +3207,12 @@ var file_channel_proto_goTypes = []any{
 	(*UploadReply)(nil),   // 31: warpket.channel.v1.UploadReply
 	(*LogChunk)(nil),      // 32: warpket.channel.v1.LogChunk
 	(*LogsReply)(nil),     // 33: warpket.channel.v1.LogsReply
-	nil,                   // 34: warpket.channel.v1.Runtime.PackagesEntry
-	nil,                   // 35: warpket.channel.v1.UploadReply.HeaderEntry
+	(*ToPeer)(nil),        // 34: warpket.channel.v1.ToPeer
+	(*FromPeer)(nil),      // 35: warpket.channel.v1.FromPeer
+	(*NodeUp)(nil),        // 36: warpket.channel.v1.NodeUp
+	(*NodeDown)(nil),      // 37: warpket.channel.v1.NodeDown
+	nil,                   // 38: warpket.channel.v1.Runtime.PackagesEntry
+	nil,                   // 39: warpket.channel.v1.UploadReply.HeaderEntry
 }
 var file_channel_proto_depIdxs = []int32{
 	4,  // 0: warpket.channel.v1.FromNode.hello:type_name -> warpket.channel.v1.Hello
@@ -2877,7 +3240,7 @@ var file_channel_proto_depIdxs = []int32{
 	17, // 22: warpket.channel.v1.Reply.lock:type_name -> warpket.channel.v1.LockReply
 	21, // 23: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
 	27, // 24: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
-	34, // 25: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
+	38, // 25: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
 	15, // 26: warpket.channel.v1.Lock.runtime:type_name -> warpket.channel.v1.Runtime
 	15, // 27: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
 	15, // 28: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
@@ -2887,18 +3250,29 @@ var file_channel_proto_depIdxs = []int32{
 	28, // 32: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
 	29, // 33: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
 	12, // 34: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
-	35, // 35: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
-	0,  // 36: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
-	2,  // 37: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
-	32, // 38: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
-	1,  // 39: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
-	3,  // 40: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
-	33, // 41: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
-	39, // [39:42] is the sub-list for method output_type
-	36, // [36:39] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	39, // 35: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
+	10, // 36: warpket.channel.v1.ToPeer.call:type_name -> warpket.channel.v1.Call
+	36, // 37: warpket.channel.v1.FromPeer.up:type_name -> warpket.channel.v1.NodeUp
+	37, // 38: warpket.channel.v1.FromPeer.down:type_name -> warpket.channel.v1.NodeDown
+	11, // 39: warpket.channel.v1.FromPeer.reply:type_name -> warpket.channel.v1.Reply
+	13, // 40: warpket.channel.v1.FromPeer.progress:type_name -> warpket.channel.v1.Progress
+	5,  // 41: warpket.channel.v1.FromPeer.slot_ready:type_name -> warpket.channel.v1.SlotState
+	14, // 42: warpket.channel.v1.FromPeer.slot_gone:type_name -> warpket.channel.v1.SlotGone
+	32, // 43: warpket.channel.v1.FromPeer.log:type_name -> warpket.channel.v1.LogChunk
+	5,  // 44: warpket.channel.v1.NodeUp.slots:type_name -> warpket.channel.v1.SlotState
+	0,  // 45: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
+	2,  // 46: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
+	32, // 47: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
+	34, // 48: warpket.channel.v1.Channel.Peer:input_type -> warpket.channel.v1.ToPeer
+	1,  // 49: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
+	3,  // 50: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
+	33, // 51: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
+	35, // 52: warpket.channel.v1.Channel.Peer:output_type -> warpket.channel.v1.FromPeer
+	49, // [49:53] is the sub-list for method output_type
+	45, // [45:49] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_channel_proto_init() }
@@ -2936,13 +3310,22 @@ func file_channel_proto_init() {
 		(*Reply_Prepare)(nil),
 		(*Reply_Outcome)(nil),
 	}
+	file_channel_proto_msgTypes[35].OneofWrappers = []any{
+		(*FromPeer_Up)(nil),
+		(*FromPeer_Down)(nil),
+		(*FromPeer_Reply)(nil),
+		(*FromPeer_Progress)(nil),
+		(*FromPeer_SlotReady)(nil),
+		(*FromPeer_SlotGone)(nil),
+		(*FromPeer_Log)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_channel_proto_rawDesc), len(file_channel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -85,10 +85,13 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	if c.channel.address == "" {
 		c.channel.address = reachable(nodes)
 	}
+	if c.channel.peer == "" {
+		c.channel.peer = reachable(nodes)
+	}
 
 	id, hub := warpket.NewID(time.Now()), live.New()
 	activities := workflows.New(workflows.Config{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Client: temporal, Now: now, IdleSlot: idleSlot, Log: log})
-	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address}}
+	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address, Peer: c.channel.peer}}
 	node := channel.NewServer(id, authority, fleet, log)
 	activities.Nodes = node
 	handler := api.New(api.Config{
