@@ -20,6 +20,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/api"
 	"github.com/warpket/warpket/channel"
+	client "github.com/warpket/warpket/clients/go"
 	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/pypi"
 	"github.com/warpket/warpket/storage/blob"
@@ -70,6 +71,7 @@ func (f fleet) Launch(ctx context.Context, e warpket.Execution, _ bool) error {
 func (f fleet) CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error) {
 	return f.store.AskCancel(ctx, project, id, warpket.Failure{Code: warpket.CancelledCode}, time.Now())
 }
+func (f fleet) FollowLog(context.Context, warpket.Execution)             {}
 func (f fleet) ReleaseAll(context.Context, warpket.ID, postgres.Deleted) {}
 
 // world is a server with all that it works with.
@@ -307,6 +309,98 @@ func TestAFunctionsLaneIsThatOfItsExecutionsUnlessTheySayOtherwise(t *testing.T)
 	}
 	if status, _, body := w.send(t, "POST", "/v1/executions", `{"functionId":"`+id+`","lane":"fast"}`); status != http.StatusUnprocessableEntity {
 		t.Errorf("a lane that is none: %d %s", status, body)
+	}
+}
+
+func TestAReaderOfALogWhoConnectsAnewMissesNothingAndGetsNothingTwice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.function(t, "logs")
+	claimed := make(chan warpket.Execution, 1)
+	w.run = func(e warpket.Execution) {
+		slot := warpket.Slot{ID: warpket.NewID(time.Now()), NodeID: warpket.NewID(time.Now()), Generation: 1}
+		e, _, err := w.store.ClaimExecution(context.Background(), e.ID, slot, "node", warpket.NewID(time.Now()), time.Now())
+		if err != nil {
+			t.Error(err)
+		}
+		claimed <- e
+	}
+	w.send(t, "POST", "/v1/executions", `{"functionId":"`+id+`","sync":false}`)
+	e := <-claimed
+	news := w.hub.Watch(e.ID) // as whoever drives it does
+	defer news.Close()
+	write := func(attempt int, offset int64, text string) {
+		w.hub.Append(e.ID, live.Place{Attempt: attempt, Offset: offset}, []byte(text))
+	}
+	text, last := "", ""
+	read := func(until string) (names []string) { // connects, reads until an event has this text or name
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/v1/executions/"+string(e.ID)+"/log", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+w.token)
+		req.Header.Set("Accept", "text/event-stream")
+		if last != "" {
+			req.Header.Set("Last-Event-ID", last)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		for event, err := range client.Events(resp.Body) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, event.Name)
+			part := decode[struct{ Text string }](t, string(event.Data)).Text
+			text += part
+			if event.ID != "" {
+				last = event.ID
+			}
+			if event.Name == until || until == part {
+				return names
+			}
+		}
+		t.Fatalf("the stream ended after %v, without %q", names, until)
+		return nil
+	}
+
+	write(1, 0, "one ")
+	read("one ")
+	write(1, 4, "two \xe2\x82") // a part of a character
+	read("two ")
+	write(1, 8, "\xe2\x82\xac ") // sent again, with the rest
+	read("€ ")
+	if text != "one two € " {
+		t.Errorf("read %q", text)
+	}
+
+	write(2, 0, "again ")
+	text = ""
+	if names := read("again "); text != "again " || !slices.Equal(names, []string{"attempt", "log"}) {
+		t.Errorf("of the next attempt came %v: %q", names, text)
+	}
+	f := postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Failed, Again: true}
+	if _, err := w.store.FinishExecution(t.Context(), f, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	w.run(e)
+	e = <-claimed
+	f = postgres.Finish{ID: e.ID, Attempt: 2, Status: warpket.Succeeded, Log: warpket.Payload{Inline: []byte("again and done")}, LogSize: 14}
+	if _, err := w.store.FinishExecution(t.Context(), f, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	e.Status = f.Status
+	w.hub.Finished(e)
+	if names := read("end"); text != "again and done" || !slices.Equal(names, []string{"log", "end"}) {
+		t.Errorf("to the end came %v: %q", names, text)
+	}
+	if status, _, body := w.send(t, "GET", "/v1/executions/"+string(e.ID)+"/log", "", "Accept", "text/event-stream", "Last-Event-ID", "seven"); status != http.StatusUnprocessableEntity {
+		t.Errorf("an ID of no event: %d %s", status, body)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/accelerators/placement"
+	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/storage/postgres"
 )
 
@@ -462,7 +463,7 @@ func (s *Server) logOf(ctx context.Context, project, id warpket.ID) ([]byte, err
 	if !e.Status.Final() {
 		news := s.Hub.Watch(id)
 		defer news.Close()
-		data, _, _ := s.Hub.Log(id).Read(0)
+		_, data, _, _ := s.Hub.Log(id).Read(live.Place{})
 		return data, nil
 	}
 	return s.finalLog(ctx, e)

@@ -39,6 +39,7 @@ type Workflows interface {
 type Fleet interface {
 	Launch(ctx context.Context, e warpket.Execution, held bool) error
 	CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error)
+	FollowLog(ctx context.Context, e warpket.Execution)
 	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
 }
 

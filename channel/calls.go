@@ -145,6 +145,13 @@ func (s *Server) Run(ctx context.Context, node warpket.ID, r *wire.Run) (*wire.O
 	return reply.GetOutcome(), err
 }
 
+// Attach waits for the end of an attempt that a server has had a node start.
+// Meanwhile its log comes here.
+func (s *Server) Attach(ctx context.Context, node, execution warpket.ID, attempt int) error {
+	_, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Attach{Attach: &wire.Attach{Execution: string(execution), Attempt: int32(attempt)}}}, nil) //nolint:gosec // small
+	return err
+}
+
 // Cancel has a node end an attempt. What its Run answers then is the outcome.
 func (s *Server) Cancel(ctx context.Context, node, execution warpket.ID, attempt int) error {
 	_, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Cancel{Cancel: &wire.Cancel{Execution: string(execution), Attempt: int32(attempt)}}}, nil) //nolint:gosec // small

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -102,18 +103,11 @@ func (s *Server) here(node warpket.ID) *connection {
 func (s *Server) pass(ctx context.Context, p *peer, m *wire.ToPeer) {
 	node, call := warpket.ID(m.GetNode()), m.GetCall()
 	id := call.GetId()
-	if run := call.GetRun(); run != nil {
-		r := relay{node, warpket.ID(run.GetExecution()), run.GetAttempt()}
-		s.mu.Lock()
-		s.relays[r] = p
-		s.mu.Unlock()
-		defer func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.relays[r] == p {
-				delete(s.relays, r)
-			}
-		}()
+	switch what := call.GetWhat().(type) {
+	case *wire.Call_Run:
+		defer s.relay(relay{node, warpket.ID(what.Run.GetExecution()), what.Run.GetAttempt()}, p)()
+	case *wire.Call_Attach:
+		defer s.relay(relay{node, warpket.ID(what.Attach.GetExecution()), what.Attach.GetAttempt()}, p)()
 	}
 	reply, err := (*wire.Reply)(nil), error(ErrNotConnected)
 	if s.here(node) != nil {
@@ -131,12 +125,28 @@ func (s *Server) pass(ctx context.Context, p *peer, m *wire.ToPeer) {
 	_ = p.send(&wire.FromPeer{Node: m.GetNode(), Message: &wire.FromPeer_Reply{Reply: reply}}) // the stream's end is seen by Recv
 }
 
-// relayLog passes on what an execution has written that was sent for a peer.
+// relay has the log of an attempt passed on to a peer, until the function that
+// it gives is called.
+func (s *Server) relay(r relay, p *peer) (stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.relays[r] = append(s.relays[r], p)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		i := slices.Index(s.relays[r], p)
+		if s.relays[r] = slices.Delete(slices.Clone(s.relays[r]), i, i+1); len(s.relays[r]) == 0 {
+			delete(s.relays, r)
+		}
+	}
+}
+
+// relayLog passes on what an execution has written that peers asked for.
 func (s *Server) relayLog(node warpket.ID, chunk *wire.LogChunk) {
 	s.mu.Lock()
-	p := s.relays[relay{node, warpket.ID(chunk.GetExecution()), chunk.GetAttempt()}]
+	peers := s.relays[relay{node, warpket.ID(chunk.GetExecution()), chunk.GetAttempt()}]
 	s.mu.Unlock()
-	if p != nil {
+	for _, p := range peers {
 		_ = p.send(&wire.FromPeer{Node: string(node), Message: &wire.FromPeer_Log{Log: chunk}})
 	}
 }

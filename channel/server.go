@@ -67,12 +67,12 @@ type Server struct {
 	nodes  map[warpket.ID][]*connection // ways to each node, the best first
 	came   chan struct{}                // closed and made anew when a node connects
 	peers  map[*peer]bool               // servers that call nodes through this one
-	relays map[relay]*peer              // who gets the log of an attempt that was sent for a peer
+	relays map[relay][]*peer            // who gets the log of an attempt
 }
 
 // NewServer makes the server's end.
 func NewServer(id warpket.ID, authority *Authority, fleet Fleet, log *slog.Logger) *Server {
-	return &Server{id: id, authority: authority, fleet: fleet, log: log, pool: newPool(), nodes: map[warpket.ID][]*connection{}, came: make(chan struct{}), peers: map[*peer]bool{}, relays: map[relay]*peer{}}
+	return &Server{id: id, authority: authority, fleet: fleet, log: log, pool: newPool(), nodes: map[warpket.ID][]*connection{}, came: make(chan struct{}), peers: map[*peer]bool{}, relays: map[relay][]*peer{}}
 }
 
 // Serve serves nodes on a listener until ctx ends.

@@ -40,6 +40,7 @@ type Activities struct {
 	providing singleflight.Group // slots on demand, by snapshot
 	starts    chan struct{}      // one token for each workflow that is being started
 	sent      sync.Map           // attempts that this server has asked a node to run, and which: no answer proves any more that they have not started
+	followed  sync.Map           // attempts whose log is followed here while another server drives them, and their nodes
 	express   sync.Map           // IDs of the express executions that are driven here
 
 	takeOverSoon func()

@@ -311,9 +311,6 @@ func (a *Activities) record(ctx context.Context, e warpket.Execution, f postgres
 	}
 	a.Nodes.Ack(e.NodeID, e.ID, e.Attempt)
 	a.sent.Delete(attempt{e.ID, e.Attempt})
-	if f.Again {
-		a.Hub.ResetLog(e.ID)
-	}
 	return a.reread(ctx, e)
 }
 

@@ -186,6 +186,16 @@ func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call
 		case <-from.Broken():
 			return channel.ErrorReply(channel.ErrBroken)
 		}
+	case *wire.Call_Attach:
+		n.mu.Lock()
+		b := n.begun[key(what.Attach.GetExecution(), what.Attach.GetAttempt())]
+		n.mu.Unlock()
+		if b == nil {
+			return channel.ErrorReply(warpket.Errorf(warpket.NotFound, "it is not known here"))
+		}
+		from.Log(warpket.ID(what.Attach.GetExecution()), what.Attach.GetAttempt(), 0, []byte("hello"))
+		<-b.done
+		return &wire.Reply{What: &wire.Reply_Outcome{Outcome: b.outcome}}
 	case *wire.Call_Cancel:
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -522,7 +532,7 @@ func TestAServerCallsANodeThroughTheOneThatItIsConnectedTo(t *testing.T) {
 	c := far.cluster
 	c.must(far.Launch(t.Context(), e, false)) // cold: the slot is made through the other server, too
 	log := far.Hub.Log(e.ID)
-	for data, _, more := log.Read(0); string(data) != "hello"; data, _, more = log.Read(0) {
+	for _, data, _, more := log.Read(live.Place{}); string(data) != "hello"; _, data, _, more = log.Read(live.Place{}) {
 		<-more
 	}
 	close(gate)
@@ -548,6 +558,38 @@ func TestAServerCallsANodeThroughTheOneThatItIsConnectedTo(t *testing.T) {
 	}
 	if n.starts() != 2 {
 		t.Errorf("user code was started %d times", n.starts())
+	}
+}
+
+func TestALogIsFollowedFromAnyServer(t *testing.T) {
+	t.Parallel()
+	for name, nearDrives := range map[string]bool{"through the server that drives it": true, "from a server with a stream of the node": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			handler, begun, gate := gated()
+			near, far, _, e := between(t, handler)
+			drives, reads := far, near
+			if nearDrives {
+				drives, reads = near, far
+			}
+			drives.cluster.must(drives.Launch(t.Context(), e, false))
+			<-begun
+			e, err := drives.Store.ExecutionByID(t.Context(), e.ID)
+			drives.cluster.must(err)
+			news := reads.Hub.Watch(e.ID)
+			defer news.Close()
+			followed := make(chan struct{})
+			go func() { reads.fleet.FollowLog(t.Context(), e); close(followed) }()
+			log := reads.Hub.Log(e.ID)
+			for _, data, _, more := log.Read(live.Place{}); string(data) != "hello"; _, data, _, more = log.Read(live.Place{}) {
+				<-more
+			}
+			close(gate)
+			<-followed
+			if got := drives.final(e.ID); got.Status != warpket.Succeeded || got.ServerID != drives.ServerID {
+				t.Errorf("it ended %+v", got)
+			}
+		})
 	}
 }
 

@@ -95,10 +95,29 @@ func (f *Fleet) Upload(ctx context.Context, node, execution warpket.ID, sha256 s
 }
 
 // Log passes on what a running execution has written, if this server has sent
-// that attempt to that node.
+// that attempt to that node, or follows its log.
 func (f *Fleet) Log(node, execution warpket.ID, number int, offset int64, data []byte) {
-	if where, ok := f.Activities.sent.Load(attempt{execution, number}); ok && where == node {
-		f.Activities.Hub.Append(execution, offset, data)
+	a := f.Activities
+	for _, asked := range []*sync.Map{&a.sent, &a.followed} {
+		if where, ok := asked.Load(attempt{execution, number}); ok && where == node {
+			a.Hub.Append(execution, live.Place{Attempt: number, Offset: offset}, data)
+			return
+		}
+	}
+}
+
+// FollowLog has the log of an execution that another server drives come here,
+// too, until ctx ends or the attempt does.
+func (f *Fleet) FollowLog(ctx context.Context, e warpket.Execution) {
+	a := f.Activities
+	if e.Status != warpket.Running || e.ServerID == a.ServerID {
+		return
+	}
+	this := attempt{e.ID, e.Attempt}
+	a.followed.Store(this, e.NodeID)
+	defer a.followed.Delete(this)
+	if err := a.Nodes.Attach(ctx, e.NodeID, e.ID, e.Attempt); err != nil && ctx.Err() == nil {
+		a.Log.Info("log of an execution elsewhere not followed; it is to be had at its end", "execution", e.ID, "cause", err)
 	}
 }
 

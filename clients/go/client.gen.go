@@ -1955,7 +1955,7 @@ type CancelExecutionParams struct {
 
 // GetExecutionLogParams defines parameters for GetExecutionLog.
 type GetExecutionLogParams struct {
-	// LastEventID Offset to go on from
+	// LastEventID ID of the last event, to go on from there
 	LastEventID *string `json:"Last-Event-ID,omitempty"`
 }
 
@@ -2268,7 +2268,7 @@ type ClientInterface interface {
 
 	// GetExecutionLog Get the log of an execution
 	//
-	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the offset after it (send it as Last-Event-ID to go on from there), then one event `end` with `{"status"}`.
+	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 	//
 	// Needs the role viewer.
 	//
@@ -2857,7 +2857,7 @@ func (c *Client) GetExecutionEvents(ctx context.Context, id string, reqEditors .
 
 // GetExecutionLog Get the log of an execution
 //
-// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the offset after it (send it as Last-Event-ID to go on from there), then one event `end` with `{"status"}`.
+// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 //
 // Needs the role viewer.
 //
@@ -5684,7 +5684,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetExecutionLogWithResponse Get the log of an execution
 	//
-	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the offset after it (send it as Last-Event-ID to go on from there), then one event `end` with `{"status"}`.
+	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 	//
 	// Needs the role viewer.
 	//
@@ -7903,7 +7903,7 @@ func (c *ClientWithResponses) GetExecutionEventsWithResponse(ctx context.Context
 
 // GetExecutionLogWithResponse Get the log of an execution
 //
-// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the offset after it (send it as Last-Event-ID to go on from there), then one event `end` with `{"status"}`.
+// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 //
 // Needs the role viewer.
 //

@@ -124,6 +124,8 @@ func (f fleetOf) ReleaseAll(ctx context.Context, project warpket.ID, left postgr
 	f.fleet.ReleaseAll(ctx, project, left)
 }
 
+func (f fleetOf) FollowLog(ctx context.Context, e warpket.Execution) { f.fleet.FollowLog(ctx, e) }
+
 func now() time.Time { return time.Now().UTC() }
 
 // seed makes what an empty database needs: the default project, and the
