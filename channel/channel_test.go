@@ -52,6 +52,10 @@ func (f *fleet) Up(_ context.Context, _, _ warpket.ID, _ warpket.Inventory, held
 	return "node", f.end, nil
 }
 
+func (f *fleet) Recorded(context.Context, []warpket.ID) ([]warpket.ID, error) {
+	return []warpket.ID{"recorded"}, nil
+}
+
 func (f *fleet) Renew(context.Context, warpket.ID, warpket.ID) error {
 	f.renewed <- struct{}{}
 	return f.renew
@@ -72,12 +76,13 @@ func (f *fleet) Servers() []string { return nil }
 // agent is a node that answers as it is told.
 type agent struct {
 	slots  []*wire.SlotState
+	kept   []*wire.Ack
 	ended  chan []*wire.SlotRef
 	answer func(ctx context.Context, from *Link, call *wire.Call) *wire.Reply
 }
 
 func (a *agent) Hello() *wire.Hello {
-	return &wire.Hello{Boot: string(nodeID), Inventory: []byte(`{}`), Slots: a.slots}
+	return &wire.Hello{Boot: string(nodeID), Inventory: []byte(`{}`), Slots: a.slots, Kept: a.kept}
 }
 func (a *agent) End(slots []*wire.SlotRef) { a.ended <- slots }
 func (a *agent) Call(ctx context.Context, from *Link, call *wire.Call) *wire.Reply {
@@ -350,6 +355,18 @@ func TestLogsAndUploadsGoToTheServerThatAsks(t *testing.T) {
 	p.client.SlotGone("s1", 1)
 	if got := <-p.fleet.gone; got != "s1" {
 		t.Errorf("%s is gone", got)
+	}
+}
+
+func TestANodeIsToldWhichOfTheOutcomesThatItKeepsAreRecorded(t *testing.T) {
+	t.Parallel()
+	acked := make(chan *wire.Ack, 10)
+	connect(t, &agent{kept: []*wire.Ack{{Execution: "open", Attempt: 1}, {Execution: "recorded", Attempt: 2}}, answer: func(_ context.Context, _ *Link, call *wire.Call) *wire.Reply {
+		acked <- call.GetAck()
+		return nil
+	}})
+	if got := <-acked; got.GetExecution() != "recorded" || got.GetAttempt() != 2 {
+		t.Errorf("it was told of %v", got)
 	}
 }
 

@@ -41,6 +41,8 @@ type Fleet interface {
 	// Up says that a node has connected, with what it has and holds. It
 	// gives the node's name and the slots that the node has to end.
 	Up(ctx context.Context, node, boot warpket.ID, inventory warpket.Inventory, held map[warpket.ID]int64) (name string, end map[warpket.ID]int64, err error)
+	// Recorded gives those of some executions whose outcome is recorded.
+	Recorded(ctx context.Context, executions []warpket.ID) ([]warpket.ID, error)
 	// Renew extends the node's lease.
 	Renew(ctx context.Context, node, boot warpket.ID) error
 	// SlotGone says that a slot of the node serves no longer.
@@ -213,7 +215,28 @@ func (s *Server) welcome(ctx context.Context, c *nodeStream, hello *wire.Hello) 
 		}
 	}
 	s.enter(c.connection)
+	if len(hello.GetKept()) > 0 {
+		go s.forget(context.WithoutCancel(ctx), c.connection, hello.GetKept())
+	}
 	return nil
+}
+
+// forget lets a node forget outcomes that are recorded: the server that did may
+// have died before it told.
+func (s *Server) forget(ctx context.Context, c *connection, kept []*wire.Ack) {
+	ids := make([]warpket.ID, len(kept))
+	for i, k := range kept {
+		ids[i] = warpket.ID(k.GetExecution())
+	}
+	recorded, err := s.fleet.Recorded(ctx, ids)
+	if err != nil {
+		s.log.Warn("node not told which outcomes are recorded; it is when it connects anew", "node", c.name, "error", err)
+	}
+	for _, k := range kept {
+		if slices.Contains(recorded, warpket.ID(k.GetExecution())) {
+			_ = c.ask(&wire.Call{What: &wire.Call_Ack{Ack: k}}) // a broken connection is seen by Recv
+		}
+	}
 }
 
 func (c *connection) ready(slot *wire.SlotState) Ready {

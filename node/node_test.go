@@ -136,6 +136,18 @@ func TestAnAttemptIsStartedOnceAndOnlyInASlotThatIsHeld(t *testing.T) {
 	}
 }
 
+func TestANodeSaysWhichOutcomesItKeeps(t *testing.T) {
+	t.Parallel()
+	a := New(Config{})
+	over := make(chan struct{})
+	close(over)
+	a.executions[attempt{"over", 2}] = &execution{done: over}
+	a.executions[attempt{"runs", 1}] = &execution{done: make(chan struct{})}
+	if kept := a.Hello().GetKept(); len(kept) != 1 || kept[0].GetExecution() != "over" || kept[0].GetAttempt() != 2 {
+		t.Errorf("it keeps %v", kept)
+	}
+}
+
 func TestRecentForgetsTheOldest(t *testing.T) {
 	t.Parallel()
 	r := newRecent(2)

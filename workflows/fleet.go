@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/storage/postgres"
@@ -58,6 +60,11 @@ func (f *Fleet) Up(ctx context.Context, node, boot warpket.ID, inventory warpket
 	}
 	go f.reconcile(context.WithoutCancel(ctx), deployments)
 	return n.Name, end, nil
+}
+
+// Recorded gives those of a node's executions whose outcome is recorded.
+func (f *Fleet) Recorded(ctx context.Context, executions []warpket.ID) ([]warpket.ID, error) {
+	return f.Activities.Store.FinalExecutions(ctx, executions)
 }
 
 // Renew extends a node's lease.
@@ -140,16 +147,26 @@ func (f *Fleet) reconcile(ctx context.Context, deployments []warpket.ID) {
 // What cannot be ended now, the sweeper ends.
 func (f *Fleet) ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted) {
 	a := f.Activities
+	var g errgroup.Group
+	g.SetLimit(atATime)
 	for _, id := range left.Executions {
-		if _, err := a.CancelExecution(ctx, project, id); err != nil {
-			a.Log.Warn("execution of a deleted function not cancelled", "execution", id, "error", err)
-		}
+		g.Go(func() error {
+			if _, err := a.CancelExecution(ctx, project, id); err != nil {
+				a.Log.Warn("execution of a deleted function not cancelled", "execution", id, "error", err)
+			}
+			return nil
+		})
 	}
+	_ = g.Wait() // what went wrong is logged
 	for _, slot := range left.Slots {
-		if err := a.release(ctx, slot); err != nil {
-			a.Log.Warn("slot of a deleted function not released; the sweeper does", "slot", slot.ID, "error", err)
-		}
+		g.Go(func() error {
+			if err := a.release(ctx, slot); err != nil {
+				a.Log.Warn("slot of a deleted function not released; the sweeper does", "slot", slot.ID, "error", err)
+			}
+			return nil
+		})
 	}
+	_ = g.Wait()
 	f.reconcile(ctx, left.Deployments)
 }
 
@@ -364,16 +381,23 @@ func (f *Fleet) releaseOrphans(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var g errgroup.Group
+	g.SetLimit(atATime)
 	for _, slot := range slots {
 		if _, up := f.Activities.Nodes.Boot(slot.NodeID); !up {
 			continue // Up releases it when the node comes
 		}
-		if err := f.Activities.release(ctx, slot); err != nil {
-			return err
-		}
+		g.Go(func() error { // one whose code still runs holds up no other, and not the next round
+			ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+			defer cancel()
+			return f.Activities.release(ctx, slot)
+		})
 	}
-	return nil
+	return g.Wait()
 }
+
+// atATime is how many things are ended side by side.
+const atATime = 16
 
 // housekeep makes next month's partitions and drops what is no longer needed.
 func (f *Fleet) housekeep(ctx context.Context) error {

@@ -420,6 +420,7 @@ type Hello struct {
 	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"`           // of this agent process
 	Inventory     []byte                 `protobuf:"bytes,3,opt,name=inventory,proto3" json:"inventory,omitempty"` // JSON of warpket.Inventory
 	Slots         []*SlotState           `protobuf:"bytes,4,rep,name=slots,proto3" json:"slots,omitempty"`         // all that it holds
+	Kept          []*Ack                 `protobuf:"bytes,5,rep,name=kept,proto3" json:"kept,omitempty"`           // attempts whose outcome it keeps, for no server has said that it is recorded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -478,6 +479,13 @@ func (x *Hello) GetInventory() []byte {
 func (x *Hello) GetSlots() []*SlotState {
 	if x != nil {
 		return x.Slots
+	}
+	return nil
+}
+
+func (x *Hello) GetKept() []*Ack {
+	if x != nil {
+		return x.Kept
 	}
 	return nil
 }
@@ -2952,12 +2960,13 @@ const file_channel_proto_rawDesc = "" +
 	"\arenewed\x18\x02 \x01(\v2\x1b.warpket.channel.v1.RenewedH\x00R\arenewed\x12.\n" +
 	"\x04call\x18\x03 \x01(\v2\x18.warpket.channel.v1.CallH\x00R\x04call\x129\n" +
 	"\x06upload\x18\x04 \x01(\v2\x1f.warpket.channel.v1.UploadReplyH\x00R\x06uploadB\t\n" +
-	"\amessage\"\x8a\x01\n" +
+	"\amessage\"\xb7\x01\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\x05R\bprotocol\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12\x1c\n" +
 	"\tinventory\x18\x03 \x01(\fR\tinventory\x123\n" +
-	"\x05slots\x18\x04 \x03(\v2\x1d.warpket.channel.v1.SlotStateR\x05slots\"\x9b\x01\n" +
+	"\x05slots\x18\x04 \x03(\v2\x1d.warpket.channel.v1.SlotStateR\x05slots\x12+\n" +
+	"\x04kept\x18\x05 \x03(\v2\x17.warpket.channel.v1.AckR\x04kept\"\x9b\x01\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -3227,52 +3236,53 @@ var file_channel_proto_depIdxs = []int32{
 	10, // 9: warpket.channel.v1.ToNode.call:type_name -> warpket.channel.v1.Call
 	31, // 10: warpket.channel.v1.ToNode.upload:type_name -> warpket.channel.v1.UploadReply
 	5,  // 11: warpket.channel.v1.Hello.slots:type_name -> warpket.channel.v1.SlotState
-	7,  // 12: warpket.channel.v1.Welcome.end:type_name -> warpket.channel.v1.SlotRef
-	16, // 13: warpket.channel.v1.Call.lock:type_name -> warpket.channel.v1.Lock
-	18, // 14: warpket.channel.v1.Call.install:type_name -> warpket.channel.v1.Install
-	19, // 15: warpket.channel.v1.Call.prepare:type_name -> warpket.channel.v1.Prepare
-	22, // 16: warpket.channel.v1.Call.release:type_name -> warpket.channel.v1.Release
-	23, // 17: warpket.channel.v1.Call.run:type_name -> warpket.channel.v1.Run
-	24, // 18: warpket.channel.v1.Call.attach:type_name -> warpket.channel.v1.Attach
-	25, // 19: warpket.channel.v1.Call.cancel:type_name -> warpket.channel.v1.Cancel
-	26, // 20: warpket.channel.v1.Call.ack:type_name -> warpket.channel.v1.Ack
-	12, // 21: warpket.channel.v1.Reply.error:type_name -> warpket.channel.v1.Error
-	17, // 22: warpket.channel.v1.Reply.lock:type_name -> warpket.channel.v1.LockReply
-	21, // 23: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
-	27, // 24: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
-	38, // 25: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
-	15, // 26: warpket.channel.v1.Lock.runtime:type_name -> warpket.channel.v1.Runtime
-	15, // 27: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
-	15, // 28: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
-	20, // 29: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
-	28, // 30: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
-	29, // 31: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
-	28, // 32: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
-	29, // 33: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
-	12, // 34: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
-	39, // 35: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
-	10, // 36: warpket.channel.v1.ToPeer.call:type_name -> warpket.channel.v1.Call
-	36, // 37: warpket.channel.v1.FromPeer.up:type_name -> warpket.channel.v1.NodeUp
-	37, // 38: warpket.channel.v1.FromPeer.down:type_name -> warpket.channel.v1.NodeDown
-	11, // 39: warpket.channel.v1.FromPeer.reply:type_name -> warpket.channel.v1.Reply
-	13, // 40: warpket.channel.v1.FromPeer.progress:type_name -> warpket.channel.v1.Progress
-	5,  // 41: warpket.channel.v1.FromPeer.slot_ready:type_name -> warpket.channel.v1.SlotState
-	14, // 42: warpket.channel.v1.FromPeer.slot_gone:type_name -> warpket.channel.v1.SlotGone
-	32, // 43: warpket.channel.v1.FromPeer.log:type_name -> warpket.channel.v1.LogChunk
-	5,  // 44: warpket.channel.v1.NodeUp.slots:type_name -> warpket.channel.v1.SlotState
-	0,  // 45: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
-	2,  // 46: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
-	32, // 47: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
-	34, // 48: warpket.channel.v1.Channel.Peer:input_type -> warpket.channel.v1.ToPeer
-	1,  // 49: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
-	3,  // 50: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
-	33, // 51: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
-	35, // 52: warpket.channel.v1.Channel.Peer:output_type -> warpket.channel.v1.FromPeer
-	49, // [49:53] is the sub-list for method output_type
-	45, // [45:49] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	26, // 12: warpket.channel.v1.Hello.kept:type_name -> warpket.channel.v1.Ack
+	7,  // 13: warpket.channel.v1.Welcome.end:type_name -> warpket.channel.v1.SlotRef
+	16, // 14: warpket.channel.v1.Call.lock:type_name -> warpket.channel.v1.Lock
+	18, // 15: warpket.channel.v1.Call.install:type_name -> warpket.channel.v1.Install
+	19, // 16: warpket.channel.v1.Call.prepare:type_name -> warpket.channel.v1.Prepare
+	22, // 17: warpket.channel.v1.Call.release:type_name -> warpket.channel.v1.Release
+	23, // 18: warpket.channel.v1.Call.run:type_name -> warpket.channel.v1.Run
+	24, // 19: warpket.channel.v1.Call.attach:type_name -> warpket.channel.v1.Attach
+	25, // 20: warpket.channel.v1.Call.cancel:type_name -> warpket.channel.v1.Cancel
+	26, // 21: warpket.channel.v1.Call.ack:type_name -> warpket.channel.v1.Ack
+	12, // 22: warpket.channel.v1.Reply.error:type_name -> warpket.channel.v1.Error
+	17, // 23: warpket.channel.v1.Reply.lock:type_name -> warpket.channel.v1.LockReply
+	21, // 24: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
+	27, // 25: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
+	38, // 26: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
+	15, // 27: warpket.channel.v1.Lock.runtime:type_name -> warpket.channel.v1.Runtime
+	15, // 28: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
+	15, // 29: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
+	20, // 30: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
+	28, // 31: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
+	29, // 32: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
+	28, // 33: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
+	29, // 34: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
+	12, // 35: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
+	39, // 36: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
+	10, // 37: warpket.channel.v1.ToPeer.call:type_name -> warpket.channel.v1.Call
+	36, // 38: warpket.channel.v1.FromPeer.up:type_name -> warpket.channel.v1.NodeUp
+	37, // 39: warpket.channel.v1.FromPeer.down:type_name -> warpket.channel.v1.NodeDown
+	11, // 40: warpket.channel.v1.FromPeer.reply:type_name -> warpket.channel.v1.Reply
+	13, // 41: warpket.channel.v1.FromPeer.progress:type_name -> warpket.channel.v1.Progress
+	5,  // 42: warpket.channel.v1.FromPeer.slot_ready:type_name -> warpket.channel.v1.SlotState
+	14, // 43: warpket.channel.v1.FromPeer.slot_gone:type_name -> warpket.channel.v1.SlotGone
+	32, // 44: warpket.channel.v1.FromPeer.log:type_name -> warpket.channel.v1.LogChunk
+	5,  // 45: warpket.channel.v1.NodeUp.slots:type_name -> warpket.channel.v1.SlotState
+	0,  // 46: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
+	2,  // 47: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
+	32, // 48: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
+	34, // 49: warpket.channel.v1.Channel.Peer:input_type -> warpket.channel.v1.ToPeer
+	1,  // 50: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
+	3,  // 51: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
+	33, // 52: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
+	35, // 53: warpket.channel.v1.Channel.Peer:output_type -> warpket.channel.v1.FromPeer
+	50, // [50:54] is the sub-list for method output_type
+	46, // [46:50] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_channel_proto_init() }

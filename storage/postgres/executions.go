@@ -122,6 +122,12 @@ func (s *Store) TakeOver(ctx context.Context, server, after warpket.ID) ([]warpk
 	return taken, explain(err, "execution", "")
 }
 
+// FinalExecutions gives those of some executions that are final.
+func (s *Store) FinalExecutions(ctx context.Context, ids []warpket.ID) ([]warpket.ID, error) {
+	final, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], `select id from executions where id = any ($1::uuid[]) and status not in ('queued', 'running')`, ids)
+	return final, explain(err, "execution", "")
+}
+
 // WatchExecution has this and every other server told when an open execution
 // is final.
 func (s *Store) WatchExecution(ctx context.Context, id warpket.ID) error {
