@@ -37,7 +37,7 @@ type Lane string
 // The lanes.
 const (
 	Durable Lane = "durable" // a Temporal workflow sees it through, whatever becomes of the servers
-	Express Lane = "express" // the same without the workflow: faster, and lost with the server that drives it
+	Express Lane = "express" // the same without the workflow: the server drives it, and another goes on when that dies
 )
 
 // Network says what a function's code may reach.

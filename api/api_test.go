@@ -20,6 +20,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/api"
 	"github.com/warpket/warpket/channel"
+	client "github.com/warpket/warpket/clients/go"
 	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/pypi"
 	"github.com/warpket/warpket/secrets"
@@ -46,20 +47,17 @@ func (w *workflows) StartDeployment(_ context.Context, d warpket.Deployment) err
 
 func (w *workflows) Scale(context.Context, warpket.ID, int) error { return w.down }
 func (w *workflows) Detach(context.Context, warpket.ID) error     { return w.down }
-func (w *workflows) AwaitExecution(ctx context.Context, _ warpket.ID) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-func (w *workflows) DeploymentURL(id warpket.ID) string { return "http://ui/" + string(id) }
-func (w *workflows) ExecutionURL(id warpket.ID) string  { return "http://ui/" + string(id) }
-func (w *workflows) Ready(context.Context) error        { return w.down }
+func (w *workflows) DeploymentURL(id warpket.ID) string           { return "http://ui/" + string(id) }
+
+func (w *workflows) ExecutionURL(id warpket.ID) string { return "http://ui/" + string(id) }
+func (w *workflows) Ready(context.Context) error       { return w.down }
 
 type fleet struct {
 	store *postgres.Store
 	*workflows
 }
 
-func (f fleet) Launch(ctx context.Context, e warpket.Execution) error {
+func (f fleet) Launch(ctx context.Context, e warpket.Execution, _ bool) error {
 	if _, err := f.store.CreateExecution(ctx, e); err != nil {
 		return err
 	}
@@ -74,6 +72,7 @@ func (f fleet) Launch(ctx context.Context, e warpket.Execution) error {
 func (f fleet) CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error) {
 	return f.store.AskCancel(ctx, project, id, warpket.Failure{Code: warpket.CancelledCode}, time.Now())
 }
+func (f fleet) FollowLog(context.Context, warpket.Execution)             {}
 func (f fleet) ReleaseAll(context.Context, warpket.ID, postgres.Deleted) {}
 
 // world is a server with all that it works with.
@@ -282,7 +281,7 @@ func TestAnExecutionIsAnsweredWhenItsRowIsFinal(t *testing.T) {
 			t.Error(err)
 		}
 		f := postgres.Finish{ID: e.ID, Attempt: e.Attempt, Status: warpket.Succeeded, Result: warpket.Payload{Inline: []byte(`{"counts":{"00":3}}`), Size: 19}}
-		if _, _, err := w.store.FinishExecution(context.Background(), f, time.Now()); err != nil {
+		if _, err := w.store.FinishExecution(context.Background(), f, time.Now()); err != nil {
 			t.Error(err)
 		}
 		e.Status, e.Result = f.Status, f.Result
@@ -292,6 +291,127 @@ func TestAnExecutionIsAnsweredWhenItsRowIsFinal(t *testing.T) {
 	e := decode[api.Execution](t, body)
 	if status != http.StatusOK || e.Status != "succeeded" || string(e.Result) != `{"counts":{"00":3}}` {
 		t.Errorf("answered %d %s", status, body)
+	}
+}
+
+func TestAFunctionsLaneIsThatOfItsExecutionsUnlessTheySayOtherwise(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.function(t, "lanes")
+	execute := func(more string) api.Execution {
+		t.Helper()
+		status, _, body := w.send(t, "POST", "/v1/executions", `{"functionId":"`+id+`","sync":false`+more+`}`)
+		if status != http.StatusAccepted {
+			t.Fatalf("answered %d %s", status, body)
+		}
+		return decode[api.Execution](t, body)
+	}
+	if e := execute(""); e.Lane != "durable" || e.TemporalURL == "" {
+		t.Errorf("unless set: %+v", e)
+	}
+	if status, _, body := w.send(t, "PATCH", "/v1/functions/"+id, `{"lane":"express"}`); status != http.StatusOK || decode[api.Function](t, body).Lane != "express" {
+		t.Errorf("changing the lane: %d %s", status, body)
+	}
+	if e := execute(""); e.Lane != "express" || e.TemporalURL != "" {
+		t.Errorf("of an express function: %+v", e)
+	}
+	if e := execute(`,"lane":"durable"`); e.Lane != "durable" {
+		t.Errorf("when it says otherwise: %+v", e)
+	}
+	if status, _, body := w.send(t, "POST", "/v1/executions", `{"functionId":"`+id+`","lane":"fast"}`); status != http.StatusUnprocessableEntity {
+		t.Errorf("a lane that is none: %d %s", status, body)
+	}
+}
+
+func TestAReaderOfALogWhoConnectsAnewMissesNothingAndGetsNothingTwice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.function(t, "logs")
+	claimed := make(chan warpket.Execution, 1)
+	w.run = func(e warpket.Execution) {
+		slot := warpket.Slot{ID: warpket.NewID(time.Now()), NodeID: warpket.NewID(time.Now()), Generation: 1}
+		e, _, err := w.store.ClaimExecution(context.Background(), e.ID, slot, "node", warpket.NewID(time.Now()), time.Now())
+		if err != nil {
+			t.Error(err)
+		}
+		claimed <- e
+	}
+	w.send(t, "POST", "/v1/executions", `{"functionId":"`+id+`","sync":false}`)
+	e := <-claimed
+	news := w.hub.Watch(e.ID) // as whoever drives it does
+	defer news.Close()
+	write := func(attempt int, offset int64, text string) {
+		w.hub.Append(e.ID, live.Place{Attempt: attempt, Offset: offset}, []byte(text))
+	}
+	text, last := "", ""
+	read := func(until string) (names []string) { // connects, reads until an event has this text or name
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/v1/executions/"+string(e.ID)+"/log", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+w.token)
+		req.Header.Set("Accept", "text/event-stream")
+		if last != "" {
+			req.Header.Set("Last-Event-ID", last)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		for event, err := range client.Events(resp.Body) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, event.Name)
+			part := decode[struct{ Text string }](t, string(event.Data)).Text
+			text += part
+			if event.ID != "" {
+				last = event.ID
+			}
+			if event.Name == until || until == part {
+				return names
+			}
+		}
+		t.Fatalf("the stream ended after %v, without %q", names, until)
+		return nil
+	}
+
+	write(1, 0, "one ")
+	read("one ")
+	write(1, 4, "two \xe2\x82") // a part of a character
+	read("two ")
+	write(1, 8, "\xe2\x82\xac ") // sent again, with the rest
+	read("€ ")
+	if text != "one two € " {
+		t.Errorf("read %q", text)
+	}
+
+	write(2, 0, "again ")
+	text = ""
+	if names := read("again "); text != "again " || !slices.Equal(names, []string{"attempt", "log"}) {
+		t.Errorf("of the next attempt came %v: %q", names, text)
+	}
+	f := postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Failed, Again: true}
+	if _, err := w.store.FinishExecution(t.Context(), f, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	w.run(e)
+	e = <-claimed
+	f = postgres.Finish{ID: e.ID, Attempt: 2, Status: warpket.Succeeded, Log: warpket.Payload{Inline: []byte("again and done")}, LogSize: 14}
+	if _, err := w.store.FinishExecution(t.Context(), f, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	e.Status = f.Status
+	w.hub.Finished(e)
+	if names := read("end"); text != "again and done" || !slices.Equal(names, []string{"log", "end"}) {
+		t.Errorf("to the end came %v: %q", names, text)
+	}
+	if status, _, body := w.send(t, "GET", "/v1/executions/"+string(e.ID)+"/log", "", "Accept", "text/event-stream", "Last-Event-ID", "seven"); status != http.StatusUnprocessableEntity {
+		t.Errorf("an ID of no event: %d %s", status, body)
 	}
 }
 

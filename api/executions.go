@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/accelerators/placement"
+	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/storage/postgres"
 )
 
@@ -24,7 +26,7 @@ type Execution struct {
 	FunctionName string      `json:"functionName" doc:"Name of its function when it was asked for" example:"bell"`
 	Version      int         `json:"version" doc:"Number of the version that it runs" example:"1"`
 	Status       string      `json:"status" enum:"queued,running,succeeded,failed,cancelled,timed_out,lost" doc:"All but queued and running are final; lost: it had started and its outcome cannot be known"`
-	Lane         string      `json:"lane" enum:"durable" doc:"durable: a Temporal workflow drives it"`
+	Lane         string      `json:"lane" enum:"durable,express" doc:"durable: a Temporal workflow drives it; express: the server does, which is faster"`
 	Target       string      `json:"target" enum:"cpu,simulator,gpu,compile,sim" doc:"Where it runs"`
 	Input        Any         `json:"input,omitempty" doc:"What the handler gets as its event; absent in lists and when larger than 64 KiB"`
 	Result       Any         `json:"result,omitempty" doc:"What the handler returned; absent in lists, unless it succeeded, and when larger than 64 KiB"`
@@ -37,10 +39,12 @@ type Execution struct {
 	Attempt      int         `json:"attempt" doc:"Which attempt this is or was; 0 before the first"`
 	Placement    *ExecutedAt `json:"placement,omitempty" doc:"Where it runs or ran; absent while it is queued"`
 	Timings      *Timings    `json:"timings,omitempty" doc:"How long each phase took; absent until it is final"`
+	Usage        *Usage      `json:"usage,omitempty" doc:"What it used; absent until it is final, and when that is not known"`
+	Isolation    string      `json:"isolation,omitempty" doc:"What kept it apart from other functions, and what that lacked; none: it was a plain process" example:"namespaces"`
 	LogSize      int64       `json:"logSize" doc:"Bytes that the handler wrote, kept or not"`
 	Description  string      `json:"description" doc:"What the caller says of it"`
 	Tags         []string    `json:"tags" nullable:"false" doc:"The caller's labels"`
-	TemporalURL  string      `json:"temporalUrl,omitempty" doc:"Its page in the Temporal UI"`
+	TemporalURL  string      `json:"temporalUrl,omitempty" doc:"Its page in the Temporal UI; absent for express"`
 	CreatedDate  time.Time   `json:"createdDate" doc:"When it was asked for"`
 	StartedDate  *time.Time  `json:"startedDate,omitempty" doc:"When it got its slot"`
 	FinishedDate *time.Time  `json:"finishedDate,omitempty" doc:"When it became final"`
@@ -71,12 +75,24 @@ type Timings struct {
 	TotalMs    float64 `json:"totalMs" doc:"From the request until its record was written"`
 }
 
+// Usage is what an execution used of its node.
+type Usage struct {
+	CPUSeconds float64 `json:"cpuSeconds" doc:"Time on processors, of all its processes"`
+	PeakMemory int64   `json:"peakMemory" doc:"Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell"`
+}
+
 func (s *Server) toExecution(e warpket.Execution) Execution {
 	out := Execution{
 		ID: string(e.ID), FunctionID: string(e.FunctionID), FunctionName: e.FunctionName, Version: e.VersionNumber, Status: string(e.Status), Lane: string(e.Lane), Target: string(e.Target),
 		Input: e.Input.Inline, Result: e.Result.Inline, ResultSize: e.Result.Size, Shots: e.Shots, Seed: e.Seed, Resources: toResources(e.Resources), Attempt: e.Attempt,
-		LogSize: e.LogSize, Description: e.Description, Tags: orEmpty(e.Tags), TemporalURL: s.Workflows.ExecutionURL(e.ID),
+		LogSize: e.LogSize, Description: e.Description, Tags: orEmpty(e.Tags), Isolation: e.Isolation,
 		CreatedDate: e.CreatedDate, StartedDate: e.StartedDate, FinishedDate: e.FinishedDate,
+	}
+	if e.Lane == warpket.Durable {
+		out.TemporalURL = s.Workflows.ExecutionURL(e.ID)
+	}
+	if e.Usage != (warpket.Usage{}) {
+		out.Usage = &Usage{CPUSeconds: e.Usage.CPU.Seconds(), PeakMemory: e.Usage.PeakMemory}
 	}
 	if e.Result.SHA256 != "" {
 		out.ResultURL = "/v1/executions/" + string(e.ID) + "/result"
@@ -109,7 +125,7 @@ type CreateExecutionRequest struct {
 	Version     int        `json:"version,omitempty" minimum:"1" doc:"Number of the version; the newest unless set" example:"1"`
 	Input       Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB"`
 	Sync        *bool      `json:"sync,omitempty" default:"true" doc:"Whether the answer is held until the execution is final; Prefer: wait=SECONDS bounds that"`
-	Lane        string     `json:"lane,omitempty" enum:"durable" default:"durable" doc:"durable: a Temporal workflow drives it"`
+	Lane        string     `json:"lane,omitempty" enum:"durable,express" doc:"durable: a Temporal workflow drives it; express: the server does, which is faster; the function's unless set"`
 	Target      string     `json:"target,omitempty" enum:"cpu,simulator,gpu,compile,sim" doc:"Where it is to run; the template's first target unless set. It never runs elsewhere"`
 	Queue       *bool      `json:"queue,omitempty" default:"true" doc:"false answers 503 no_capacity at once when there is no room, and records nothing"`
 	Shots       int        `json:"shots,omitempty" minimum:"1" maximum:"100000000" default:"1024" doc:"context.shots of the handler" example:"1024"`
@@ -222,13 +238,13 @@ func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) 
 	news := s.Hub.Watch(e.ID) // before it can become final
 	defer news.Close()
 	s.Hub.Begin(e.ID, received)
-	if err := s.Fleet.Launch(ctx, e); err != nil {
-		s.Hub.Forget(e.ID)
-		return nil, err
-	}
 	held, cancel, asked := hold(ctx, in.Prefer)
 	defer cancel()
 	wait := asked || in.Body.Sync == nil || *in.Body.Sync
+	if err := s.Fleet.Launch(ctx, e, wait); err != nil {
+		s.Hub.Forget(e.ID)
+		return nil, err
+	}
 	if !wait {
 		return s.executionAnswer(e), nil
 	}
@@ -274,8 +290,8 @@ func (s *Server) newExecution(ctx context.Context, c callee, in *createExecution
 	}
 	return warpket.Execution{
 		ID: s.newID(ctx), ProjectID: c.function.ProjectID, FunctionID: c.function.ID, FunctionName: c.function.Name, VersionNumber: c.version.Number,
-		SnapshotID: c.version.Snapshot.ID, RuntimeID: c.version.Snapshot.RuntimeID, Lane: warpket.Durable, Target: target,
-		Description: b.Description, Tags: orEmpty(b.Tags), Shots: cmpOr(b.Shots, warpket.DefaultShots), Seed: seed, Resources: resources,
+		SnapshotID: c.version.Snapshot.ID, RuntimeID: c.version.Snapshot.RuntimeID, Lane: cmp.Or(warpket.Lane(b.Lane), c.function.Settings.Lane, warpket.Durable), Target: target,
+		Description: b.Description, Tags: orEmpty(b.Tags), Shots: cmp.Or(b.Shots, warpket.DefaultShots), Seed: seed, Resources: resources,
 		Revision: c.function.Revision, Retries: c.function.Settings.Retries, Status: warpket.Queued, CreatedDate: s.Now(),
 	}, nil
 }
@@ -283,12 +299,7 @@ func (s *Server) newExecution(ctx context.Context, c callee, in *createExecution
 // room refuses what no node could ever hold, and what would have to wait when
 // the caller does not want to. With a slot that serves it reads nothing.
 func (s *Server) room(ctx context.Context, e warpket.Execution, c callee, queue bool) error {
-	slot, known, idle := s.Nodes.Reserve(e.SnapshotID, e.Revision, e.Resources)
-	if idle {
-		s.Nodes.Free(slot.ID, slot.Generation)
-		return nil
-	}
-	if known && queue {
+	if known, idle := s.Nodes.Serves(e.SnapshotID, e.Revision, e.Resources); idle || known && queue {
 		return nil
 	}
 	fleet, err := s.Store.Fleet(ctx)
@@ -327,17 +338,16 @@ func (s *Server) storeInput(ctx context.Context, e *warpket.Execution, input Any
 	return err
 }
 
-// elsewhere is how long a wait relies on this server's own news. After it, it
-// also follows the workflow, which may have gone on in another server.
+// elsewhere is how long a wait relies on this server's own news. After it, all
+// servers are told when the execution is final, for another may drive it.
 const elsewhere = time.Second
 
 // followExecution answers with an execution, held until it is final if wait.
 func (s *Server) followExecution(ctx, held context.Context, id warpket.ID, wait bool) (*executionOutput, error) {
 	news := s.Hub.Watch(id)
 	defer news.Close()
-	held, cancel := context.WithCancel(held)
-	defer cancel()
-	var ended chan struct{}
+	later := time.NewTimer(elsewhere)
+	defer later.Stop()
 	for {
 		e, err := s.Store.Execution(ctx, projectOf(ctx), id)
 		if err != nil {
@@ -346,20 +356,12 @@ func (s *Server) followExecution(ctx, held context.Context, id warpket.ID, wait 
 		if !wait || e.Status.Final() || held.Err() != nil {
 			return s.executionAnswer(e), nil
 		}
-		var later <-chan time.Time
-		if ended == nil {
-			later = time.After(elsewhere)
-		}
 		select {
 		case <-news.C:
-		case <-later:
-			ended = make(chan struct{})
-			go func() {
-				defer close(ended)
-				_ = s.Workflows.AwaitExecution(held, id) // whatever it says, the record is read again
-			}()
-		case <-ended:
-			ended = nil // it may not have been started yet: look again, and then follow it anew
+		case <-later.C:
+			if err := s.Store.WatchExecution(ctx, id); err != nil { // and look again: it may be final since
+				return nil, err
+			}
 		case <-held.Done():
 		}
 	}
@@ -461,7 +463,7 @@ func (s *Server) logOf(ctx context.Context, project, id warpket.ID) ([]byte, err
 	if !e.Status.Final() {
 		news := s.Hub.Watch(id)
 		defer news.Close()
-		data, _, _ := s.Hub.Log(id).Read(0)
+		_, data, _, _ := s.Hub.Log(id).Read(live.Place{})
 		return data, nil
 	}
 	return s.finalLog(ctx, e)
@@ -472,11 +474,4 @@ func (s *Server) finalLog(ctx context.Context, e warpket.Execution) ([]byte, err
 		return e.Log.Inline, nil
 	}
 	return s.Blobs.Get(ctx, e.ProjectID, e.Log.SHA256)
-}
-
-func cmpOr(a, b int) int {
-	if a != 0 {
-		return a
-	}
-	return b
 }

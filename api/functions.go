@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -26,6 +27,7 @@ type Function struct {
 	SDK                 string    `json:"sdk" doc:"Package name of its SDK" example:"qiskit"`
 	SDKVersion          string    `json:"sdkVersion" doc:"Version of its SDK" example:"0.45.3"`
 	Entry               string    `json:"entry" doc:"module.function that the next version is called by" example:"handler.handler"`
+	Lane                string    `json:"lane" enum:"durable,express" doc:"How its executions are driven unless they say otherwise"`
 	Reuse               string    `json:"reuse" enum:"process,none" doc:"Whether a worker serves more than one execution"`
 	Network             string    `json:"network" enum:"none,egress" doc:"What its code may reach"`
 	Retries             int       `json:"retries" doc:"Attempts after the first when an execution fails"`
@@ -37,7 +39,7 @@ type Function struct {
 func toFunction(f warpket.Function) Function {
 	return Function{
 		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
-		Entry: f.Settings.Entry, Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
+		Entry: f.Settings.Entry, Lane: string(cmp.Or(f.Settings.Lane, warpket.Durable)), Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
 		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate,
 	}
 }
@@ -89,6 +91,7 @@ type (
 // FunctionSettings are what can be set on a function, on creation or later.
 type FunctionSettings struct {
 	Entry     string     `json:"entry,omitempty" maxLength:"257" doc:"module.function that an execution calls; the template's unless set" example:"handler.handler"`
+	Lane      string     `json:"lane,omitempty" enum:"durable,express" doc:"How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set"`
 	Reuse     string     `json:"reuse,omitempty" enum:"process,none" doc:"process keeps a worker between executions; none takes a fresh one for each"`
 	Network   string     `json:"network,omitempty" enum:"none,egress" doc:"none, which is the default, or egress: public addresses, through the node's proxy, if the project may"`
 	Retries   *int       `json:"retries,omitempty" minimum:"0" maximum:"10" doc:"Attempts after the first when an execution fails; 0 unless set"`
@@ -98,6 +101,9 @@ type FunctionSettings struct {
 func (c FunctionSettings) apply(s *warpket.Settings) error {
 	if c.Entry != "" {
 		s.Entry = c.Entry
+	}
+	if c.Lane != "" {
+		s.Lane = warpket.Lane(c.Lane)
 	}
 	if c.Reuse != "" {
 		s.Reuse = warpket.Reuse(c.Reuse)

@@ -31,7 +31,6 @@ type Workflows interface {
 	StartDeployment(ctx context.Context, d warpket.Deployment) error
 	Scale(ctx context.Context, deployment warpket.ID, slots int) error
 	Detach(ctx context.Context, deployment warpket.ID) error
-	AwaitExecution(ctx context.Context, id warpket.ID) error
 	DeploymentURL(id warpket.ID) string
 	ExecutionURL(id warpket.ID) string
 	Ready(ctx context.Context) error
@@ -39,8 +38,9 @@ type Workflows interface {
 
 // Fleet begins and ends what runs on nodes.
 type Fleet interface {
-	Launch(ctx context.Context, e warpket.Execution) error
+	Launch(ctx context.Context, e warpket.Execution, held bool) error
 	CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error)
+	FollowLog(ctx context.Context, e warpket.Execution)
 	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -25,7 +26,8 @@ func (s *Server) addStreams() {
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-log", Method: http.MethodGet, Path: "/v1/executions/{id}/log", Tags: tags, Summary: "Get the log of an execution",
 		Description: "What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: " +
-			"events `log` with `{\"text\"}`, whose ID is the offset after it (send it as Last-Event-ID to go on from there), then one event `end` with `{\"status\"}`.",
+			"events `log` with `{\"text\"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{\"status\"}`. " +
+			"When the execution is tried again its log begins anew, after an event `attempt` with `{\"attempt\"}`.",
 		Errors: []int{http.StatusNotFound}, Responses: log,
 	}, s.getLog)
 	events := bytesResponse(eventStream, "Events")
@@ -40,7 +42,7 @@ func (s *Server) addStreams() {
 func (s *Server) getLog(ctx context.Context, in *struct {
 	ExecutionInput
 	Accept string `header:"Accept" hidden:"true"`
-	Last   string `header:"Last-Event-ID" maxLength:"20" doc:"Offset to go on from"`
+	Last   string `header:"Last-Event-ID" maxLength:"32" doc:"ID of the last event, to go on from there"`
 },
 ) (*huma.StreamResponse, error) {
 	e, err := s.execution(ctx, in.ID)
@@ -57,29 +59,60 @@ func (s *Server) getLog(ctx context.Context, in *struct {
 			return err
 		}), nil
 	}
-	offset, err := strconv.ParseInt(in.Last, 10, 64)
-	if in.Last != "" && err != nil {
-		return nil, warpket.Errorf(warpket.Invalid, "Last-Event-ID is an offset, such as 1024").At("header.Last-Event-ID")
+	place, err := parsePlace(in.Last)
+	if err != nil {
+		return nil, err
 	}
 	return s.events(func(ctx context.Context, send func(id, name string, data any) error) error {
-		return s.followLog(ctx, e, offset, send)
+		return s.followLog(ctx, e, place, send)
 	}), nil
 }
 
-// followLog sends a log from an offset to its end.
-func (s *Server) followLog(ctx context.Context, e warpket.Execution, offset int64, send func(id, name string, data any) error) error {
+// parsePlace reads the ID of an event of a log: ATTEMPT-OFFSET.
+func parsePlace(id string) (p live.Place, err error) {
+	if id == "" {
+		return p, nil
+	}
+	attempt, offset, ok := strings.Cut(id, "-")
+	if p.Attempt, err = strconv.Atoi(attempt); ok && err == nil {
+		p.Offset, err = strconv.ParseInt(offset, 10, 64)
+	}
+	if !ok || err != nil || p.Attempt < 0 || p.Offset < 0 {
+		return p, warpket.Errorf(warpket.Invalid, "Last-Event-ID is the ID of an event of this log, such as 1-1024").At("header.Last-Event-ID")
+	}
+	return p, nil
+}
+
+// logReader sends the parts of a log, each once and in order.
+type logReader struct {
+	place live.Place
+	send  func(id, name string, data any) error
+}
+
+// part sends what is at a place: the reader's, or the beginning of a later
+// attempt.
+func (r *logReader) part(at live.Place, data []byte) error {
+	if at.Attempt > r.place.Attempt && r.place.Attempt > 0 {
+		if err := r.send(fmt.Sprintf("%d-0", at.Attempt), "attempt", map[string]int{"attempt": at.Attempt}); err != nil {
+			return err
+		}
+	}
+	r.place = at
+	if len(data) == 0 {
+		return nil
+	}
+	r.place.Offset += int64(len(data))
+	return r.send(fmt.Sprintf("%d-%d", r.place.Attempt, r.place.Offset), "log", map[string]string{"text": string(data)})
+}
+
+// followLog sends a log from a place to its end.
+func (s *Server) followLog(ctx context.Context, e warpket.Execution, from live.Place, send func(id, name string, data any) error) error {
 	news := s.Hub.Watch(e.ID)
 	defer news.Close()
-	part := func(data []byte) error {
-		if len(data) == 0 {
-			return nil
-		}
-		offset += int64(len(data))
-		return send(strconv.FormatInt(offset, 10), "log", map[string]string{"text": string(data)})
-	}
+	r := &logReader{from, send}
 	e, err := s.Store.Execution(ctx, e.ProjectID, e.ID)
 	if err == nil && !e.Status.Final() {
-		if err := s.followLive(ctx, e, offset, part); err != nil {
+		if err := s.followLive(ctx, e, r); err != nil {
 			return err
 		}
 		e, err = s.Store.Execution(ctx, e.ProjectID, e.ID)
@@ -92,16 +125,18 @@ func (s *Server) followLog(ctx context.Context, e warpket.Execution, offset int6
 	if err != nil {
 		return err
 	}
-	if rest := min(max(offset, 0), int64(len(all))); int64(len(all)) > rest {
-		if err := part(all[rest:]); err != nil {
-			return err
-		}
+	at := live.Place{Attempt: e.Attempt}
+	if r.place.Attempt == e.Attempt {
+		at.Offset = min(r.place.Offset, int64(len(all)))
+	}
+	if err := r.part(at, all[at.Offset:]); err != nil {
+		return err
 	}
 	return send("", "end", map[string]string{"status": string(e.Status)})
 }
 
 // followLive passes on what comes until the execution is final.
-func (s *Server) followLive(ctx context.Context, e warpket.Execution, offset int64, part func([]byte) error) error {
+func (s *Server) followLive(ctx context.Context, e warpket.Execution, r *logReader) error {
 	ended := make(chan struct{})
 	follow, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -109,18 +144,18 @@ func (s *Server) followLive(ctx context.Context, e warpket.Execution, offset int
 		defer close(ended)
 		s.awaitFinal(follow, e)
 	}()
+	go s.Fleet.FollowLog(follow, e)
 	log := s.Hub.Log(e.ID)
 	for {
-		data, over, more := log.Read(offset)
-		if len(data) > 0 {
-			if err := part(data); err != nil {
+		at, data, over, more := log.Read(r.place)
+		if over {
+			return nil // the rest is in the record
+		}
+		if data = wholeRunes(data); len(data) > 0 {
+			if err := r.part(at, data); err != nil {
 				return err
 			}
-			offset += int64(len(data))
 			continue
-		}
-		if over {
-			return nil
 		}
 		select {
 		case <-more:
@@ -130,6 +165,20 @@ func (s *Server) followLive(ctx context.Context, e warpket.Execution, offset int
 			return ctx.Err()
 		}
 	}
+}
+
+// wholeRunes leaves out a character at the end of which only a part is there: in
+// JSON the two parts would not be text.
+func wholeRunes(b []byte) []byte {
+	for i := len(b) - 1; i >= 0 && i >= len(b)-utf8.UTFMax; i-- {
+		if utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) {
+				return b[:i]
+			}
+			break
+		}
+	}
+	return b
 }
 
 // awaitFinal returns when an execution is final, here or elsewhere.

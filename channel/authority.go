@@ -75,8 +75,9 @@ func fingerprint(certificate []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-// sign makes a certificate for a public key.
-func (a *Authority) sign(name string, public crypto.PublicKey, usage x509.ExtKeyUsage) ([]byte, error) {
+// sign makes a certificate for a public key. Only servers get one made out to
+// serverName, so no node can pass for a server.
+func (a *Authority) sign(name string, public crypto.PublicKey, usage ...x509.ExtKeyUsage) ([]byte, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, err
@@ -84,18 +85,19 @@ func (a *Authority) sign(name string, public crypto.PublicKey, usage x509.ExtKey
 	return x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(certificateLife),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: usage,
 	}, a.certificate, public, a.key)
 }
 
-// serverTLS is the TLS configuration of a server. Client certificates are
-// asked for, and required by every call but Join.
+// serverTLS is the TLS configuration of a server, for nodes and for other
+// servers, at both ends. Client certificates are asked for, and required by
+// every call but Join.
 func (a *Authority) serverTLS() (*tls.Config, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	der, err := a.sign(serverName, key.Public(), x509.ExtKeyUsageServerAuth)
+	der, err := a.sign(serverName, key.Public(), x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +108,8 @@ func (a *Authority) serverTLS() (*tls.Config, error) {
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der, a.certificate.Raw}, PrivateKey: key}},
 		ClientAuth:   tls.VerifyClientCertIfGiven,
 		ClientCAs:    roots,
+		RootCAs:      roots,
+		ServerName:   serverName,
 	}, nil
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/warpket/warpket/channel/wire"
 )
 
-// ErrNotConnected means that the node has no connection to this server: the
-// call never left, nothing has started.
+// ErrNotConnected means that the node has no connection to this server or one
+// that this one knows: the call never left, nothing has started.
 var ErrNotConnected = warpket.Errorf(warpket.Unavailable, "the node is not connected")
 
 // ErrBroken means that the connection broke after the call had left: whether
@@ -25,16 +25,16 @@ func (r Refused) Error() string { return r.Cause.Error() }
 
 func (r Refused) Unwrap() error { return r.Cause }
 
-// connection is one node's stream.
+// connection is a way to one node: its own stream, or that of a server that it
+// is connected to.
 type connection struct {
 	id, boot warpket.ID
 	name     string
-	stream   wire.Channel_ConnectServer
-	done     chan struct{} // closed when the stream is over
+	direct   bool
+	ask      func(*wire.Call) error
+	slots    map[warpket.ID]Ready // that serve; guarded by the server's mu
 
-	sending sync.Mutex
 	mu      sync.Mutex
-	last    uint64
 	calls   map[uint64]*call
 	dropped bool
 }
@@ -44,10 +44,8 @@ type call struct {
 	reply    chan *wire.Reply // one, or closed when the connection broke
 }
 
-func (c *connection) send(m *wire.ToNode) error {
-	c.sending.Lock()
-	defer c.sending.Unlock()
-	return c.stream.Send(m)
+func newConnection(id, boot warpket.ID, name string, ask func(*wire.Call) error) *connection {
+	return &connection{id: id, boot: boot, name: name, ask: ask, slots: map[warpket.ID]Ready{}, calls: map[uint64]*call{}}
 }
 
 // drop fails all open calls and takes no new ones.
@@ -82,9 +80,7 @@ func (c *connection) progressed(p *wire.Progress) {
 // call makes a call and waits for its reply. When ctx ends first the node goes
 // on: to end an execution there is Cancel.
 func (s *Server) call(ctx context.Context, node warpket.ID, in *wire.Call, progress func(string)) (*wire.Reply, error) {
-	s.mu.Lock()
-	c := s.nodes[node]
-	s.mu.Unlock()
+	c := s.way(node)
 	if c == nil {
 		return nil, ErrNotConnected
 	}
@@ -94,11 +90,10 @@ func (s *Server) call(ctx context.Context, node warpket.ID, in *wire.Call, progr
 		c.mu.Unlock()
 		return nil, ErrNotConnected
 	}
-	c.last++
-	in.Id = c.last
+	in.Id = s.last.Add(1) // a late answer by way of a peer must not meet another call
 	c.calls[in.GetId()] = pending
 	c.mu.Unlock()
-	if err := c.send(&wire.ToNode{Message: &wire.ToNode_Call{Call: in}}); err != nil {
+	if err := c.ask(in); err != nil {
 		return nil, ErrBroken
 	}
 	select {
@@ -152,6 +147,13 @@ func (s *Server) Run(ctx context.Context, node warpket.ID, r *wire.Run) (*wire.O
 	return reply.GetOutcome(), err
 }
 
+// Attach waits for the end of an attempt that a server has had a node start.
+// Meanwhile its log comes here.
+func (s *Server) Attach(ctx context.Context, node, execution warpket.ID, attempt int) error {
+	_, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Attach{Attach: &wire.Attach{Execution: string(execution), Attempt: int32(attempt)}}}, nil) //nolint:gosec // small
+	return err
+}
+
 // Cancel has a node end an attempt. What its Run answers then is the outcome.
 func (s *Server) Cancel(ctx context.Context, node, execution warpket.ID, attempt int) error {
 	_, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Cancel{Cancel: &wire.Cancel{Execution: string(execution), Attempt: int32(attempt)}}}, nil) //nolint:gosec // small
@@ -161,11 +163,8 @@ func (s *Server) Cancel(ctx context.Context, node, execution warpket.ID, attempt
 // Ack lets a node forget an outcome. It does not wait: a node that misses it
 // is told again when it sends the outcome again.
 func (s *Server) Ack(node, execution warpket.ID, attempt int) {
-	s.mu.Lock()
-	c := s.nodes[node]
-	s.mu.Unlock()
-	if c != nil {
-		_ = c.send(&wire.ToNode{Message: &wire.ToNode_Call{Call: &wire.Call{What: &wire.Call_Ack{Ack: &wire.Ack{Execution: string(execution), Attempt: int32(attempt)}}}}}) //nolint:gosec // small
+	if c := s.way(node); c != nil {
+		_ = c.ask(&wire.Call{What: &wire.Call_Ack{Ack: &wire.Ack{Execution: string(execution), Attempt: int32(attempt)}}}) //nolint:gosec // small
 	}
 }
 

@@ -10,6 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel/wire"
 )
@@ -47,6 +52,10 @@ func (f *fleet) Up(_ context.Context, _, _ warpket.ID, _ warpket.Inventory, held
 	return "node", f.end, nil
 }
 
+func (f *fleet) Recorded(context.Context, []warpket.ID) ([]warpket.ID, error) {
+	return []warpket.ID{"recorded"}, nil
+}
+
 func (f *fleet) Renew(context.Context, warpket.ID, warpket.ID) error {
 	f.renewed <- struct{}{}
 	return f.renew
@@ -67,12 +76,13 @@ func (f *fleet) Servers() []string { return nil }
 // agent is a node that answers as it is told.
 type agent struct {
 	slots  []*wire.SlotState
+	kept   []*wire.Ack
 	ended  chan []*wire.SlotRef
 	answer func(ctx context.Context, from *Link, call *wire.Call) *wire.Reply
 }
 
 func (a *agent) Hello() *wire.Hello {
-	return &wire.Hello{Boot: string(nodeID), Inventory: []byte(`{}`), Slots: a.slots}
+	return &wire.Hello{Boot: string(nodeID), Inventory: []byte(`{}`), Slots: a.slots, Kept: a.kept}
 }
 func (a *agent) End(slots []*wire.SlotRef) { a.ended <- slots }
 func (a *agent) Call(ctx context.Context, from *Link, call *wire.Call) *wire.Reply {
@@ -239,7 +249,7 @@ func TestANodeReconnectsAndSaysWhatItHolds(t *testing.T) {
 	if held := <-p.fleet.up; held["s1"] != 7 {
 		t.Fatalf("it held %v", held)
 	}
-	r, _, ok := p.server.Reserve("v1", 0, warpket.Resources{CPU: 1000})
+	r, ok := p.server.Reserve("e", "v1", 0, warpket.Resources{CPU: 1000})
 	if !ok || r.ID != "s1" || r.NodeID != nodeID {
 		t.Fatalf("reserved %+v, %v", r, ok)
 	}
@@ -252,7 +262,7 @@ func TestANodeReconnectsAndSaysWhatItHolds(t *testing.T) {
 	if ended := <-p.agent.ended; len(ended) != 1 || ended[0].GetSlot() != "s1" {
 		t.Errorf("it was told to end %v", ended)
 	}
-	if _, known, _ := p.server.Reserve("v1", 0, warpket.Resources{}); known {
+	if known, _ := p.server.Serves("v1", 0, warpket.Resources{}); known {
 		t.Error("a slot that was ended is still offered")
 	}
 }
@@ -263,21 +273,26 @@ func TestSlotsAreReservedOnceTheLeastRecentlyUsedFirst(t *testing.T) {
 	for _, id := range []warpket.ID{"a", "b"} {
 		s.ReadySlot(Ready{ID: id, SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30})
 	}
-	one, _, _ := s.Reserve("v", 0, warpket.Resources{})
-	two, _, _ := s.Reserve("v", 0, warpket.Resources{})
-	if _, known, ok := s.Reserve("v", 0, warpket.Resources{}); one.ID == two.ID || ok || !known {
-		t.Errorf("reserved %s, %s, and a third: %v", one.ID, two.ID, ok)
+	one, _ := s.Reserve("1", "v", 0, warpket.Resources{})
+	two, _ := s.Reserve("2", "v", 0, warpket.Resources{})
+	_, third := s.Reserve("3", "v", 0, warpket.Resources{})
+	if known, idle := s.Serves("v", 0, warpket.Resources{}); one.ID == two.ID || third || idle || !known {
+		t.Errorf("reserved %s, %s, and a third: %v", one.ID, two.ID, third)
 	}
-	s.Free(one.ID, 1)
-	if again, _, ok := s.Reserve("v", 0, warpket.Resources{}); !ok || again.ID != one.ID {
+	s.Free(one.ID, 1, "another") // has had it before
+	if _, idle := s.Serves("v", 0, warpket.Resources{}); idle {
+		t.Error("a slot was freed by one that does not have it")
+	}
+	s.Free(one.ID, 1, "1")
+	if again, ok := s.Reserve("4", "v", 0, warpket.Resources{}); !ok || again.ID != one.ID {
 		t.Errorf("a freed slot is not offered: %+v", again)
 	}
-	if _, known, _ := s.Reserve("v", 0, warpket.Resources{CPU: 2000}); known {
+	if known, _ := s.Serves("v", 0, warpket.Resources{CPU: 2000}); known {
 		t.Error("a slot that is too small counts")
 	}
 	s.ReadySlot(Ready{ID: "a", SnapshotID: "v", Generation: 2})
 	s.GoneSlot("a", 1) // news about the holder before
-	if _, ok := s.Slot("a"); !ok {
+	if s.pool.find("a", 2) == nil {
 		t.Error("late news took a slot away that was handed out anew")
 	}
 }
@@ -286,15 +301,51 @@ func TestASlotOfAnEarlierRevisionIsNotReserved(t *testing.T) {
 	t.Parallel()
 	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
 	s.ReadySlot(Ready{ID: "old", SnapshotID: "v", Generation: 1, Revision: 1})
-	if _, known, _ := s.Reserve("v", 2, warpket.Resources{}); known {
+	if known, _ := s.Serves("v", 2, warpket.Resources{}); known {
 		t.Error("it is offered to what was accepted at a later one")
 	}
 	s.ReadySlot(Ready{ID: "new", SnapshotID: "v", Generation: 1, Revision: 2})
-	if r, _, ok := s.Reserve("v", 2, warpket.Resources{}); !ok || r.ID != "new" {
+	if r, ok := s.Reserve("1", "v", 2, warpket.Resources{}); !ok || r.ID != "new" {
 		t.Errorf("reserved %+v", r)
 	}
-	if r, _, ok := s.Reserve("v", 1, warpket.Resources{}); !ok || r.ID != "old" {
+	if r, ok := s.Reserve("2", "v", 1, warpket.Resources{}); !ok || r.ID != "old" {
 		t.Errorf("what was accepted before may have it: %+v", r)
+	}
+}
+
+func TestAFreedSlotGoesToTheOldestThatFits(t *testing.T) {
+	t.Parallel()
+	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
+	small := Ready{ID: "a", SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30}
+	s.ReadySlot(small)
+	s.Reserve("9", "v", 0, warpket.Resources{})
+	young := s.Queue("3", "v", 0, warpket.Resources{})
+	old := s.Queue("1", "v", 0, warpket.Resources{}) // in the queue later, but asked for earlier
+	middle := s.Queue("2", "v", 0, warpket.Resources{})
+	big := s.Queue("0", "v", 0, warpket.Resources{CPU: 2000})
+	other := s.Queue("0", "w", 0, warpket.Resources{})
+
+	s.Free("a", 1, "9")
+	if r := <-old.C; r.ID != "a" {
+		t.Fatalf("the oldest got %+v", r)
+	}
+	old.Close() // received: it stays taken
+	if _, idle := s.Serves("v", 0, warpket.Resources{}); idle {
+		t.Fatal("a slot that was received went back")
+	}
+	s.Free("a", 1, "1") // to the middle one, which goes away without receiving it
+	middle.Close()
+	if r := <-young.C; r.ID != "a" {
+		t.Fatalf("the youngest got %+v", r)
+	}
+	s.ReadySlot(Ready{ID: "b", SnapshotID: "v", Generation: 1, CPU: 4000, Memory: 1 << 30})
+	if r := <-big.C; r.ID != "b" {
+		t.Errorf("the big one got %+v", r)
+	}
+	other.Close()
+	s.Free("a", 1, "3")
+	if _, idle := s.Serves("v", 0, warpket.Resources{}); !idle {
+		t.Error("nobody waits, and the slot is not idle")
 	}
 }
 
@@ -323,6 +374,18 @@ func TestLogsAndUploadsGoToTheServerThatAsks(t *testing.T) {
 	}
 }
 
+func TestANodeIsToldWhichOfTheOutcomesThatItKeepsAreRecorded(t *testing.T) {
+	t.Parallel()
+	acked := make(chan *wire.Ack, 10)
+	connect(t, &agent{kept: []*wire.Ack{{Execution: "open", Attempt: 1}, {Execution: "recorded", Attempt: 2}}, answer: func(_ context.Context, _ *Link, call *wire.Call) *wire.Reply {
+		acked <- call.GetAck()
+		return nil
+	}})
+	if got := <-acked; got.GetExecution() != "recorded" || got.GetAttempt() != 2 {
+		t.Errorf("it was told of %v", got)
+	}
+}
+
 func TestIdentityIsKeptForItsOwnerOnly(t *testing.T) {
 	t.Parallel()
 	p := connect(t, &agent{})
@@ -333,5 +396,141 @@ func TestIdentityIsKeptForItsOwnerOnly(t *testing.T) {
 	back, err := LoadIdentity(file)
 	if err != nil || back.NodeID != nodeID || strings.Contains(string(back.Key), "BEGIN") {
 		t.Errorf("read back %+v, %v", back.NodeID, err)
+	}
+}
+
+func TestANodeCannotPassForAServer(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{})
+	config, err := p.identity.tls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	stream, err := wire.NewChannelClient(conn).Peer(t.Context())
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("it was answered %v", err)
+	}
+}
+
+func TestAServerCannotPassForANode(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{})
+	config, err := p.authority.serverTLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	stream, err := wire.NewChannelClient(conn).Connect(t.Context())
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unauthenticated {
+		t.Errorf("it was answered %v", err)
+	}
+}
+
+// behind is a server whose only way to the node is the pair's server.
+func (p *pair) behind(t *testing.T) *Server {
+	t.Helper()
+	far := NewServer("far", p.authority, newFleet(), slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { far.KeepPeer(ctx, p.address) })
+	t.Cleanup(func() { stop(); wg.Wait() })
+	if err := far.Connected(t.Context(), nodeID); err != nil {
+		t.Fatal(err)
+	}
+	return far
+}
+
+func TestCallsTheirProgressAndErrorsGoThroughAnotherServer(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{slots: []*wire.SlotState{{Slot: "s1", Generation: 7, Snapshot: "v1", Ready: true, Cpu: 1000}}, answer: func(_ context.Context, from *Link, call *wire.Call) *wire.Reply {
+		if call.GetLock() != nil {
+			from.Progress(call.GetId(), "resolving")
+			return &wire.Reply{What: &wire.Reply_Lock{Lock: &wire.LockReply{Lock: "numpy==1"}}}
+		}
+		return ErrorReply(Refused{warpket.Errorf(warpket.Conflict, "slot is busy")})
+	}})
+	far := p.behind(t)
+	said := make(chan string, 1)
+	lock, err := far.Lock(t.Context(), nodeID, &wire.Runtime{}, func(text string) { said <- text })
+	if err != nil || lock != "numpy==1" || <-said != "resolving" {
+		t.Errorf("answered %q, %v", lock, err)
+	}
+	_, err = far.Run(t.Context(), nodeID, &wire.Run{})
+	if _, refused := errors.AsType[Refused](err); !refused || warpket.KindOf(err) != warpket.Conflict {
+		t.Errorf("refused with %v", err)
+	}
+	if r, ok := far.Reserve("e", "v1", 0, warpket.Resources{}); !ok || r.ID != "s1" || r.Generation != 7 {
+		t.Errorf("its slot is %+v, %v", r, ok)
+	}
+}
+
+func TestNewsOfSlotsAndOfTheNodesEndGoThroughAnotherServer(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan struct{})
+	p := connect(t, &agent{answer: func(ctx context.Context, _ *Link, _ *wire.Call) *wire.Reply {
+		close(arrived)
+		<-ctx.Done()
+		return nil
+	}})
+	far := p.behind(t)
+	turn := far.Queue("e", "v1", 0, warpket.Resources{})
+	defer turn.Close()
+	p.client.SlotReady(&wire.SlotState{Slot: "s1", Generation: 1, Snapshot: "v1", Ready: true})
+	if r := <-turn.C; r.ID != "s1" || r.NodeID != nodeID {
+		t.Errorf("got %+v", r)
+	}
+	pending := make(chan error, 1)
+	go func() { // ends when the news has come
+		_, err := far.Run(t.Context(), nodeID, &wire.Run{})
+		pending <- err
+	}()
+	<-arrived
+	p.stopNode()
+	if err := <-pending; !errors.Is(err, ErrBroken) {
+		t.Errorf("the call ended with %v", err)
+	}
+	if err := far.Cancel(t.Context(), nodeID, "e", 1); err == nil {
+		t.Error("a node that is away was called")
+	}
+	if known, _ := far.Serves("v1", 0, warpket.Resources{}); known {
+		t.Error("a slot of a node that is away is offered")
+	}
+}
+
+func TestAServerOfItsOwnIsPreferredAndTheOtherOneTakesOver(t *testing.T) {
+	t.Parallel()
+	slots := []*wire.SlotState{{Slot: "s1", Generation: 1, Snapshot: "v1", Ready: true}}
+	p := connect(t, &agent{slots: slots, answer: func(context.Context, *Link, *wire.Call) *wire.Reply { return &wire.Reply{} }})
+	far := p.behind(t)
+	direct := newConnection(nodeID, nodeID, "node", nil)
+	direct.direct = true
+	far.enter(direct)
+	if c := far.way(nodeID); c != direct {
+		t.Error("the node's own stream is not the first choice")
+	}
+	if known, _ := far.Serves("v1", 0, warpket.Resources{}); known {
+		t.Error("what another server says counts more than what the node says")
+	}
+	far.leave(direct)
+	if known, _ := far.Serves("v1", 0, warpket.Resources{}); !known {
+		t.Error("the slots that the other server knows are not offered")
+	}
+	if err := far.Cancel(t.Context(), nodeID, "e", 1); err != nil {
+		t.Error(err)
 	}
 }

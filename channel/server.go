@@ -11,14 +11,16 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/peer"
+	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/warpket/warpket"
@@ -39,6 +41,8 @@ type Fleet interface {
 	// Up says that a node has connected, with what it has and holds. It
 	// gives the node's name and the slots that the node has to end.
 	Up(ctx context.Context, node, boot warpket.ID, inventory warpket.Inventory, held map[warpket.ID]int64) (name string, end map[warpket.ID]int64, err error)
+	// Recorded gives those of some executions whose outcome is recorded.
+	Recorded(ctx context.Context, executions []warpket.ID) ([]warpket.ID, error)
 	// Renew extends the node's lease.
 	Renew(ctx context.Context, node, boot warpket.ID) error
 	// SlotGone says that a slot of the node serves no longer.
@@ -59,15 +63,18 @@ type Server struct {
 	fleet     Fleet
 	log       *slog.Logger
 	pool      pool
+	last      atomic.Uint64 // ID of a call
 
-	mu    sync.Mutex
-	nodes map[warpket.ID]*connection
-	came  chan struct{} // closed and made anew when a node connects
+	mu     sync.Mutex
+	nodes  map[warpket.ID][]*connection // ways to each node, the best first
+	came   chan struct{}                // closed and made anew when a node connects
+	peers  map[*peer]bool               // servers that call nodes through this one
+	relays map[relay][]*peer            // who gets the log of an attempt
 }
 
 // NewServer makes the server's end.
 func NewServer(id warpket.ID, authority *Authority, fleet Fleet, log *slog.Logger) *Server {
-	return &Server{id: id, authority: authority, fleet: fleet, log: log, pool: pool{slots: map[warpket.ID][]*pooled{}}, nodes: map[warpket.ID]*connection{}, came: make(chan struct{})}
+	return &Server{id: id, authority: authority, fleet: fleet, log: log, pool: newPool(), nodes: map[warpket.ID][]*connection{}, came: make(chan struct{}), peers: map[*peer]bool{}, relays: map[relay][]*peer{}}
 }
 
 // Serve serves nodes on a listener until ctx ends.
@@ -118,11 +125,19 @@ func (s *Server) Join(ctx context.Context, in *wire.JoinRequest) (*wire.JoinRepl
 
 // caller is the node whose certificate the connection has.
 func caller(ctx context.Context) (warpket.ID, error) {
-	p, _ := peer.FromContext(ctx)
-	if info, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(info.State.VerifiedChains) > 0 {
-		return warpket.ParseID("node", info.State.VerifiedChains[0][0].Subject.CommonName)
+	if node, err := warpket.ParseID("node", certified(ctx)); err == nil {
+		return node, nil
 	}
 	return "", status.Error(codes.Unauthenticated, "this call needs a node's certificate")
+}
+
+// certified is the name in the certificate that the connection has, if any.
+func certified(ctx context.Context) string {
+	p, _ := grpcpeer.FromContext(ctx)
+	if info, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(info.State.VerifiedChains) > 0 {
+		return info.State.VerifiedChains[0][0].Subject.CommonName
+	}
+	return ""
 }
 
 // Connect serves one node until either side ends.
@@ -140,12 +155,13 @@ func (s *Server) Connect(stream wire.Channel_ConnectServer) error {
 	if hello.GetProtocol() > protocol || hello.GetProtocol() < protocol-1 {
 		return status.Errorf(codes.FailedPrecondition, "this server speaks protocol %d and %d of the node channel, the node %d: update the servers first, then the nodes", protocol, protocol-1, hello.GetProtocol())
 	}
-	c := &connection{id: node, boot: warpket.ID(hello.GetBoot()), stream: stream, calls: map[uint64]*call{}, done: make(chan struct{})}
-	defer close(c.done)
+	c := &nodeStream{stream: stream}
+	c.connection = newConnection(node, warpket.ID(hello.GetBoot()), "", func(call *wire.Call) error { return c.send(&wire.ToNode{Message: &wire.ToNode_Call{Call: call}}) })
+	c.direct = true
 	if err := s.welcome(ctx, c, hello); err != nil {
 		return toStatus(err)
 	}
-	defer s.leave(c)
+	defer s.leave(c.connection)
 	s.log.Info("node connected", "node", c.name, "boot", c.boot)
 	for {
 		m, err := stream.Recv()
@@ -159,7 +175,20 @@ func (s *Server) Connect(stream wire.Channel_ConnectServer) error {
 	}
 }
 
-func (s *Server) welcome(ctx context.Context, c *connection, hello *wire.Hello) error {
+// nodeStream is the connection of a node that has dialled this server.
+type nodeStream struct {
+	*connection
+	stream  wire.Channel_ConnectServer
+	sending sync.Mutex
+}
+
+func (c *nodeStream) send(m *wire.ToNode) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	return c.stream.Send(m)
+}
+
+func (s *Server) welcome(ctx context.Context, c *nodeStream, hello *wire.Hello) error {
 	var inventory warpket.Inventory
 	if err := json.Unmarshal(hello.GetInventory(), &inventory); err != nil {
 		return warpket.Errorf(warpket.Invalid, "the inventory cannot be read: %v", err)
@@ -180,21 +209,34 @@ func (s *Server) welcome(ctx context.Context, c *connection, hello *wire.Hello) 
 	if err := c.send(&wire.ToNode{Message: &wire.ToNode_Welcome{Welcome: welcome}}); err != nil {
 		return err
 	}
-	s.pool.remove(func(r Ready) bool { return r.NodeID == c.id })
 	for _, slot := range hello.GetSlots() {
 		if _, over := end[warpket.ID(slot.GetSlot())]; !over && slot.GetReady() {
-			s.pool.add(c.ready(slot))
+			c.slots[warpket.ID(slot.GetSlot())] = c.ready(slot)
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old := s.nodes[c.id]; old != nil {
-		old.drop()
+	s.enter(c.connection)
+	if len(hello.GetKept()) > 0 {
+		go s.forget(context.WithoutCancel(ctx), c.connection, hello.GetKept())
 	}
-	s.nodes[c.id] = c
-	close(s.came)
-	s.came = make(chan struct{})
 	return nil
+}
+
+// forget lets a node forget outcomes that are recorded: the server that did may
+// have died before it told.
+func (s *Server) forget(ctx context.Context, c *connection, kept []*wire.Ack) {
+	ids := make([]warpket.ID, len(kept))
+	for i, k := range kept {
+		ids[i] = warpket.ID(k.GetExecution())
+	}
+	recorded, err := s.fleet.Recorded(ctx, ids)
+	if err != nil {
+		s.log.Warn("node not told which outcomes are recorded; it is when it connects anew", "node", c.name, "error", err)
+	}
+	for _, k := range kept {
+		if slices.Contains(recorded, warpket.ID(k.GetExecution())) {
+			_ = c.ask(&wire.Call{What: &wire.Call_Ack{Ack: k}}) // a broken connection is seen by Recv
+		}
+	}
 }
 
 func (c *connection) ready(slot *wire.SlotState) Ready {
@@ -204,30 +246,109 @@ func (c *connection) ready(slot *wire.SlotState) Ready {
 	}
 }
 
+// enter adds a way to a node. A node has one stream to a server: an older one
+// is over.
+func (s *Server) enter(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ways := s.nodes[c.id]
+	if !c.direct {
+		ways = append(ways, c)
+	} else {
+		if len(ways) > 0 && ways[0].direct {
+			ways[0].drop()
+			ways = ways[1:]
+		}
+		ways = slices.Insert(ways, 0, c)
+	}
+	s.nodes[c.id] = ways
+	s.chosen(c.id)
+	close(s.came)
+	s.came = make(chan struct{})
+	if c.direct {
+		s.tellPeers(c.up())
+	}
+}
+
 func (s *Server) leave(c *connection) {
 	c.drop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.nodes[c.id] == c {
+	i := slices.Index(s.nodes[c.id], c)
+	if i < 0 {
+		return
+	}
+	s.nodes[c.id] = slices.Delete(s.nodes[c.id], i, i+1)
+	s.chosen(c.id)
+	if len(s.nodes[c.id]) == 0 {
 		delete(s.nodes, c.id)
-		s.pool.remove(func(r Ready) bool { return r.NodeID == c.id })
+	}
+	if c.direct {
+		s.tellPeers(&wire.FromPeer{Node: string(c.id), Message: &wire.FromPeer_Down{Down: &wire.NodeDown{}}})
+	}
+}
+
+// chosen lists the slots that the best way to a node knows of, and no others.
+func (s *Server) chosen(node warpket.ID) {
+	var now map[warpket.ID]Ready
+	if ways := s.nodes[node]; len(ways) > 0 {
+		now = ways[0].slots
+	}
+	s.pool.remove(func(r Ready) bool { return r.NodeID == node && now[r.ID].Generation != r.Generation })
+	for _, r := range now {
+		s.pool.add(r)
+	}
+}
+
+// way is the best connection to a node.
+func (s *Server) way(node warpket.ID) *connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ways := s.nodes[node]; len(ways) > 0 {
+		return ways[0]
+	}
+	return nil
+}
+
+func (s *Server) slotReady(c *connection, slot *wire.SlotState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := c.ready(slot)
+	c.slots[r.ID] = r
+	if slices.Index(s.nodes[c.id], c) == 0 {
+		s.pool.add(r)
+	}
+	if c.direct {
+		s.tellPeers(&wire.FromPeer{Node: string(c.id), Message: &wire.FromPeer_SlotReady{SlotReady: slot}})
+	}
+}
+
+func (s *Server) slotGone(c *connection, gone *wire.SlotGone) {
+	id := warpket.ID(gone.GetSlot())
+	s.GoneSlot(id, gone.GetGeneration())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.slots[id].Generation <= gone.GetGeneration() {
+		delete(c.slots, id)
+	}
+	if c.direct {
+		s.tellPeers(&wire.FromPeer{Node: string(c.id), Message: &wire.FromPeer_SlotGone{SlotGone: gone}})
 	}
 }
 
 // heard acts on one message of a node. What may take long runs on its own, so
 // that the stream never stands still.
-func (s *Server) heard(ctx context.Context, c *connection, m *wire.FromNode) error {
+func (s *Server) heard(ctx context.Context, c *nodeStream, m *wire.FromNode) error {
 	switch m := m.GetMessage().(type) {
 	case *wire.FromNode_Reply:
 		c.replied(m.Reply)
 	case *wire.FromNode_Progress:
 		c.progressed(m.Progress)
 	case *wire.FromNode_SlotReady:
-		s.pool.add(c.ready(m.SlotReady))
+		s.slotReady(c.connection, m.SlotReady)
 	case *wire.FromNode_SlotGone:
-		id, generation := warpket.ID(m.SlotGone.GetSlot()), m.SlotGone.GetGeneration()
-		s.GoneSlot(id, generation)
-		go s.fleet.SlotGone(context.WithoutCancel(ctx), c.id, id, generation)
+		s.slotGone(c.connection, m.SlotGone)
+		go s.fleet.SlotGone(context.WithoutCancel(ctx), c.id, warpket.ID(m.SlotGone.GetSlot()), m.SlotGone.GetGeneration())
 	case *wire.FromNode_Renew:
 		return s.renew(ctx, c)
 	case *wire.FromNode_Upload:
@@ -238,7 +359,7 @@ func (s *Server) heard(ctx context.Context, c *connection, m *wire.FromNode) err
 
 // renew extends a node's lease. A node that was given up connects anew and says
 // what it holds; one whose lease could not be written is not told that it was.
-func (s *Server) renew(ctx context.Context, c *connection) error {
+func (s *Server) renew(ctx context.Context, c *nodeStream) error {
 	err := s.fleet.Renew(ctx, c.id, c.boot)
 	if err == nil {
 		return c.send(&wire.ToNode{Message: &wire.ToNode_Renewed{Renewed: &wire.Renewed{Servers: s.fleet.Servers()}}})
@@ -250,7 +371,7 @@ func (s *Server) renew(ctx context.Context, c *connection) error {
 	return nil
 }
 
-func (s *Server) upload(ctx context.Context, c *connection, in *wire.UploadRequest) {
+func (s *Server) upload(ctx context.Context, c *nodeStream, in *wire.UploadRequest) {
 	out := &wire.UploadReply{Id: in.GetId()}
 	var err error
 	out.Url, out.Header, err = s.fleet.Upload(ctx, c.id, warpket.ID(in.GetExecution()), in.GetSha256(), in.GetSize())
@@ -270,16 +391,18 @@ func (s *Server) Logs(stream wire.Channel_LogsServer) error {
 			return nil //nolint:nilerr // the node has gone: its calls tell
 		}
 		s.fleet.Log(node, warpket.ID(m.GetExecution()), int(m.GetAttempt()), m.GetOffset(), m.GetData())
+		s.relayLog(node, m)
 	}
 }
 
-// Connected waits until a node is connected to this server, or ctx ends.
+// Connected waits until a node is connected to this server or to one that this
+// one knows, or ctx ends.
 func (s *Server) Connected(ctx context.Context, node warpket.ID) error {
 	for {
 		s.mu.Lock()
-		c, came := s.nodes[node], s.came
+		up, came := len(s.nodes[node]) > 0, s.came
 		s.mu.Unlock()
-		if c != nil {
+		if up {
 			return nil
 		}
 		select {
@@ -292,9 +415,7 @@ func (s *Server) Connected(ctx context.Context, node warpket.ID) error {
 
 // Boot is the agent process of a node that is connected.
 func (s *Server) Boot(node warpket.ID) (warpket.ID, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c := s.nodes[node]; c != nil {
+	if c := s.way(node); c != nil {
 		return c.boot, true
 	}
 	return "", false
@@ -307,15 +428,23 @@ func toWire(err error) *wire.Error {
 	}
 	_, refused := errors.AsType[Refused](err)
 	if e, ok := errors.AsType[*warpket.Error](err); ok {
-		return &wire.Error{Kind: string(e.Kind), Message: e.Message, Refused: refused}
+		return &wire.Error{Kind: string(e.Kind), Message: e.Message, Refused: refused, NotConnected: errors.Is(err, ErrNotConnected)}
+	}
+	if errors.Is(err, ErrBroken) {
+		return &wire.Error{Kind: string(warpket.Unavailable), Message: err.Error(), Broken: true}
 	}
 	return &wire.Error{Kind: string(warpket.Internal), Message: err.Error(), Refused: refused}
 }
 
 // fromWire is the reverse of toWire.
 func fromWire(e *wire.Error) error {
-	if e == nil {
+	switch {
+	case e == nil:
 		return nil
+	case e.GetNotConnected():
+		return ErrNotConnected
+	case e.GetBroken():
+		return ErrBroken
 	}
 	err := &warpket.Error{Kind: warpket.Kind(e.GetKind()), Message: e.GetMessage()}
 	if e.GetRefused() {

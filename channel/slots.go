@@ -21,17 +21,29 @@ type Ready struct {
 	Memory     int64
 }
 
-// pool holds the slots that serve, by snapshot.
+// fits reports whether it serves what was accepted at a revision of the
+// function's configuration, and has the resources.
+func (r Ready) fits(revision int, need warpket.Resources) bool {
+	return r.Revision >= revision && r.CPU >= need.CPU && r.Memory >= need.Memory
+}
+
+// pool holds the slots that serve, and the turns of executions that wait for
+// one, by snapshot. A slot that fits a turn is never idle while that waits.
 type pool struct {
 	mu    sync.Mutex
 	slots map[warpket.ID][]*pooled
+	turns map[warpket.ID][]*Turn // the oldest execution first
 	clock int64
+}
+
+func newPool() pool {
+	return pool{slots: map[warpket.ID][]*pooled{}, turns: map[warpket.ID][]*Turn{}}
 }
 
 type pooled struct {
 	Ready
-	busy bool  // by a call of this server
-	used int64 // grows with each call of this server, over all slots
+	holder warpket.ID // the execution of this server that is in it, if any
+	used   int64      // grows with each call of this server, over all slots
 }
 
 func (p *pool) add(r Ready) {
@@ -40,12 +52,15 @@ func (p *pool) add(r Ready) {
 	for _, s := range p.slots[r.SnapshotID] {
 		if s.ID == r.ID {
 			if s.Generation < r.Generation {
-				s.Ready, s.busy = r, false
+				s.Ready = r
+				p.offer(s)
 			}
 			return
 		}
 	}
-	p.slots[r.SnapshotID] = append(p.slots[r.SnapshotID], &pooled{Ready: r})
+	s := &pooled{Ready: r}
+	p.slots[r.SnapshotID] = append(p.slots[r.SnapshotID], s)
+	p.offer(s)
 }
 
 // remove drops the slots that match.
@@ -53,75 +68,157 @@ func (p *pool) remove(match func(Ready) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for snapshot, slots := range p.slots {
-		kept := slots[:0]
-		for _, s := range slots {
-			if !match(s.Ready) {
-				kept = append(kept, s)
-			}
-		}
-		if p.slots[snapshot] = kept; len(kept) == 0 {
+		p.slots[snapshot] = slices.DeleteFunc(slots, func(s *pooled) bool { return match(s.Ready) })
+		if len(p.slots[snapshot]) == 0 {
 			delete(p.slots, snapshot)
 		}
 	}
 }
 
-// Reserve picks an idle slot that serves a snapshot with that revision of the
-// function's configuration or a later one and has the resources, and keeps
-// other calls of this server from it until Free. known tells whether there is
-// any such slot, busy or not.
-func (s *Server) Reserve(snapshot warpket.ID, revision int, need warpket.Resources) (r Ready, known, ok bool) {
+func (p *pool) take(s *pooled, execution warpket.ID) {
+	s.holder = execution
+	p.clock++
+	s.used = p.clock
+}
+
+// offer gives a slot that is idle to the oldest execution that waits for one
+// like it.
+func (p *pool) offer(s *pooled) {
+	s.holder = ""
+	turns := p.turns[s.SnapshotID]
+	i := slices.IndexFunc(turns, func(t *Turn) bool { return s.fits(t.revision, t.need) })
+	if i < 0 {
+		return
+	}
+	p.take(s, turns[i].id)
+	turns[i].c <- s.Ready
+	p.leave(turns[i])
+}
+
+// leave takes a turn out of the queue, and reports whether it was there.
+func (p *pool) leave(t *Turn) bool {
+	turns := p.turns[t.snapshot]
+	i := slices.Index(turns, t)
+	if i < 0 {
+		return false
+	}
+	if p.turns[t.snapshot] = slices.Delete(turns, i, i+1); len(turns) == 1 {
+		delete(p.turns, t.snapshot)
+	}
+	return true
+}
+
+// Turn is an execution's place in the queue for a slot.
+type Turn struct {
+	// C receives the slot when it is this execution's turn. It is kept from
+	// other calls of this server until Free.
+	C        <-chan Ready
+	c        chan Ready
+	pool     *pool
+	id       warpket.ID
+	snapshot warpket.ID
+	revision int
+	need     warpket.Resources
+}
+
+// Queue asks for a slot that serves a snapshot and has the resources. Whoever
+// frees one gives it to the oldest execution in the queue, by ID, whatever its
+// lane and since when it is in the queue. Close the turn.
+func (s *Server) Queue(execution, snapshot warpket.ID, revision int, need warpket.Resources) *Turn {
+	t := &Turn{c: make(chan Ready, 1), pool: &s.pool, id: execution, snapshot: snapshot, revision: revision, need: need}
+	t.C = t.c
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
-	var best *pooled
-	for _, c := range s.pool.slots[snapshot] {
-		if c.Revision < revision || c.CPU < need.CPU || c.Memory < need.Memory {
-			continue
-		}
-		known = true
-		if !c.busy && (best == nil || c.used < best.used) {
-			best = c
+	if best := s.pool.idle(snapshot, revision, need); best != nil {
+		s.pool.take(best, execution)
+		t.c <- best.Ready
+		return t
+	}
+	turns := s.pool.turns[snapshot]
+	i, _ := slices.BinarySearchFunc(turns, t, func(a, b *Turn) int { return cmp.Compare(a.id, b.id) })
+	s.pool.turns[snapshot] = slices.Insert(turns, i, t)
+	return t
+}
+
+// Close leaves the queue. A slot that has come and was not received goes to the
+// next.
+func (t *Turn) Close() {
+	t.pool.mu.Lock()
+	defer t.pool.mu.Unlock()
+	if t.pool.leave(t) {
+		return
+	}
+	select {
+	case r := <-t.c:
+		t.pool.free(r.ID, r.Generation, t.id)
+	default:
+	}
+}
+
+// idle is the slot that has been idle longest of those that fit.
+func (p *pool) idle(snapshot warpket.ID, revision int, need warpket.Resources) (best *pooled) {
+	for _, s := range p.slots[snapshot] {
+		if s.holder == "" && s.fits(revision, need) && (best == nil || s.used < best.used) {
+			best = s
 		}
 	}
+	return best
+}
+
+func (p *pool) find(slot warpket.ID, generation int64) *pooled {
+	for _, slots := range p.slots {
+		for _, s := range slots {
+			if s.ID == slot && s.Generation == generation {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+func (p *pool) free(slot warpket.ID, generation int64, execution warpket.ID) {
+	if s := p.find(slot, generation); s != nil && s.holder == execution {
+		p.offer(s)
+	}
+}
+
+// Reserve takes an idle slot as Queue does, and does not wait for one.
+func (s *Server) Reserve(execution, snapshot warpket.ID, revision int, need warpket.Resources) (Ready, bool) {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	best := s.pool.idle(snapshot, revision, need)
 	if best == nil {
-		return Ready{}, known, false
+		return Ready{}, false
 	}
-	best.busy = true
-	s.pool.clock++
-	best.used = s.pool.clock
-	return best.Ready, true, true
+	s.pool.take(best, execution)
+	return best.Ready, true
+}
+
+// Serves tells whether there is a slot that serves a snapshot and has the
+// resources, and whether one is idle.
+func (s *Server) Serves(snapshot warpket.ID, revision int, need warpket.Resources) (known, idle bool) {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	known = slices.ContainsFunc(s.pool.slots[snapshot], func(s *pooled) bool { return s.fits(revision, need) })
+	return known, s.pool.idle(snapshot, revision, need) != nil
 }
 
 // Hold keeps calls of this server from a slot that was claimed for an
-// execution without Reserve.
-func (s *Server) Hold(slot warpket.ID, generation int64) { s.setBusy(slot, generation, true) }
-
-// Free ends Reserve or Hold.
-func (s *Server) Free(slot warpket.ID, generation int64) { s.setBusy(slot, generation, false) }
-
-func (s *Server) setBusy(slot warpket.ID, generation int64, busy bool) {
+// execution elsewhere, or before this server started.
+func (s *Server) Hold(slot warpket.ID, generation int64, execution warpket.ID) {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
-	for _, slots := range s.pool.slots {
-		for _, c := range slots {
-			if c.ID == slot && c.Generation == generation {
-				c.busy = busy
-			}
-		}
+	if c := s.pool.find(slot, generation); c != nil {
+		c.holder = execution
 	}
 }
 
-// Slot gives a slot that serves, if this server knows it.
-func (s *Server) Slot(id warpket.ID) (Ready, bool) {
+// Free ends what Reserve, a Turn or Hold began, and gives the slot to the next.
+// It does nothing when another execution has the slot by now.
+func (s *Server) Free(slot warpket.ID, generation int64, execution warpket.ID) {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
-	for _, slots := range s.pool.slots {
-		for _, c := range slots {
-			if c.ID == id {
-				return c.Ready, true
-			}
-		}
-	}
-	return Ready{}, false
+	s.pool.free(slot, generation, execution)
 }
 
 // ReadySlot lists a slot as serving.
@@ -140,7 +237,7 @@ func (s *Server) Idle() []Ready {
 	var idle []*pooled
 	for _, slots := range s.pool.slots {
 		for _, c := range slots {
-			if !c.busy {
+			if c.holder == "" {
 				idle = append(idle, c)
 			}
 		}

@@ -78,6 +78,15 @@ func (h *Hub) Changed(id warpket.ID) {
 	}
 }
 
+// AllChanged wakes all who wait: news may have been missed.
+func (h *Hub) AllChanged() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range h.topics {
+		t.wake()
+	}
+}
+
 // Begin notes when the request for an execution came in, so that its phases
 // are measured by one monotonic clock.
 func (h *Hub) Begin(id warpket.ID, at time.Time) {
@@ -131,22 +140,13 @@ func (h *Hub) Forget(id warpket.ID) {
 	}
 }
 
-// ResetLog begins the log of an execution anew, for its next attempt.
-func (h *Hub) ResetLog(id warpket.ID) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if t := h.topics[id]; t != nil && t.log != nil {
-		t.log.reset()
-	}
-}
-
 // Append adds to the log of an execution, if anybody here drives or watches it.
-func (h *Hub) Append(id warpket.ID, offset int64, data []byte) {
+func (h *Hub) Append(id warpket.ID, at Place, data []byte) {
 	h.mu.Lock()
 	known := h.topics[id] != nil
 	h.mu.Unlock()
 	if known {
-		h.Log(id).Write(offset, data)
+		h.Log(id).Write(at, data)
 	}
 }
 
@@ -186,41 +186,54 @@ func (t *topic) wake() {
 	}
 }
 
-// Log is a log that grows.
-type Log struct {
-	mu    sync.Mutex
-	data  []byte
-	ended bool
-	more  chan struct{} // closed when there is more, or the end
+// Place is a place in a log. Each attempt begins a log of its own.
+type Place struct {
+	Attempt int
+	Offset  int64
 }
 
-// Write adds what an attempt wrote at an offset. What is there already is
-// skipped, so a node that reconnects may send everything again; bytes after a
-// gap are left out, for the node will send the gap.
-func (l *Log) Write(offset int64, data []byte) {
+// Log is a log that grows: that of the latest attempt.
+type Log struct {
+	mu      sync.Mutex
+	attempt int
+	data    []byte
+	ended   bool
+	more    chan struct{} // closed when there is more, or the end
+}
+
+// Write adds what an attempt wrote. What is there already is skipped, so a node
+// that reconnects may send everything again; bytes after a gap are left out,
+// for the node will send the gap.
+func (l *Log) Write(at Place, data []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	have := int64(len(l.data))
-	if l.ended || offset > have || offset+int64(len(data)) <= have {
+	if l.ended || at.Attempt < l.attempt {
 		return
 	}
-	l.data = append(l.data, data[have-offset:]...)
+	if at.Attempt > l.attempt {
+		l.attempt, l.data = at.Attempt, nil
+	}
+	have := int64(len(l.data))
+	if at.Offset > have || at.Offset+int64(len(data)) <= have {
+		return
+	}
+	l.data = append(l.data, data[have-at.Offset:]...)
 	l.signal()
 }
 
-// Read gives what comes after an offset, whether that is all there will ever
-// be, and a channel that is closed when there is more.
-func (l *Log) Read(offset int64) (data []byte, ended bool, more <-chan struct{}) {
+// Read gives what comes after a place: where that is, for a later attempt may
+// have begun; the bytes; whether that is all there will ever be; and a channel
+// that is closed when there is more.
+func (l *Log) Read(after Place) (at Place, data []byte, ended bool, more <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	offset = min(max(offset, 0), int64(len(l.data)))
-	return l.data[offset:len(l.data):len(l.data)], l.ended, l.more
-}
-
-func (l *Log) reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.data = nil
+	switch have := int64(len(l.data)); {
+	case after.Attempt < l.attempt:
+		after = Place{Attempt: l.attempt}
+	case after.Attempt > l.attempt || after.Offset > have: // not here yet
+		return after, nil, l.ended, l.more
+	}
+	return after, l.data[after.Offset:len(l.data):len(l.data)], l.ended, l.more
 }
 
 func (l *Log) end() {

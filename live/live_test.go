@@ -65,21 +65,36 @@ func TestALogThatIsSentAgainHasEachByteOnce(t *testing.T) {
 	t.Parallel()
 	h := New()
 	l := h.Log("a")
-	l.Write(0, []byte("hel"))
-	l.Write(0, []byte("hello")) // a node that has reconnected
-	l.Write(9, []byte("lost"))  // after a gap: its node will send the gap
-	l.Write(5, []byte(" you"))
-	if data, ended, _ := l.Read(0); string(data) != "hello you" || ended {
-		t.Errorf("read %q, ended %v", data, ended)
+	first := func(offset int64) Place { return Place{1, offset} }
+	l.Write(first(0), []byte("hel"))
+	l.Write(first(0), []byte("hello")) // a node that has reconnected
+	l.Write(first(9), []byte("lost"))  // after a gap: its node will send the gap
+	l.Write(first(5), []byte(" you"))
+	if at, data, ended, _ := l.Read(Place{}); string(data) != "hello you" || ended || at != first(0) {
+		t.Errorf("read %q from %v, ended %v", data, at, ended)
 	}
-	data, _, more := l.Read(9)
-	if len(data) != 0 {
-		t.Errorf("read %q past the end", data)
+	at, data, _, more := l.Read(first(6))
+	if string(data) != "you" || at != first(6) {
+		t.Errorf("the rest is %q from %v", data, at)
 	}
-	h.Finished(warpket.Execution{ID: "a"})
+	l.end()
 	<-more
-	if _, ended, _ := l.Read(9); !ended {
-		t.Error("the log does not end with its execution")
+	if _, data, ended, _ := l.Read(first(9)); !ended || len(data) != 0 {
+		t.Errorf("at its end: %q, ended %v", data, ended)
+	}
+}
+
+func TestALaterAttemptBeginsItsLogAnew(t *testing.T) {
+	t.Parallel()
+	l := New().Log("a")
+	l.Write(Place{1, 0}, []byte("first attempt"))
+	l.Write(Place{2, 0}, []byte("second"))
+	l.Write(Place{1, 13}, []byte("late news of the first"))
+	if at, data, _, _ := l.Read(Place{1, 5}); string(data) != "second" || at != (Place{2, 0}) {
+		t.Errorf("after a part of the first comes %q from %v", data, at)
+	}
+	if at, data, _, _ := l.Read(Place{3, 7}); len(data) != 0 || at != (Place{3, 7}) {
+		t.Errorf("a reader who has seen the third was given %q from %v", data, at)
 	}
 }
 
@@ -98,10 +113,10 @@ func TestALateLogOfAnEndedExecutionIsDropped(t *testing.T) {
 	t.Parallel()
 	h := New()
 	w := h.Watch("a")
-	h.Append("a", 0, []byte("x"))
+	h.Append("a", Place{1, 0}, []byte("x"))
 	h.Finished(warpket.Execution{ID: "a", Status: warpket.Succeeded})
 	w.Close()
-	h.Append("a", 1, []byte("y"))
+	h.Append("a", Place{1, 1}, []byte("y"))
 	if len(h.topics) != 0 {
 		t.Errorf("%d topics are left", len(h.topics))
 	}

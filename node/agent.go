@@ -125,6 +125,13 @@ func (a *Agent) Hello() *wire.Hello {
 	for _, s := range a.slots {
 		hello.Slots = append(hello.Slots, s.state())
 	}
+	for id, e := range a.executions {
+		select {
+		case <-e.done:
+			hello.Kept = append(hello.Kept, &wire.Ack{Execution: string(id.execution), Attempt: id.number})
+		default:
+		}
+	}
 	return hello
 }
 

@@ -173,6 +173,7 @@ func (e *execution) pack(ctx context.Context, a *Agent, from *channel.Link, id a
 		o := &wire.Outcome{
 			Status: string(e.outcome.Status), Failure: failureOf(e.outcome.Failure), LogSize: e.log.size(),
 			Admitted: int64(e.admitted), Started: int64(e.outcome.Started), Ran: int64(e.outcome.Ran),
+			Cpu: int64(e.outcome.Usage.CPU), PeakMemory: e.outcome.Usage.PeakMemory, Isolation: a.config.Inventory.Isolation.String(),
 		}
 		var err error
 		if o.Result, err = a.payload(ctx, from, id, e.outcome.Result, warpket.MaxInline); err != nil {
@@ -183,8 +184,11 @@ func (e *execution) pack(ctx context.Context, a *Agent, from *channel.Link, id a
 		}
 		e.reply = o
 	}
-	r := e.reply
-	return &wire.Outcome{Status: r.GetStatus(), Result: r.GetResult(), Failure: r.GetFailure(), Log: r.GetLog(), LogSize: r.GetLogSize(), Admitted: r.GetAdmitted(), Started: r.GetStarted(), Ran: r.GetRan()}, nil
+	r := e.reply // shared by all who ask; what is in it is not changed any more
+	return &wire.Outcome{
+		Status: r.GetStatus(), Result: r.GetResult(), Failure: r.GetFailure(), Log: r.GetLog(), LogSize: r.GetLogSize(), Admitted: r.GetAdmitted(), Started: r.GetStarted(), Ran: r.GetRan(),
+		Cpu: r.GetCpu(), PeakMemory: r.GetPeakMemory(), Isolation: r.GetIsolation(),
+	}, nil
 }
 
 // payload puts bytes into a message, or into the object store when they are

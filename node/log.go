@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/warpket/warpket"
 )
@@ -63,10 +64,14 @@ func (l *logBuffer) size() int64 {
 	return l.written
 }
 
+// logPause is between two parts of a log: what a program prints meanwhile goes as
+// one, so that no program can keep the channel busy.
+const logPause = 20 * time.Millisecond
+
 // follow sends all that is there and all that comes, in order, until send
 // reports that nobody takes it, or stop is called.
 func (l *logBuffer) follow(send func(offset int64, data []byte) bool) (stop func()) {
-	const chunk = 32 << 10
+	const chunk = 128 << 10
 	stopped := make(chan struct{})
 	go func() {
 		offset := 0
@@ -80,7 +85,12 @@ func (l *logBuffer) follow(send func(offset int64, data []byte) bool) (stop func
 					return
 				}
 				offset += len(data)
-				continue
+				select {
+				case <-time.After(logPause):
+					continue
+				case <-stopped:
+					return
+				}
 			}
 			if ended {
 				return

@@ -46,6 +46,32 @@ func TestALogIsFollowedFromItsBeginningInOrder(t *testing.T) {
 	}
 }
 
+func TestAProgramThatPrintsWithoutEndSendsFewParts(t *testing.T) {
+	t.Parallel()
+	l := newLogBuffer()
+	first, sent := make(chan struct{}), make(chan int, 10_000)
+	stop := l.follow(func(offset int64, data []byte) bool {
+		if offset == 0 {
+			close(first)
+		}
+		sent <- len(data)
+		return true
+	})
+	defer stop()
+	_, _ = l.Write([]byte("x"))
+	<-first
+	for range 5000 { // while it pauses
+		_, _ = l.Write([]byte("x"))
+	}
+	parts := 0
+	for all := 0; all < 5001; parts++ {
+		all += <-sent
+	}
+	if parts > 1000 {
+		t.Errorf("5001 prints went in %d parts", parts)
+	}
+}
+
 func TestASlotAdmitsOneCallAndLetsOneWait(t *testing.T) {
 	t.Parallel()
 	s := &slot{in: &wire.Prepare{}, ready: true}
@@ -107,6 +133,18 @@ func TestAnAttemptIsStartedOnceAndOnlyInASlotThatIsHeld(t *testing.T) {
 	a.forget(id)
 	if _, _, err := a.admit(id, run(3)); warpket.KindOf(err) != warpket.Conflict {
 		t.Errorf("after it was recorded: %v", err)
+	}
+}
+
+func TestANodeSaysWhichOutcomesItKeeps(t *testing.T) {
+	t.Parallel()
+	a := New(Config{})
+	over := make(chan struct{})
+	close(over)
+	a.executions[attempt{"over", 2}] = &execution{done: over}
+	a.executions[attempt{"runs", 1}] = &execution{done: make(chan struct{})}
+	if kept := a.Hello().GetKept(); len(kept) != 1 || kept[0].GetExecution() != "over" || kept[0].GetAttempt() != 2 {
+		t.Errorf("it keeps %v", kept)
 	}
 }
 

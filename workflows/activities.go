@@ -42,6 +42,17 @@ type Activities struct {
 	providing singleflight.Group // slots on demand, by snapshot
 	starts    chan struct{}      // one token for each workflow that is being started
 	sent      sync.Map           // attempts that this server has asked a node to run, and which: no answer proves any more that they have not started
+	followed  sync.Map           // attempts whose log is followed here while another server drives them, and their nodes
+	express   sync.Map           // IDs of the express executions that are driven here
+
+	takeOverSoon func()
+
+	life  context.Context // of this server
+	stop  context.CancelFunc
+	going sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting map[warpket.ID]int // express executions that wait for a slot, by project
 }
 
 // attempt names one attempt of an execution.
@@ -52,7 +63,10 @@ type attempt struct {
 
 // New makes Activities.
 func New(c Config) *Activities {
-	return &Activities{Config: c, starts: make(chan struct{}, maxStarts)}
+	a := &Activities{Config: c, starts: make(chan struct{}, maxStarts), waiting: map[warpket.ID]int{}}
+	a.life, a.stop = context.WithCancel(context.Background())
+	a.takeOverSoon = once(func() { a.takeOver(a.life) })
+	return a
 }
 
 // maxStarts is how many workflows a server starts at a time. Requests beyond

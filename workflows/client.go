@@ -231,12 +231,6 @@ func (c *Client) Reconcile(ctx context.Context, deployment warpket.ID) error {
 	return explain(err)
 }
 
-// AwaitExecution returns when the workflow of an execution has ended, wherever
-// it runs.
-func (c *Client) AwaitExecution(ctx context.Context, id warpket.ID) error {
-	return explain(c.executions.GetWorkflow(ctx, string(id), "").Get(ctx, nil))
-}
-
 // DeploymentURL is the page of a deployment in the Temporal UI.
 func (c *Client) DeploymentURL(id warpket.ID) string {
 	return c.page(c.config.DeploymentNamespace, id)

@@ -182,7 +182,8 @@ func (a *Activities) Prepare(ctx context.Context, id, slotID warpket.ID) error {
 	case err != nil:
 		return outcome(err)
 	}
-	return outcome(a.serve(ctx, slot, node.Name))
+	a.serve(slot, node.Name)
+	return nil
 }
 
 // ReleaseSlot gives one slot back.

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/storage/postgres"
@@ -21,6 +23,8 @@ type Fleet struct {
 
 	mu      sync.Mutex
 	servers []string
+	listed  map[warpket.ID]bool               // servers, as of the last look
+	peers   map[warpket.ID]context.CancelFunc // connections to other servers
 }
 
 // Join spends a one-time token.
@@ -58,6 +62,11 @@ func (f *Fleet) Up(ctx context.Context, node, boot warpket.ID, inventory warpket
 	return n.Name, end, nil
 }
 
+// Recorded gives those of a node's executions whose outcome is recorded.
+func (f *Fleet) Recorded(ctx context.Context, executions []warpket.ID) ([]warpket.ID, error) {
+	return f.Activities.Store.FinalExecutions(ctx, executions)
+}
+
 // Renew extends a node's lease.
 func (f *Fleet) Renew(ctx context.Context, node, boot warpket.ID) error {
 	return f.Activities.Store.RenewNode(ctx, node, boot)
@@ -93,10 +102,29 @@ func (f *Fleet) Upload(ctx context.Context, node, execution warpket.ID, sha256 s
 }
 
 // Log passes on what a running execution has written, if this server has sent
-// that attempt to that node.
+// that attempt to that node, or follows its log.
 func (f *Fleet) Log(node, execution warpket.ID, number int, offset int64, data []byte) {
-	if where, ok := f.Activities.sent.Load(attempt{execution, number}); ok && where == node {
-		f.Activities.Hub.Append(execution, offset, data)
+	a := f.Activities
+	for _, asked := range []*sync.Map{&a.sent, &a.followed} {
+		if where, ok := asked.Load(attempt{execution, number}); ok && where == node {
+			a.Hub.Append(execution, live.Place{Attempt: number, Offset: offset}, data)
+			return
+		}
+	}
+}
+
+// FollowLog has the log of an execution that another server drives come here,
+// too, until ctx ends or the attempt does.
+func (f *Fleet) FollowLog(ctx context.Context, e warpket.Execution) {
+	a := f.Activities
+	if e.Status != warpket.Running || e.ServerID == a.ServerID {
+		return
+	}
+	this := attempt{e.ID, e.Attempt}
+	a.followed.Store(this, e.NodeID)
+	defer a.followed.Delete(this)
+	if err := a.Nodes.Attach(ctx, e.NodeID, e.ID, e.Attempt); err != nil && ctx.Err() == nil {
+		a.Log.Info("log of an execution elsewhere not followed; it is to be had at its end", "execution", e.ID, "cause", err)
 	}
 }
 
@@ -119,22 +147,33 @@ func (f *Fleet) reconcile(ctx context.Context, deployments []warpket.ID) {
 // What cannot be ended now, the sweeper ends.
 func (f *Fleet) ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted) {
 	a := f.Activities
+	var g errgroup.Group
+	g.SetLimit(atATime)
 	for _, id := range left.Executions {
-		if _, err := a.CancelExecution(ctx, project, id); err != nil {
-			a.Log.Warn("execution of a deleted function not cancelled", "execution", id, "error", err)
-		}
+		g.Go(func() error {
+			if _, err := a.CancelExecution(ctx, project, id); err != nil {
+				a.Log.Warn("execution of a deleted function not cancelled", "execution", id, "error", err)
+			}
+			return nil
+		})
 	}
+	_ = g.Wait() // what went wrong is logged
 	for _, slot := range left.Slots {
-		if err := a.release(ctx, slot); err != nil {
-			a.Log.Warn("slot of a deleted function not released; the sweeper does", "slot", slot.ID, "error", err)
-		}
+		g.Go(func() error {
+			if err := a.release(ctx, slot); err != nil {
+				a.Log.Warn("slot of a deleted function not released; the sweeper does", "slot", slot.ID, "error", err)
+			}
+			return nil
+		})
 	}
+	_ = g.Wait()
 	f.reconcile(ctx, left.Deployments)
 }
 
 // Run keeps this server listed, watches over nodes' leases, passes on what
 // other servers say, and sweeps up after processes that died, until ctx ends.
 func (f *Fleet) Run(ctx context.Context) error {
+	defer f.Activities.leave()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { f.listen(ctx) })
@@ -177,7 +216,7 @@ func (f *Fleet) listen(ctx context.Context) {
 		}
 	})
 	for ctx.Err() == nil {
-		err := a.Store.Listen(ctx, freed, func(topic postgres.Topic, id warpket.ID) {
+		err := a.Store.Listen(ctx, func() { a.Hub.AllChanged(); freed() }, func(topic postgres.Topic, id warpket.ID) {
 			switch topic {
 			case postgres.CapacityFreed:
 				freed()
@@ -244,14 +283,47 @@ func (f *Fleet) keepListed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	servers := make([]string, len(list))
+	servers, listed := make([]string, len(list)), map[warpket.ID]bool{}
 	for i, s := range list {
-		servers[i] = s.Channel
+		servers[i], listed[s.ID] = s.Channel, true
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.servers = servers
+	gone := f.listed == nil
+	for id := range f.listed {
+		gone = gone || !listed[id]
+	}
+	f.servers, f.listed = servers, listed
+	f.mu.Unlock()
+	f.keepPeers(list) //nolint:contextcheck // a connection outlives the look at the list
+	if gone {
+		f.Activities.takeOverSoon()
+	}
 	return nil
+}
+
+// keepPeers keeps a connection to each other server: for calls to nodes that are
+// not connected here.
+func (f *Fleet) keepPeers(list []postgres.Server) {
+	a := f.Activities
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.peers == nil {
+		f.peers = map[warpket.ID]context.CancelFunc{}
+	}
+	for _, s := range list {
+		if f.peers[s.ID] != nil || s.ID == f.Server.ID || s.Peer == "" {
+			continue
+		}
+		ctx, cancel := context.WithCancel(a.life)
+		f.peers[s.ID] = cancel
+		a.goOn(func(context.Context) { a.Nodes.KeepPeer(ctx, s.Peer) })
+	}
+	for id, cancel := range f.peers {
+		if !f.listed[id] {
+			cancel()
+			delete(f.peers, id)
+		}
+	}
 }
 
 func (f *Fleet) watchNodes(ctx context.Context) error {
@@ -325,6 +397,7 @@ func (f *Fleet) resume(ctx context.Context) error {
 }
 
 func (f *Fleet) resumeAll(ctx context.Context) error {
+	f.Activities.takeOverSoon()
 	deployments, err := f.Activities.Store.OpenDeployments(ctx)
 	if err != nil {
 		return err
@@ -354,16 +427,23 @@ func (f *Fleet) releaseOrphans(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var g errgroup.Group
+	g.SetLimit(atATime)
 	for _, slot := range slots {
 		if _, up := f.Activities.Nodes.Boot(slot.NodeID); !up {
 			continue // Up releases it when the node comes
 		}
-		if err := f.Activities.release(ctx, slot); err != nil {
-			return err
-		}
+		g.Go(func() error { // one whose code still runs holds up no other, and not the next round
+			ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+			defer cancel()
+			return f.Activities.release(ctx, slot)
+		})
 	}
-	return nil
+	return g.Wait()
 }
+
+// atATime is how many things are ended side by side.
+const atATime = 16
 
 // housekeep makes next month's partitions and drops what is no longer needed.
 func (f *Fleet) housekeep(ctx context.Context) error {

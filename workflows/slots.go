@@ -104,31 +104,18 @@ func (a *Activities) environment(ctx context.Context, c postgres.Configuration) 
 	return environment, nil
 }
 
-// serve gives a slot that has just become ready to the execution that has
-// waited longest for one.
-func (a *Activities) serve(ctx context.Context, slot warpket.Slot, node string) error {
-	ready := channel.Ready{ID: slot.ID, NodeID: slot.NodeID, NodeName: node, SnapshotID: slot.SnapshotID, Generation: slot.Generation, Revision: slot.Revision, CPU: slot.Resources.CPU, Memory: slot.Resources.Memory}
-	a.Nodes.ReadySlot(ready)
-	a.Nodes.Hold(slot.ID, slot.Generation)
-	next, err := a.Store.TakeNext(ctx, slot, node, a.Now())
-	if next != nil {
-		a.wake(ctx, next.ID, next.ServerID)
+// wake tells all servers that an execution has changed.
+func (a *Activities) wake(ctx context.Context, id warpket.ID) {
+	a.Hub.Changed(id)
+	if err := a.Store.WakeElsewhere(ctx, id); err != nil {
+		a.Log.Warn("other servers not told of an execution; they find out when they look again", "execution", id, "error", err)
 	}
-	if next == nil || next.ServerID != a.ServerID { // else it stays held, for that one
-		a.Nodes.Free(slot.ID, slot.Generation)
-	}
-	return err
 }
 
-// wake tells the activity in which an execution waits that it has a slot.
-func (a *Activities) wake(ctx context.Context, id, server warpket.ID) {
-	if server == a.ServerID {
-		a.Hub.Changed(id)
-		return
-	}
-	if err := a.Store.WakeElsewhere(ctx, id); err != nil {
-		a.Log.Warn("execution not woken; it is when its activity is tried again", "execution", id, "error", err)
-	}
+// serve lists a slot that has just become ready, for the execution that has
+// waited longest for one.
+func (a *Activities) serve(slot warpket.Slot, node string) {
+	a.Nodes.ReadySlot(channel.Ready{ID: slot.ID, NodeID: slot.NodeID, NodeName: node, SnapshotID: slot.SnapshotID, Generation: slot.Generation, Revision: slot.Revision, CPU: slot.Resources.CPU, Memory: slot.Resources.Memory})
 }
 
 // release ends a slot on its node and gives back what it held. A node that
@@ -184,7 +171,8 @@ func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error
 		defer cancel()
 		return errors.Join(err, a.release(undo, slot))
 	}
-	return a.serve(ctx, slot, node)
+	a.serve(slot, node)
+	return nil
 }
 
 // evict gives back a slot on demand that is idle, the one that has been so

@@ -420,6 +420,7 @@ type Hello struct {
 	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"`           // of this agent process
 	Inventory     []byte                 `protobuf:"bytes,3,opt,name=inventory,proto3" json:"inventory,omitempty"` // JSON of warpket.Inventory
 	Slots         []*SlotState           `protobuf:"bytes,4,rep,name=slots,proto3" json:"slots,omitempty"`         // all that it holds
+	Kept          []*Ack                 `protobuf:"bytes,5,rep,name=kept,proto3" json:"kept,omitempty"`           // attempts whose outcome it keeps, for no server has said that it is recorded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -478,6 +479,13 @@ func (x *Hello) GetInventory() []byte {
 func (x *Hello) GetSlots() []*SlotState {
 	if x != nil {
 		return x.Slots
+	}
+	return nil
+}
+
+func (x *Hello) GetKept() []*Ack {
+	if x != nil {
+		return x.Kept
 	}
 	return nil
 }
@@ -1072,7 +1080,9 @@ type Error struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	Refused       bool                   `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"` // of Run: the attempt was not admitted, so it has not started
+	Refused       bool                   `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`                               // of Run: the attempt was not admitted, so it has not started
+	NotConnected  bool                   `protobuf:"varint,4,opt,name=not_connected,json=notConnected,proto3" json:"not_connected,omitempty"` // of a peer: the call never left, for the node is not connected
+	Broken        bool                   `protobuf:"varint,5,opt,name=broken,proto3" json:"broken,omitempty"`                                 // of a peer: the connection to the node broke after the call had left
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1124,6 +1134,20 @@ func (x *Error) GetMessage() string {
 func (x *Error) GetRefused() bool {
 	if x != nil {
 		return x.Refused
+	}
+	return false
+}
+
+func (x *Error) GetNotConnected() bool {
+	if x != nil {
+		return x.NotConnected
+	}
+	return false
+}
+
+func (x *Error) GetBroken() bool {
+	if x != nil {
+		return x.Broken
 	}
 	return false
 }
@@ -2164,11 +2188,14 @@ type Outcome struct {
 	Result        *Payload               `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
 	Failure       *Failure               `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
 	Log           *Payload               `protobuf:"bytes,4,opt,name=log,proto3" json:"log,omitempty"`
-	LogSize       int64                  `protobuf:"varint,5,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"` // bytes written, kept or not
-	Admitted      int64                  `protobuf:"varint,6,opt,name=admitted,proto3" json:"admitted,omitempty"`              // nanoseconds from the call's arrival to its admission
-	Started       int64                  `protobuf:"varint,7,opt,name=started,proto3" json:"started,omitempty"`                // nanoseconds from there to the worker's receipt
-	Ran           int64                  `protobuf:"varint,8,opt,name=ran,proto3" json:"ran,omitempty"`                        // nanoseconds from there to the result
-	Held          int64                  `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`                      // nanoseconds from the call's arrival to this reply
+	LogSize       int64                  `protobuf:"varint,5,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"`           // bytes written, kept or not
+	Admitted      int64                  `protobuf:"varint,6,opt,name=admitted,proto3" json:"admitted,omitempty"`                        // nanoseconds from the call's arrival to its admission
+	Started       int64                  `protobuf:"varint,7,opt,name=started,proto3" json:"started,omitempty"`                          // nanoseconds from there to the worker's receipt
+	Ran           int64                  `protobuf:"varint,8,opt,name=ran,proto3" json:"ran,omitempty"`                                  // nanoseconds from there to the result
+	Held          int64                  `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`                                // nanoseconds from the call's arrival to this reply
+	Cpu           int64                  `protobuf:"varint,10,opt,name=cpu,proto3" json:"cpu,omitempty"`                                 // nanoseconds that its processes used
+	PeakMemory    int64                  `protobuf:"varint,11,opt,name=peak_memory,json=peakMemory,proto3" json:"peak_memory,omitempty"` // bytes; 0 if the node cannot tell
+	Isolation     string                 `protobuf:"bytes,12,opt,name=isolation,proto3" json:"isolation,omitempty"`                      // warpket.Isolation in a line
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2264,6 +2291,27 @@ func (x *Outcome) GetHeld() int64 {
 		return x.Held
 	}
 	return 0
+}
+
+func (x *Outcome) GetCpu() int64 {
+	if x != nil {
+		return x.Cpu
+	}
+	return 0
+}
+
+func (x *Outcome) GetPeakMemory() int64 {
+	if x != nil {
+		return x.PeakMemory
+	}
+	return 0
+}
+
+func (x *Outcome) GetIsolation() string {
+	if x != nil {
+		return x.Isolation
+	}
+	return ""
 }
 
 type Failure struct {
@@ -2628,6 +2676,326 @@ func (*LogsReply) Descriptor() ([]byte, []int) {
 	return file_channel_proto_rawDescGZIP(), []int{33}
 }
 
+// ToPeer is a call to a node that is connected to the other server.
+type ToPeer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Call          *Call                  `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToPeer) Reset() {
+	*x = ToPeer{}
+	mi := &file_channel_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToPeer) ProtoMessage() {}
+
+func (x *ToPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToPeer.ProtoReflect.Descriptor instead.
+func (*ToPeer) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ToPeer) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ToPeer) GetCall() *Call {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+// FromPeer is news of a node that is connected to the other server.
+type FromPeer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*FromPeer_Up
+	//	*FromPeer_Down
+	//	*FromPeer_Reply
+	//	*FromPeer_Progress
+	//	*FromPeer_SlotReady
+	//	*FromPeer_SlotGone
+	//	*FromPeer_Log
+	Message       isFromPeer_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FromPeer) Reset() {
+	*x = FromPeer{}
+	mi := &file_channel_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FromPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FromPeer) ProtoMessage() {}
+
+func (x *FromPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FromPeer.ProtoReflect.Descriptor instead.
+func (*FromPeer) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *FromPeer) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *FromPeer) GetMessage() isFromPeer_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *FromPeer) GetUp() *NodeUp {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_Up); ok {
+			return x.Up
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetDown() *NodeDown {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_Down); ok {
+			return x.Down
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetReply() *Reply {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_Reply); ok {
+			return x.Reply
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetSlotReady() *SlotState {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_SlotReady); ok {
+			return x.SlotReady
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetSlotGone() *SlotGone {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_SlotGone); ok {
+			return x.SlotGone
+		}
+	}
+	return nil
+}
+
+func (x *FromPeer) GetLog() *LogChunk {
+	if x != nil {
+		if x, ok := x.Message.(*FromPeer_Log); ok {
+			return x.Log
+		}
+	}
+	return nil
+}
+
+type isFromPeer_Message interface {
+	isFromPeer_Message()
+}
+
+type FromPeer_Up struct {
+	Up *NodeUp `protobuf:"bytes,2,opt,name=up,proto3,oneof"` // before all other news of the node
+}
+
+type FromPeer_Down struct {
+	Down *NodeDown `protobuf:"bytes,3,opt,name=down,proto3,oneof"`
+}
+
+type FromPeer_Reply struct {
+	Reply *Reply `protobuf:"bytes,4,opt,name=reply,proto3,oneof"`
+}
+
+type FromPeer_Progress struct {
+	Progress *Progress `protobuf:"bytes,5,opt,name=progress,proto3,oneof"`
+}
+
+type FromPeer_SlotReady struct {
+	SlotReady *SlotState `protobuf:"bytes,6,opt,name=slot_ready,json=slotReady,proto3,oneof"`
+}
+
+type FromPeer_SlotGone struct {
+	SlotGone *SlotGone `protobuf:"bytes,7,opt,name=slot_gone,json=slotGone,proto3,oneof"`
+}
+
+type FromPeer_Log struct {
+	Log *LogChunk `protobuf:"bytes,8,opt,name=log,proto3,oneof"` // of an execution that this peer has sent
+}
+
+func (*FromPeer_Up) isFromPeer_Message() {}
+
+func (*FromPeer_Down) isFromPeer_Message() {}
+
+func (*FromPeer_Reply) isFromPeer_Message() {}
+
+func (*FromPeer_Progress) isFromPeer_Message() {}
+
+func (*FromPeer_SlotReady) isFromPeer_Message() {}
+
+func (*FromPeer_SlotGone) isFromPeer_Message() {}
+
+func (*FromPeer_Log) isFromPeer_Message() {}
+
+type NodeUp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Boot          string                 `protobuf:"bytes,2,opt,name=boot,proto3" json:"boot,omitempty"`
+	Slots         []*SlotState           `protobuf:"bytes,3,rep,name=slots,proto3" json:"slots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeUp) Reset() {
+	*x = NodeUp{}
+	mi := &file_channel_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeUp) ProtoMessage() {}
+
+func (x *NodeUp) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
+func (*NodeUp) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *NodeUp) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NodeUp) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *NodeUp) GetSlots() []*SlotState {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+type NodeDown struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDown) Reset() {
+	*x = NodeDown{}
+	mi := &file_channel_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDown) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDown) ProtoMessage() {}
+
+func (x *NodeDown) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
+func (*NodeDown) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{37}
+}
+
 var File_channel_proto protoreflect.FileDescriptor
 
 const file_channel_proto_rawDesc = "" +
@@ -2656,12 +3024,13 @@ const file_channel_proto_rawDesc = "" +
 	"\arenewed\x18\x02 \x01(\v2\x1b.warpket.channel.v1.RenewedH\x00R\arenewed\x12.\n" +
 	"\x04call\x18\x03 \x01(\v2\x18.warpket.channel.v1.CallH\x00R\x04call\x129\n" +
 	"\x06upload\x18\x04 \x01(\v2\x1f.warpket.channel.v1.UploadReplyH\x00R\x06uploadB\t\n" +
-	"\amessage\"\x8a\x01\n" +
+	"\amessage\"\xb7\x01\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\x05R\bprotocol\x12\x12\n" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12\x1c\n" +
 	"\tinventory\x18\x03 \x01(\fR\tinventory\x123\n" +
-	"\x05slots\x18\x04 \x03(\v2\x1d.warpket.channel.v1.SlotStateR\x05slots\"\xb7\x01\n" +
+	"\x05slots\x18\x04 \x03(\v2\x1d.warpket.channel.v1.SlotStateR\x05slots\x12+\n" +
+	"\x04kept\x18\x05 \x03(\v2\x17.warpket.channel.v1.AckR\x04kept\"\xb7\x01\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -2701,11 +3070,13 @@ const file_channel_proto_rawDesc = "" +
 	"\x04lock\x18\x03 \x01(\v2\x1d.warpket.channel.v1.LockReplyH\x00R\x04lock\x12<\n" +
 	"\aprepare\x18\x04 \x01(\v2 .warpket.channel.v1.PrepareReplyH\x00R\aprepare\x127\n" +
 	"\aoutcome\x18\x05 \x01(\v2\x1b.warpket.channel.v1.OutcomeH\x00R\aoutcomeB\x06\n" +
-	"\x04what\"O\n" +
+	"\x04what\"\x8c\x01\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x18\n" +
-	"\arefused\x18\x03 \x01(\bR\arefused\"2\n" +
+	"\arefused\x18\x03 \x01(\bR\arefused\x12#\n" +
+	"\rnot_connected\x18\x04 \x01(\bR\fnotConnected\x12\x16\n" +
+	"\x06broken\x18\x05 \x01(\bR\x06broken\"2\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\">\n" +
@@ -2804,7 +3175,7 @@ const file_channel_proto_rawDesc = "" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\"=\n" +
 	"\x03Ack\x12\x1c\n" +
 	"\texecution\x18\x01 \x01(\tR\texecution\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\x05R\aattempt\"\xb3\x02\n" +
+	"\aattempt\x18\x02 \x01(\x05R\aattempt\"\x84\x03\n" +
 	"\aOutcome\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x123\n" +
 	"\x06result\x18\x02 \x01(\v2\x1b.warpket.channel.v1.PayloadR\x06result\x125\n" +
@@ -2814,7 +3185,12 @@ const file_channel_proto_rawDesc = "" +
 	"\badmitted\x18\x06 \x01(\x03R\badmitted\x12\x18\n" +
 	"\astarted\x18\a \x01(\x03R\astarted\x12\x10\n" +
 	"\x03ran\x18\b \x01(\x03R\x03ran\x12\x12\n" +
-	"\x04held\x18\t \x01(\x03R\x04held\"U\n" +
+	"\x04held\x18\t \x01(\x03R\x04held\x12\x10\n" +
+	"\x03cpu\x18\n" +
+	" \x01(\x03R\x03cpu\x12\x1f\n" +
+	"\vpeak_memory\x18\v \x01(\x03R\n" +
+	"peakMemory\x12\x1c\n" +
+	"\tisolation\x18\f \x01(\tR\tisolation\"U\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +
@@ -2841,11 +3217,32 @@ const file_channel_proto_rawDesc = "" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\"\v\n" +
-	"\tLogsReply2\xe1\x01\n" +
+	"\tLogsReply\"J\n" +
+	"\x06ToPeer\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12,\n" +
+	"\x04call\x18\x02 \x01(\v2\x18.warpket.channel.v1.CallR\x04call\"\xa9\x03\n" +
+	"\bFromPeer\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12,\n" +
+	"\x02up\x18\x02 \x01(\v2\x1a.warpket.channel.v1.NodeUpH\x00R\x02up\x122\n" +
+	"\x04down\x18\x03 \x01(\v2\x1c.warpket.channel.v1.NodeDownH\x00R\x04down\x121\n" +
+	"\x05reply\x18\x04 \x01(\v2\x19.warpket.channel.v1.ReplyH\x00R\x05reply\x12:\n" +
+	"\bprogress\x18\x05 \x01(\v2\x1c.warpket.channel.v1.ProgressH\x00R\bprogress\x12>\n" +
+	"\n" +
+	"slot_ready\x18\x06 \x01(\v2\x1d.warpket.channel.v1.SlotStateH\x00R\tslotReady\x12;\n" +
+	"\tslot_gone\x18\a \x01(\v2\x1c.warpket.channel.v1.SlotGoneH\x00R\bslotGone\x120\n" +
+	"\x03log\x18\b \x01(\v2\x1c.warpket.channel.v1.LogChunkH\x00R\x03logB\t\n" +
+	"\amessage\"e\n" +
+	"\x06NodeUp\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04boot\x18\x02 \x01(\tR\x04boot\x123\n" +
+	"\x05slots\x18\x03 \x03(\v2\x1d.warpket.channel.v1.SlotStateR\x05slots\"\n" +
+	"\n" +
+	"\bNodeDown2\xa7\x02\n" +
 	"\aChannel\x12F\n" +
 	"\x04Join\x12\x1f.warpket.channel.v1.JoinRequest\x1a\x1d.warpket.channel.v1.JoinReply\x12G\n" +
 	"\aConnect\x12\x1c.warpket.channel.v1.FromNode\x1a\x1a.warpket.channel.v1.ToNode(\x010\x01\x12E\n" +
-	"\x04Logs\x12\x1c.warpket.channel.v1.LogChunk\x1a\x1d.warpket.channel.v1.LogsReply(\x01B)Z'github.com/warpket/warpket/channel/wireb\x06proto3"
+	"\x04Logs\x12\x1c.warpket.channel.v1.LogChunk\x1a\x1d.warpket.channel.v1.LogsReply(\x01\x12D\n" +
+	"\x04Peer\x12\x1a.warpket.channel.v1.ToPeer\x1a\x1c.warpket.channel.v1.FromPeer(\x010\x01B)Z'github.com/warpket/warpket/channel/wireb\x06proto3"
 
 var (
 	file_channel_proto_rawDescOnce sync.Once
@@ -2859,7 +3256,7 @@ func file_channel_proto_rawDescGZIP() []byte {
 	return file_channel_proto_rawDescData
 }
 
-var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_channel_proto_goTypes = []any{
 	(*JoinRequest)(nil),   // 0: warpket.channel.v1.JoinRequest
 	(*JoinReply)(nil),     // 1: warpket.channel.v1.JoinReply
@@ -2895,9 +3292,13 @@ var file_channel_proto_goTypes = []any{
 	(*UploadReply)(nil),   // 31: warpket.channel.v1.UploadReply
 	(*LogChunk)(nil),      // 32: warpket.channel.v1.LogChunk
 	(*LogsReply)(nil),     // 33: warpket.channel.v1.LogsReply
-	nil,                   // 34: warpket.channel.v1.Runtime.PackagesEntry
-	nil,                   // 35: warpket.channel.v1.Prepare.EnvironmentEntry
-	nil,                   // 36: warpket.channel.v1.UploadReply.HeaderEntry
+	(*ToPeer)(nil),        // 34: warpket.channel.v1.ToPeer
+	(*FromPeer)(nil),      // 35: warpket.channel.v1.FromPeer
+	(*NodeUp)(nil),        // 36: warpket.channel.v1.NodeUp
+	(*NodeDown)(nil),      // 37: warpket.channel.v1.NodeDown
+	nil,                   // 38: warpket.channel.v1.Runtime.PackagesEntry
+	nil,                   // 39: warpket.channel.v1.Prepare.EnvironmentEntry
+	nil,                   // 40: warpket.channel.v1.UploadReply.HeaderEntry
 }
 var file_channel_proto_depIdxs = []int32{
 	4,  // 0: warpket.channel.v1.FromNode.hello:type_name -> warpket.channel.v1.Hello
@@ -2912,42 +3313,54 @@ var file_channel_proto_depIdxs = []int32{
 	10, // 9: warpket.channel.v1.ToNode.call:type_name -> warpket.channel.v1.Call
 	31, // 10: warpket.channel.v1.ToNode.upload:type_name -> warpket.channel.v1.UploadReply
 	5,  // 11: warpket.channel.v1.Hello.slots:type_name -> warpket.channel.v1.SlotState
-	7,  // 12: warpket.channel.v1.Welcome.end:type_name -> warpket.channel.v1.SlotRef
-	16, // 13: warpket.channel.v1.Call.lock:type_name -> warpket.channel.v1.Lock
-	18, // 14: warpket.channel.v1.Call.install:type_name -> warpket.channel.v1.Install
-	19, // 15: warpket.channel.v1.Call.prepare:type_name -> warpket.channel.v1.Prepare
-	22, // 16: warpket.channel.v1.Call.release:type_name -> warpket.channel.v1.Release
-	23, // 17: warpket.channel.v1.Call.run:type_name -> warpket.channel.v1.Run
-	24, // 18: warpket.channel.v1.Call.attach:type_name -> warpket.channel.v1.Attach
-	25, // 19: warpket.channel.v1.Call.cancel:type_name -> warpket.channel.v1.Cancel
-	26, // 20: warpket.channel.v1.Call.ack:type_name -> warpket.channel.v1.Ack
-	12, // 21: warpket.channel.v1.Reply.error:type_name -> warpket.channel.v1.Error
-	17, // 22: warpket.channel.v1.Reply.lock:type_name -> warpket.channel.v1.LockReply
-	21, // 23: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
-	27, // 24: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
-	34, // 25: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
-	15, // 26: warpket.channel.v1.Lock.runtime:type_name -> warpket.channel.v1.Runtime
-	15, // 27: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
-	15, // 28: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
-	20, // 29: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
-	35, // 30: warpket.channel.v1.Prepare.environment:type_name -> warpket.channel.v1.Prepare.EnvironmentEntry
-	28, // 31: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
-	29, // 32: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
-	28, // 33: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
-	29, // 34: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
-	12, // 35: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
-	36, // 36: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
-	0,  // 37: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
-	2,  // 38: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
-	32, // 39: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
-	1,  // 40: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
-	3,  // 41: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
-	33, // 42: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
-	40, // [40:43] is the sub-list for method output_type
-	37, // [37:40] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	26, // 12: warpket.channel.v1.Hello.kept:type_name -> warpket.channel.v1.Ack
+	7,  // 13: warpket.channel.v1.Welcome.end:type_name -> warpket.channel.v1.SlotRef
+	16, // 14: warpket.channel.v1.Call.lock:type_name -> warpket.channel.v1.Lock
+	18, // 15: warpket.channel.v1.Call.install:type_name -> warpket.channel.v1.Install
+	19, // 16: warpket.channel.v1.Call.prepare:type_name -> warpket.channel.v1.Prepare
+	22, // 17: warpket.channel.v1.Call.release:type_name -> warpket.channel.v1.Release
+	23, // 18: warpket.channel.v1.Call.run:type_name -> warpket.channel.v1.Run
+	24, // 19: warpket.channel.v1.Call.attach:type_name -> warpket.channel.v1.Attach
+	25, // 20: warpket.channel.v1.Call.cancel:type_name -> warpket.channel.v1.Cancel
+	26, // 21: warpket.channel.v1.Call.ack:type_name -> warpket.channel.v1.Ack
+	12, // 22: warpket.channel.v1.Reply.error:type_name -> warpket.channel.v1.Error
+	17, // 23: warpket.channel.v1.Reply.lock:type_name -> warpket.channel.v1.LockReply
+	21, // 24: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
+	27, // 25: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
+	38, // 26: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
+	15, // 27: warpket.channel.v1.Lock.runtime:type_name -> warpket.channel.v1.Runtime
+	15, // 28: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
+	15, // 29: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
+	20, // 30: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
+	39, // 31: warpket.channel.v1.Prepare.environment:type_name -> warpket.channel.v1.Prepare.EnvironmentEntry
+	28, // 32: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
+	29, // 33: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
+	28, // 34: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
+	29, // 35: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
+	12, // 36: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
+	40, // 37: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
+	10, // 38: warpket.channel.v1.ToPeer.call:type_name -> warpket.channel.v1.Call
+	36, // 39: warpket.channel.v1.FromPeer.up:type_name -> warpket.channel.v1.NodeUp
+	37, // 40: warpket.channel.v1.FromPeer.down:type_name -> warpket.channel.v1.NodeDown
+	11, // 41: warpket.channel.v1.FromPeer.reply:type_name -> warpket.channel.v1.Reply
+	13, // 42: warpket.channel.v1.FromPeer.progress:type_name -> warpket.channel.v1.Progress
+	5,  // 43: warpket.channel.v1.FromPeer.slot_ready:type_name -> warpket.channel.v1.SlotState
+	14, // 44: warpket.channel.v1.FromPeer.slot_gone:type_name -> warpket.channel.v1.SlotGone
+	32, // 45: warpket.channel.v1.FromPeer.log:type_name -> warpket.channel.v1.LogChunk
+	5,  // 46: warpket.channel.v1.NodeUp.slots:type_name -> warpket.channel.v1.SlotState
+	0,  // 47: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
+	2,  // 48: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
+	32, // 49: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
+	34, // 50: warpket.channel.v1.Channel.Peer:input_type -> warpket.channel.v1.ToPeer
+	1,  // 51: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
+	3,  // 52: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
+	33, // 53: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
+	35, // 54: warpket.channel.v1.Channel.Peer:output_type -> warpket.channel.v1.FromPeer
+	51, // [51:55] is the sub-list for method output_type
+	47, // [47:51] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_channel_proto_init() }
@@ -2985,13 +3398,22 @@ func file_channel_proto_init() {
 		(*Reply_Prepare)(nil),
 		(*Reply_Outcome)(nil),
 	}
+	file_channel_proto_msgTypes[35].OneofWrappers = []any{
+		(*FromPeer_Up)(nil),
+		(*FromPeer_Down)(nil),
+		(*FromPeer_Reply)(nil),
+		(*FromPeer_Progress)(nil),
+		(*FromPeer_SlotReady)(nil),
+		(*FromPeer_SlotGone)(nil),
+		(*FromPeer_Log)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_channel_proto_rawDesc), len(file_channel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

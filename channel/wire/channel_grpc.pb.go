@@ -27,6 +27,7 @@ const (
 	Channel_Join_FullMethodName    = "/warpket.channel.v1.Channel/Join"
 	Channel_Connect_FullMethodName = "/warpket.channel.v1.Channel/Connect"
 	Channel_Logs_FullMethodName    = "/warpket.channel.v1.Channel/Logs"
+	Channel_Peer_FullMethodName    = "/warpket.channel.v1.Channel/Peer"
 )
 
 // ChannelClient is the client API for Channel service.
@@ -40,6 +41,8 @@ type ChannelClient interface {
 	Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromNode, ToNode], error)
 	// Logs carries what executions write, apart from the calls.
 	Logs(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[LogChunk, LogsReply], error)
+	// Peer is for servers: calls to nodes that are connected to the other one.
+	Peer(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ToPeer, FromPeer], error)
 }
 
 type channelClient struct {
@@ -86,6 +89,19 @@ func (c *channelClient) Logs(ctx context.Context, opts ...grpc.CallOption) (grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Channel_LogsClient = grpc.ClientStreamingClient[LogChunk, LogsReply]
 
+func (c *channelClient) Peer(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ToPeer, FromPeer], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Channel_ServiceDesc.Streams[2], Channel_Peer_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ToPeer, FromPeer]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Channel_PeerClient = grpc.BidiStreamingClient[ToPeer, FromPeer]
+
 // ChannelServer is the server API for Channel service.
 // All implementations must embed UnimplementedChannelServer
 // for forward compatibility.
@@ -97,6 +113,8 @@ type ChannelServer interface {
 	Connect(grpc.BidiStreamingServer[FromNode, ToNode]) error
 	// Logs carries what executions write, apart from the calls.
 	Logs(grpc.ClientStreamingServer[LogChunk, LogsReply]) error
+	// Peer is for servers: calls to nodes that are connected to the other one.
+	Peer(grpc.BidiStreamingServer[ToPeer, FromPeer]) error
 	mustEmbedUnimplementedChannelServer()
 }
 
@@ -115,6 +133,9 @@ func (UnimplementedChannelServer) Connect(grpc.BidiStreamingServer[FromNode, ToN
 }
 func (UnimplementedChannelServer) Logs(grpc.ClientStreamingServer[LogChunk, LogsReply]) error {
 	return status.Error(codes.Unimplemented, "method Logs not implemented")
+}
+func (UnimplementedChannelServer) Peer(grpc.BidiStreamingServer[ToPeer, FromPeer]) error {
+	return status.Error(codes.Unimplemented, "method Peer not implemented")
 }
 func (UnimplementedChannelServer) mustEmbedUnimplementedChannelServer() {}
 func (UnimplementedChannelServer) testEmbeddedByValue()                 {}
@@ -169,6 +190,13 @@ func _Channel_Logs_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Channel_LogsServer = grpc.ClientStreamingServer[LogChunk, LogsReply]
 
+func _Channel_Peer_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ChannelServer).Peer(&grpc.GenericServerStream[ToPeer, FromPeer]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Channel_PeerServer = grpc.BidiStreamingServer[ToPeer, FromPeer]
+
 // Channel_ServiceDesc is the grpc.ServiceDesc for Channel service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -191,6 +219,12 @@ var Channel_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Logs",
 			Handler:       _Channel_Logs_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Peer",
+			Handler:       _Channel_Peer_Handler,
+			ServerStreams: true,
 			ClientStreams: true,
 		},
 	},

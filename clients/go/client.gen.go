@@ -20,12 +20,15 @@ import (
 // Defines values for CreateExecutionRequestLane.
 const (
 	CreateExecutionRequestLaneDurable CreateExecutionRequestLane = "durable"
+	CreateExecutionRequestLaneExpress CreateExecutionRequestLane = "express"
 )
 
 // Valid indicates whether the value is a known member of the CreateExecutionRequestLane enum.
 func (e CreateExecutionRequestLane) Valid() bool {
 	switch e {
 	case CreateExecutionRequestLaneDurable:
+		return true
+	case CreateExecutionRequestLaneExpress:
 		return true
 	default:
 		return false
@@ -53,6 +56,24 @@ func (e CreateExecutionRequestTarget) Valid() bool {
 	case CreateExecutionRequestTargetSim:
 		return true
 	case CreateExecutionRequestTargetSimulator:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateFunctionRequestLane.
+const (
+	CreateFunctionRequestLaneDurable CreateFunctionRequestLane = "durable"
+	CreateFunctionRequestLaneExpress CreateFunctionRequestLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionRequestLane enum.
+func (e CreateFunctionRequestLane) Valid() bool {
+	switch e {
+	case CreateFunctionRequestLaneDurable:
+		return true
+	case CreateFunctionRequestLaneExpress:
 		return true
 	default:
 		return false
@@ -173,12 +194,15 @@ func (e DeviceKind) Valid() bool {
 // Defines values for ExecutionLane.
 const (
 	ExecutionLaneDurable ExecutionLane = "durable"
+	ExecutionLaneExpress ExecutionLane = "express"
 )
 
 // Valid indicates whether the value is a known member of the ExecutionLane enum.
 func (e ExecutionLane) Valid() bool {
 	switch e {
 	case ExecutionLaneDurable:
+		return true
+	case ExecutionLaneExpress:
 		return true
 	default:
 		return false
@@ -299,6 +323,24 @@ func (e FailureCode) Valid() bool {
 	}
 }
 
+// Defines values for FunctionLane.
+const (
+	FunctionLaneDurable FunctionLane = "durable"
+	FunctionLaneExpress FunctionLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the FunctionLane enum.
+func (e FunctionLane) Valid() bool {
+	switch e {
+	case FunctionLaneDurable:
+		return true
+	case FunctionLaneExpress:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FunctionNetwork.
 const (
 	FunctionNetworkEgress FunctionNetwork = "egress"
@@ -329,6 +371,24 @@ func (e FunctionReuse) Valid() bool {
 	case FunctionReuseNone:
 		return true
 	case FunctionReuseProcess:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FunctionDetailsLane.
+const (
+	FunctionDetailsLaneDurable FunctionDetailsLane = "durable"
+	FunctionDetailsLaneExpress FunctionDetailsLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the FunctionDetailsLane enum.
+func (e FunctionDetailsLane) Valid() bool {
+	switch e {
+	case FunctionDetailsLaneDurable:
+		return true
+	case FunctionDetailsLaneExpress:
 		return true
 	default:
 		return false
@@ -614,6 +674,24 @@ func (e TokenRole) Valid() bool {
 	}
 }
 
+// Defines values for UpdateFunctionRequestLane.
+const (
+	UpdateFunctionRequestLaneDurable UpdateFunctionRequestLane = "durable"
+	UpdateFunctionRequestLaneExpress UpdateFunctionRequestLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the UpdateFunctionRequestLane enum.
+func (e UpdateFunctionRequestLane) Valid() bool {
+	switch e {
+	case UpdateFunctionRequestLaneDurable:
+		return true
+	case UpdateFunctionRequestLaneExpress:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UpdateFunctionRequestNetwork.
 const (
 	UpdateFunctionRequestNetworkEgress UpdateFunctionRequestNetwork = "egress"
@@ -761,7 +839,7 @@ type CreateExecutionRequest struct {
 	// Input What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB
 	Input json.RawMessage `json:"input,omitempty,omitzero"`
 
-	// Lane durable: a Temporal workflow drives it
+	// Lane durable: a Temporal workflow drives it; express: the server does, which is faster; the function's unless set
 	Lane CreateExecutionRequestLane `json:"lane,omitempty,omitzero"`
 
 	// Queue false answers 503 no_capacity at once when there is no room, and records nothing
@@ -791,7 +869,7 @@ type CreateExecutionRequest struct {
 	Version int64 `json:"version,omitempty,omitzero"`
 }
 
-// CreateExecutionRequestLane durable: a Temporal workflow drives it
+// CreateExecutionRequestLane durable: a Temporal workflow drives it; express: the server does, which is faster; the function's unless set
 type CreateExecutionRequestLane string
 
 // CreateExecutionRequestTarget Where it is to run; the template's first target unless set. It never runs elsewhere
@@ -811,6 +889,9 @@ type CreateFunctionRequest struct {
 	//
 	// Example: bell
 	FunctionName string `json:"functionName"`
+
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	Lane CreateFunctionRequestLane `json:"lane,omitempty,omitzero"`
 
 	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
 	Network   CreateFunctionRequestNetwork `json:"network,omitempty,omitzero"`
@@ -832,6 +913,9 @@ type CreateFunctionRequest struct {
 	// Example: Qiskit
 	TemplateLanguageTag string `json:"templateLanguageTag"`
 }
+
+// CreateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+type CreateFunctionRequestLane string
 
 // CreateFunctionRequestNetwork none, which is the default, or egress: public addresses, through the node's proxy, if the project may
 type CreateFunctionRequestNetwork string
@@ -1091,7 +1175,12 @@ type Execution struct {
 	// Input What the handler gets as its event; absent in lists and when larger than 64 KiB
 	Input json.RawMessage `json:"input,omitempty,omitzero"`
 
-	// Lane durable: a Temporal workflow drives it
+	// Isolation What kept it apart from other functions, and what that lacked; none: it was a plain process
+	//
+	// Example: namespaces
+	Isolation string `json:"isolation,omitempty,omitzero"`
+
+	// Lane durable: a Temporal workflow drives it; express: the server does, which is faster
 	Lane ExecutionLane `json:"lane"`
 
 	// LogSize Bytes that the handler wrote, kept or not
@@ -1128,9 +1217,10 @@ type Execution struct {
 	// Target Where it runs
 	Target ExecutionTarget `json:"target"`
 
-	// TemporalURL Its page in the Temporal UI
+	// TemporalURL Its page in the Temporal UI; absent for express
 	TemporalURL string  `json:"temporalUrl,omitempty,omitzero"`
 	Timings     Timings `json:"timings,omitempty,omitzero"`
+	Usage       Usage   `json:"usage,omitempty,omitzero"`
 
 	// Version Number of the version that it runs
 	//
@@ -1138,7 +1228,7 @@ type Execution struct {
 	Version int64 `json:"version"`
 }
 
-// ExecutionLane durable: a Temporal workflow drives it
+// ExecutionLane durable: a Temporal workflow drives it; express: the server does, which is faster
 type ExecutionLane string
 
 // ExecutionStatus All but queued and running are final; lost: it had started and its outcome cannot be known
@@ -1185,6 +1275,9 @@ type Function struct {
 	// Example: bell
 	FunctionName string `json:"functionName"`
 
+	// Lane How its executions are driven unless they say otherwise
+	Lane FunctionLane `json:"lane"`
+
 	// Network What its code may reach
 	Network   FunctionNetwork `json:"network"`
 	Resources Resources       `json:"resources"`
@@ -1213,6 +1306,9 @@ type Function struct {
 	// UpdatedDate When it last changed
 	UpdatedDate time.Time `json:"updatedDate"`
 }
+
+// FunctionLane How its executions are driven unless they say otherwise
+type FunctionLane string
 
 // FunctionNetwork What its code may reach
 type FunctionNetwork string
@@ -1243,6 +1339,9 @@ type FunctionDetails struct {
 	//
 	// Example: bell
 	FunctionName string `json:"functionName"`
+
+	// Lane How its executions are driven unless they say otherwise
+	Lane FunctionDetailsLane `json:"lane"`
 
 	// Logs The last 100 lines that its latest execution wrote
 	Logs []string `json:"logs"`
@@ -1290,6 +1389,9 @@ type FunctionDetails struct {
 	// VersionList Versions, newest first; at most 200
 	VersionList []FunctionVersion `json:"versionList"`
 }
+
+// FunctionDetailsLane How its executions are driven unless they say otherwise
+type FunctionDetailsLane string
 
 // FunctionDetailsNetwork What its code may reach
 type FunctionDetailsNetwork string
@@ -1864,6 +1966,9 @@ type UpdateFunctionRequest struct {
 	// Example: bell-2
 	FunctionName string `json:"functionName,omitempty,omitzero"`
 
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	Lane UpdateFunctionRequestLane `json:"lane,omitempty,omitzero"`
+
 	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
 	Network   UpdateFunctionRequestNetwork `json:"network,omitempty,omitzero"`
 	Resources Resources                    `json:"resources,omitempty,omitzero"`
@@ -1874,6 +1979,9 @@ type UpdateFunctionRequest struct {
 	// Reuse process keeps a worker between executions; none takes a fresh one for each
 	Reuse UpdateFunctionRequestReuse `json:"reuse,omitempty,omitzero"`
 }
+
+// UpdateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+type UpdateFunctionRequestLane string
 
 // UpdateFunctionRequestNetwork none, which is the default, or egress: public addresses, through the node's proxy, if the project may
 type UpdateFunctionRequestNetwork string
@@ -1891,6 +1999,15 @@ type UpdateProjectRequest struct {
 type UpdateSecretRequest struct {
 	// Value The new value; at most 64 KiB. It is never answered
 	Value string `json:"value"`
+}
+
+// Usage defines model for Usage.
+type Usage struct {
+	// CPUSeconds Time on processors, of all its processes
+	CPUSeconds float64 `json:"cpuSeconds"`
+
+	// PeakMemory Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell
+	PeakMemory int64 `json:"peakMemory"`
 }
 
 // VersionFile defines model for VersionFile.
@@ -2011,7 +2128,7 @@ type CancelExecutionParams struct {
 
 // GetExecutionLogParams defines parameters for GetExecutionLog.
 type GetExecutionLogParams struct {
-	// LastEventID Offset to go on from
+	// LastEventID ID of the last event, to go on from there
 	LastEventID *string `json:"Last-Event-ID,omitempty"`
 }
 
@@ -2345,7 +2462,7 @@ type ClientInterface interface {
 
 	// GetExecutionLog Get the log of an execution
 	//
-	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the offset after it (send it as Last-Event-ID to go on from there), then one event `end` with `{"status"}`.
+	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 	//
 	// Needs the role viewer.
 	//
@@ -3065,7 +3182,7 @@ func (c *Client) GetExecutionEvents(ctx context.Context, id string, reqEditors .
 
 // GetExecutionLog Get the log of an execution
 //
-// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the offset after it (send it as Last-Event-ID to go on from there), then one event `end` with `{"status"}`.
+// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 //
 // Needs the role viewer.
 //
@@ -6543,7 +6660,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetExecutionLogWithResponse Get the log of an execution
 	//
-	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the offset after it (send it as Last-Event-ID to go on from there), then one event `end` with `{"status"}`.
+	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 	//
 	// Needs the role viewer.
 	//
@@ -9258,7 +9375,7 @@ func (c *ClientWithResponses) GetExecutionEventsWithResponse(ctx context.Context
 
 // GetExecutionLogWithResponse Get the log of an execution
 //
-// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the offset after it (send it as Last-Event-ID to go on from there), then one event `end` with `{"status"}`.
+// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 //
 // Needs the role viewer.
 //

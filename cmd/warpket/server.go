@@ -91,11 +91,14 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	if c.channel.address == "" {
 		c.channel.address = reachable(nodes)
 	}
+	if c.channel.peer == "" {
+		c.channel.peer = reachable(nodes)
+	}
 
 	vault := secrets.New(keys, store)
 	id, hub := warpket.NewID(time.Now()), live.New()
 	activities := workflows.New(workflows.Config{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Secrets: vault, Client: temporal, Now: now, IdleSlot: idleSlot, Log: log})
-	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address}}
+	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address, Peer: c.channel.peer}}
 	node := channel.NewServer(id, authority, fleet, log)
 	activities.Nodes = node
 	handler := api.New(api.Config{
@@ -127,6 +130,8 @@ type fleetOf struct {
 func (f fleetOf) ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted) {
 	f.fleet.ReleaseAll(ctx, project, left)
 }
+
+func (f fleetOf) FollowLog(ctx context.Context, e warpket.Execution) { f.fleet.FollowLog(ctx, e) }
 
 func now() time.Time { return time.Now().UTC() }
 

@@ -28,10 +28,11 @@ func (s *Store) Authority(ctx context.Context, create func() (certificate, key [
 	return certificate, key, explain(read(), "authority", "") // another server may have been first
 }
 
-// Server is a running server that nodes can reach.
+// Server is a running server.
 type Server struct {
 	ID      warpket.ID
-	Channel string // host:port
+	Channel string // where nodes reach it, host:port; several may share one address
+	Peer    string // where other servers reach it and no other, host:port
 }
 
 // RenewServer lists a server, or keeps it listed, and drops those that have
@@ -39,15 +40,15 @@ type Server struct {
 func (s *Store) RenewServer(ctx context.Context, server Server) ([]Server, error) {
 	var servers []Server
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `insert into servers (id, channel, lease_until) values ($1, $2, now() + $3) on conflict (id) do update set channel = excluded.channel, lease_until = excluded.lease_until`,
-			server.ID, server.Channel, warpket.Lease)
+		_, err := tx.Exec(ctx, `insert into servers (id, channel, peer, lease_until) values ($1, $2, $3, now() + $4) on conflict (id) do update set channel = excluded.channel, peer = excluded.peer, lease_until = excluded.lease_until`,
+			server.ID, server.Channel, server.Peer, warpket.Lease)
 		if err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `delete from servers where lease_until < now() - interval '1 minute'`); err != nil {
 			return err
 		}
-		servers, err = many(ctx, tx, pgx.RowToStructByPos[Server], `select id, channel from servers where lease_until > now() order by id`)
+		servers, err = many(ctx, tx, pgx.RowToStructByPos[Server], `select id, channel, peer from servers where lease_until > now() order by id`)
 		return err
 	})
 	return servers, explain(err, "server", server.ID)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -10,16 +11,21 @@ import (
 	"github.com/warpket/warpket"
 )
 
-// CreateExecution adds an execution and the promise of its workflow: queued, or
-// running when the caller has reserved an idle slot for it, which makes the
-// insert its claim. Adding the same ID again does nothing; created tells.
+// CreateExecution adds an execution: queued, or running when the caller has
+// reserved an idle slot for it, which makes the insert its claim. A durable one
+// comes with the promise of its workflow. An express one does not wait for the
+// disk: when Postgres crashes, whoever drives it writes it again. Adding the
+// same ID again does nothing; created tells.
 func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (created bool, err error) {
+	sql := insertExecution + ` select ` + executionValues + ` on conflict (id) do nothing`
+	if e.Lane == warpket.Express {
+		sql = insertExecution + ` select ` + executionValues + ` from (select set_config('synchronous_commit', 'off', true)) relaxed on conflict (id) do nothing`
+	} else {
+		sql = `with created as (` + sql + ` returning id) insert into outbox (kind, subject_id) select 'execute', id from created`
+	}
 	batch := &pgx.Batch{} // one round trip, one transaction
-	batch.Queue(`with created as (insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
-		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29) on conflict (id) do nothing returning id)
-		insert into outbox (kind, subject_id) select 'execute', id from created`,
-		e.ID, e.ProjectID, e.FunctionID, e.FunctionName, e.VersionNumber, e.SnapshotID, e.RuntimeID, e.Lane, e.Target, e.Description, e.Tags,
+	// IDs as plain strings: pgx tries other ways to encode our own type each time.
+	batch.Queue(sql, string(e.ID), string(e.ProjectID), string(e.FunctionID), e.FunctionName, e.VersionNumber, string(e.SnapshotID), string(e.RuntimeID), e.Lane, e.Target, e.Description, e.Tags,
 		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate, e.Revision).
 		Exec(func(tag pgconnTag) error { created = tag.RowsAffected() == 1; return nil })
 	if e.Input.SHA256 != "" {
@@ -28,6 +34,13 @@ func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (creat
 	err = s.pool.SendBatch(ctx, batch).Close()
 	return created, explain(err, "execution", e.ID)
 }
+
+const (
+	insertExecution = `insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
+		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision)`
+	executionValues = `$1::uuid, $2::uuid, $3::uuid, $4, $5::int, $6::uuid, $7::uuid, $8, $9, $10, $11::text[], $12::bytea, nullif($13, ''), $14::bigint, $15::int, $16::bigint, $17::jsonb, $18::int, $19,
+		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int`
+)
 
 // Execution gives an execution of the project.
 func (s *Store) Execution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error) {
@@ -89,12 +102,41 @@ func (s *Store) Executions(ctx context.Context, project warpket.ID, filter Execu
 // OpenExecutions gives the IDs of up to a thousand executions after a given
 // one that should have a workflow.
 func (s *Store) OpenExecutions(ctx context.Context, after warpket.ID) ([]warpket.ID, error) {
-	if after == "" {
-		after = "00000000-0000-0000-0000-000000000000"
-	}
-	ids, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], `select id from executions where status in ('queued', 'running') and id > $1 order by id limit 1000`, after)
+	ids, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], `select id from executions where status in ('queued', 'running') and lane = 'durable' and id > $1 order by id limit 1000`, cmp.Or(after, zeroID))
 	return ids, explain(err, "execution", "")
 }
+
+const zeroID warpket.ID = "00000000-0000-0000-0000-000000000000"
+
+// TakeOver gives up to a hundred open express executions after a given one
+// that nobody may drive: the server that did is no longer listed. They are that
+// server's from now on. Its own come along, once they are a minute old: it
+// knows which of them it drives.
+func (s *Store) TakeOver(ctx context.Context, server, after warpket.ID) ([]warpket.Execution, error) {
+	taken, err := many(ctx, s.pool, scanExecution, `with left_over as (select id as taken from executions
+			where status in ('queued', 'running') and lane = 'express' and id > $2
+			and (server_id = $1 and created_date < now() - interval '1 minute' or not exists (select from servers s where s.id = server_id and s.lease_until > now()))
+			order by id limit 100 for update skip locked),
+		mine as (update executions set server_id = $1 from left_over where id = taken returning `+executionColumns+`)
+		select * from mine order by id`, server, cmp.Or(after, zeroID))
+	return taken, explain(err, "execution", "")
+}
+
+// FinalExecutions gives those of some executions that are final.
+func (s *Store) FinalExecutions(ctx context.Context, ids []warpket.ID) ([]warpket.ID, error) {
+	final, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], `select id from executions where id = any ($1::uuid[]) and status not in ('queued', 'running')`, ids)
+	return final, explain(err, "execution", "")
+}
+
+// WatchExecution has this and every other server told when an open execution
+// is final.
+func (s *Store) WatchExecution(ctx context.Context, id warpket.ID) error {
+	_, err := s.pool.Exec(ctx, `update executions set watched = true where id = $1 and status in ('queued', 'running') and not watched`, id)
+	return explain(err, "execution", id)
+}
+
+// tellWatchers is what a statement returns that makes an execution final.
+const tellWatchers = `case when watched then pg_notify('warpket', 'execution:' || id)::text end`
 
 // ClaimExecution takes a queued execution for a slot, on behalf of a server:
 // one conditional update, so only one of several callers gets it. claimed is
@@ -119,39 +161,38 @@ func (s *Store) UnclaimExecution(ctx context.Context, id warpket.ID, attempt int
 	_, err := s.pool.Exec(ctx, `update executions set status = case when cancel_asked then 'cancelled' else 'queued' end, finished_date = case when cancel_asked then now() end,
 			error = case when cancel_asked then $4::jsonb end,
 			attempt = attempt - 1, node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null
-		where id = $1 and attempt = $2 and generation = $3 and status = 'running'`, id, attempt, generation, cancelled)
+		where id = $1 and attempt = $2 and generation = $3 and status = 'running' returning `+tellWatchers, id, attempt, generation, cancelled)
 	return explain(err, "execution", id)
 }
 
 // Finish is how an attempt ended, with what is to be kept.
 type Finish struct {
-	ID       warpket.ID
-	Attempt  int
-	Status   warpket.Status
-	Result   warpket.Payload
-	Error    *warpket.Failure
-	Log      warpket.Payload
-	LogSize  int64
-	Timings  warpket.Timings
-	Again    bool         // put it into the queue for another attempt instead, unless someone has asked for its end
-	FreeSlot warpket.Slot // the slot that has become free by it; may be zero
-	NodeName string
+	ID        warpket.ID
+	Lane      warpket.Lane
+	Attempt   int
+	Status    warpket.Status
+	Result    warpket.Payload
+	Error     *warpket.Failure
+	Log       warpket.Payload
+	LogSize   int64
+	Timings   warpket.Timings
+	Usage     warpket.Usage
+	Isolation string
+	Again     bool // put it into the queue for another attempt instead, unless someone has asked for its end
 }
 
 // FinishExecution makes an execution final, or queues it again. The first final
-// status wins: finished tells whether this one did. In the same round trip it
-// gives the freed slot to the execution that has waited longest for one of its
-// snapshot, that fits, and that was accepted at its revision or before.
-func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (finished bool, next *Woken, err error) {
+// status wins: finished tells whether this one did.
+func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (finished bool, err error) {
 	batch := &pgx.Batch{}
 	if f.Again {
 		batch.Queue(`update executions set status = 'queued', node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null
 			where id = $1 and attempt = $2 and status = 'running' and not cancel_asked`, f.ID, f.Attempt)
 	}
 	batch.Queue(`update executions set status = $3, result = $4, result_sha256 = nullif($5, ''), result_size = $6, error = $7,
-			log = $8, log_sha256 = nullif($9, ''), log_size = $10, timings = $11, finished_date = $12
-		where id = $1 and attempt = $2 and status in ('queued', 'running') and (cancel_asked or not $13)`,
-		f.ID, f.Attempt, f.Status, f.Result.Inline, f.Result.SHA256, f.Result.Size, f.Error, f.Log.Inline, f.Log.SHA256, f.LogSize, f.Timings, now, f.Again).
+			log = $8, log_sha256 = nullif($9, ''), log_size = $10, timings = $11, finished_date = $12, usage = $14, isolation = $15
+		where id = $1 and attempt = $2 and status in ('queued', 'running') and (cancel_asked or not $13) returning `+tellWatchers,
+		string(f.ID), f.Attempt, f.Status, f.Result.Inline, f.Result.SHA256, f.Result.Size, f.Error, f.Log.Inline, f.Log.SHA256, f.LogSize, f.Timings, now, f.Again, f.Usage, f.Isolation).
 		Exec(func(tag pgconnTag) error { finished = tag.RowsAffected() == 1; return nil })
 	for _, p := range []warpket.Payload{f.Result, f.Log} {
 		if p.SHA256 != "" {
@@ -159,44 +200,11 @@ func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (f
 				where id = $1 and $2 in (result_sha256, log_sha256) on conflict do nothing`, f.ID, p.SHA256)
 		}
 	}
-	if !f.Again { // nothing is left to drive
+	if !f.Again && f.Lane != warpket.Express { // nothing is left to drive
 		batch.Queue(`delete from outbox where kind = 'execute' and subject_id = $1`, f.ID)
 	}
-	if f.FreeSlot.ID != "" {
-		batch.Queue(takeNext, f.FreeSlot.SnapshotID, f.FreeSlot.NodeID, f.NodeName, f.FreeSlot.ID, f.FreeSlot.Generation, f.FreeSlot.Reason, now, f.FreeSlot.Resources.CPU, f.FreeSlot.Resources.Memory, f.FreeSlot.Revision).QueryRow(wokenInto(&next))
-	}
 	err = s.pool.SendBatch(ctx, batch).Close()
-	return finished, next, explain(err, "execution", f.ID)
-}
-
-// Woken is a waiting execution that has been given a slot.
-type Woken struct {
-	ID       warpket.ID
-	ServerID warpket.ID // where its activity waits
-}
-
-const takeNext = `update executions set status = 'running', attempt = attempt + 1, node_id = $2, node_name = $3, slot_id = $4, generation = $5, reason = $6, started_date = $7
-	where id = (select id from executions where node_id is null and snapshot_id = $1 and status = 'queued' and server_id is not null
-		and (resources->>'cpu')::int <= $8 and (resources->>'memory')::bigint <= $9 and revision <= $10 order by id limit 1 for update skip locked)
-	returning id, server_id`
-
-func wokenInto(next **Woken) func(pgx.Row) error {
-	return func(row pgx.Row) error {
-		var w Woken
-		err := row.Scan(&w.ID, &w.ServerID)
-		if err == nil {
-			*next = &w
-		}
-		return ignoreNoRows(err)
-	}
-}
-
-// TakeNext gives a slot that has become free to the execution that has waited
-// longest for one of its snapshot. It is nil when none waits.
-func (s *Store) TakeNext(ctx context.Context, slot warpket.Slot, nodeName string, now time.Time) (*Woken, error) {
-	var next *Woken
-	err := wokenInto(&next)(s.pool.QueryRow(ctx, takeNext, slot.SnapshotID, slot.NodeID, nodeName, slot.ID, slot.Generation, slot.Reason, now, slot.Resources.CPU, slot.Resources.Memory, slot.Revision))
-	return next, explain(err, "slot", slot.ID)
+	return finished, explain(err, "execution", f.ID)
 }
 
 // WaitHere says that the activity of this execution now waits in that server;
@@ -207,8 +215,7 @@ func (s *Store) WaitHere(ctx context.Context, id, server warpket.ID) (warpket.Ex
 	return e, explain(err, "execution", id)
 }
 
-// WakeElsewhere tells the server in which an execution waits that it has
-// changed.
+// WakeElsewhere tells all servers that an execution has changed.
 func (s *Store) WakeElsewhere(ctx context.Context, id warpket.ID) error {
 	_, err := s.pool.Exec(ctx, `select pg_notify('warpket', $1)`, string(ExecutionWoken)+":"+string(id))
 	return explain(err, "execution", id)
@@ -249,15 +256,15 @@ func (s *Store) ExtendPartitions(ctx context.Context) error {
 
 const executionHeadColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	null::bytea, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision`
+	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision`
 
 const executionColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	input, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision`
+	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision`
 
 func scanExecution(row pgx.CollectableRow) (e warpket.Execution, err error) {
 	err = row.Scan(&e.ID, &e.ProjectID, &e.FunctionID, &e.FunctionName, &e.VersionNumber, &e.SnapshotID, &e.RuntimeID, &e.Lane, &e.Target, &e.Description, &e.Tags,
 		&e.Input.Inline, &e.Input.SHA256, &e.Input.Size, &e.Shots, &e.Seed, &e.Resources, &e.Retries, &e.Status, &e.Attempt, &e.NodeID, &e.NodeName, &e.SlotID, &e.Generation, &e.Reason,
-		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision)
+		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision)
 	return e, err
 }

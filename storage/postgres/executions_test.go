@@ -1,12 +1,15 @@
 package postgres_test
 
 import (
+	"context"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/storage/postgres"
@@ -178,9 +181,9 @@ func TestTheFirstFinalStatusWins(t *testing.T) {
 	winner := make(chan warpket.Status, 20)
 	race(20, func(i int) {
 		status := final[i%len(final)]
-		finished, next, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: status, LogSize: int64(i)}, now())
-		if err != nil || next != nil {
-			t.Errorf("next %v (%v)", next, err)
+		finished, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: status, LogSize: int64(i)}, now())
+		if err != nil {
+			t.Error(err)
 		}
 		if finished {
 			winner <- status
@@ -202,7 +205,7 @@ func TestAnEarlierAttemptCannotFinishALaterOne(t *testing.T) {
 	f, v := w.addFunction(w.project, "bell")
 	slot := newSlot(w.addNode("n", inventory(4, 4)), v)
 	e := w.claim(w.addExecution(f, v), slot)
-	finished, _, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Failed, Again: true}, now())
+	finished, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Failed, Again: true}, now())
 	if finished || err != nil {
 		t.Errorf("what is tried again is not finished (%v)", err)
 	}
@@ -214,7 +217,7 @@ func TestAnEarlierAttemptCannotFinishALaterOne(t *testing.T) {
 		t.Fatalf("the next attempt is number %d", e.Attempt)
 	}
 	for _, again := range []bool{false, true} {
-		finished, _, err = w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Lost, Again: again}, now())
+		finished, err = w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Lost, Again: again}, now())
 		if finished || err != nil {
 			t.Errorf("the first attempt finished the second (%v)", err)
 		}
@@ -235,7 +238,7 @@ func TestWhatIsToBeCancelledIsNotTriedAgain(t *testing.T) {
 		t.Errorf("it is %+v", got)
 	}
 	failure := &warpket.Failure{Code: warpket.Raised, Message: "no"}
-	finished, _, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Failed, Error: failure, Again: true}, now())
+	finished, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Failed, Error: failure, Again: true}, now())
 	w.must(err)
 	if got := w.execution(e.ID); !finished || got.Status != warpket.Failed || !cmp.Equal(got.Error, failure) {
 		t.Errorf("finished %v: %+v", finished, got)
@@ -253,20 +256,21 @@ func TestFinishingKeepsTheOutcome(t *testing.T) {
 		Error: &warpket.Failure{Code: warpket.Raised, Message: "division by zero", Traceback: "line 1\nline 2"},
 		Log:   warpket.Payload{Inline: []byte("hello\x00\xff"), Size: 7}, LogSize: 7,
 		Timings: warpket.Timings{Queued: 1, Placed: 2, Started: 3, Ran: 4, Recorded: 5, Total: 15},
+		Usage:   warpket.Usage{CPU: time.Second, PeakMemory: 1 << 20}, Isolation: "namespaces",
 	}
-	_, _, err := w.FinishExecution(t.Context(), finish, now())
+	_, err := w.FinishExecution(t.Context(), finish, now())
 	wantKind(t, err, warpket.Conflict) // its object has no row: nothing is written
 	if got := w.execution(e.ID); got.Status != warpket.Running {
 		t.Fatalf("it is %s", got.Status)
 	}
 
 	w.must(w.TouchObjects(t.Context(), []postgres.Object{{ProjectID: w.project, SHA256: large, Size: 1 << 20}}, now()))
-	if finished, _, err := w.FinishExecution(t.Context(), finish, now()); !finished || err != nil {
+	if finished, err := w.FinishExecution(t.Context(), finish, now()); !finished || err != nil {
 		t.Fatalf("not finished (%v)", err)
 	}
 	got := w.execution(e.ID)
 	finish.Log.Size = 0 // LogSize says it
-	if diff := cmp.Diff([]any{finish.Status, finish.Result, finish.Error, finish.Log, finish.LogSize, finish.Timings}, []any{got.Status, got.Result, got.Error, got.Log, got.LogSize, got.Timings}); diff != "" {
+	if diff := cmp.Diff([]any{finish.Status, finish.Result, finish.Error, finish.Log, finish.LogSize, finish.Timings, finish.Usage, finish.Isolation}, []any{got.Status, got.Result, got.Error, got.Log, got.LogSize, got.Timings, got.Usage, got.Isolation}); diff != "" {
 		t.Error(diff)
 	}
 	if got.CreatedDate.After(*got.StartedDate) || got.StartedDate.After(*got.FinishedDate) {
@@ -277,7 +281,7 @@ func TestFinishingKeepsTheOutcome(t *testing.T) {
 	other := warpket.SHA256([]byte("another result"))
 	w.must(w.TouchObjects(t.Context(), []postgres.Object{{ProjectID: w.project, SHA256: other}}, now()))
 	finish.Result.SHA256 = other
-	if finished, _, err := w.FinishExecution(t.Context(), finish, now()); finished || err != nil {
+	if finished, err := w.FinishExecution(t.Context(), finish, now()); finished || err != nil {
 		t.Errorf("finished twice (%v)", err)
 	}
 	if n := w.count(`select count(*) from execution_objects where sha256 = $1`, other); n != 0 {
@@ -285,79 +289,140 @@ func TestFinishingKeepsTheOutcome(t *testing.T) {
 	}
 }
 
-func TestAFreedSlotGoesToTheLongestWaitingThatFits(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	f, v := w.addFunction(w.project, "bell")
-	_, other := w.addFunction(w.project, "other")
-	slot := w.lease(newSlot(w.addNode("n", inventory(4, 4)), v))
-	running := w.claim(w.addExecution(f, v), slot)
-
-	big := newExecution(f, v)
-	big.Resources.Memory = 2 << 30
-	wide := newExecution(f, v)
-	wide.Resources.CPU = 2000
-	foreign := newExecution(f, other)
-	first, second := newExecution(f, v), newExecution(f, v)
-	for i, e := range []*warpket.Execution{&big, &wide, &foreign, &first, &second} {
-		e.ID = warpket.NewID(time.Now().Add(time.Duration(i) * time.Millisecond))
-		_, err := w.CreateExecution(t.Context(), *e)
-		w.must(err)
-	}
-
-	finish := postgres.Finish{ID: running.ID, Attempt: 1, Status: warpket.Succeeded, FreeSlot: slot, NodeName: "n"}
-	_, next, err := w.FinishExecution(t.Context(), finish, now())
-	w.must(err)
-	if next == nil || next.ID != first.ID || next.ServerID != serverID {
-		t.Fatalf("next is %v, want %s", next, first.ID)
-	}
-	e := w.execution(first.ID)
-	if e.Status != warpket.Running || e.SlotID != slot.ID || e.NodeID != slot.NodeID || e.NodeName != "n" || e.Generation != slot.Generation || e.Attempt != 1 || e.StartedDate == nil {
-		t.Errorf("it runs as %+v", e)
-	}
-	next, err = w.TakeNext(t.Context(), slot, "n", now())
-	w.must(err)
-	if next == nil || next.ID != second.ID {
-		t.Errorf("then comes %v, want %s", next, second.ID)
-	}
-	next, err = w.TakeNext(t.Context(), slot, "n", now())
-	if next != nil || err != nil {
-		t.Errorf("what does not fit was taken: %v (%v)", next, err)
-	}
+// asExpress makes an execution an express one that a server drives.
+func asExpress(e warpket.Execution, server warpket.ID) warpket.Execution {
+	e.Lane, e.ServerID = warpket.Express, server
+	return e
 }
 
-func TestManyFreedSlotsTakeEachExecutionOnce(t *testing.T) {
+func TestAnExpressExecutionHasNoPromise(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	f, v := w.addFunction(w.project, "bell")
-	slot := w.lease(newSlot(w.addNode("n", inventory(64, 64)), v))
-	const waiting = 20
-	for range waiting {
-		w.addExecution(f, v)
+	e := asExpress(newExecution(f, v), newID())
+	for _, want := range []bool{true, false} {
+		if created, err := w.CreateExecution(t.Context(), e); created != want || err != nil {
+			t.Errorf("created %v (%v)", created, err)
+		}
+	}
+	if diff := cmp.Diff(e, w.execution(e.ID), cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
+	if n := w.count(`select count(*) from outbox`); n != 0 {
+		t.Errorf("there are %d promises of workflows", n)
+	}
+	if open, err := w.OpenExecutions(t.Context(), ""); len(open) != 0 || err != nil {
+		t.Errorf("workflows are to be started for %v (%v)", open, err)
+	}
+	w.conn(func(conn *pgx.Conn) { // the setting is for that one statement
+		var setting string
+		w.must(conn.QueryRow(t.Context(), `show synchronous_commit`).Scan(&setting))
+		if setting != "on" {
+			t.Errorf("commits are now %s", setting)
+		}
+	})
+}
+
+func TestExpressExecutionsOfAServerThatIsGoneAreTakenOverOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	alive, dead := newID(), newID()
+	_, err := w.RenewServer(t.Context(), postgres.Server{ID: alive, Channel: "alive:1"})
+	w.must(err)
+	add := func(e warpket.Execution) warpket.ID {
+		_, err := w.CreateExecution(t.Context(), e)
+		w.must(err)
+		return e.ID
+	}
+	add(newExecution(f, v)) // durable: Temporal's
+	add(asExpress(newExecution(f, v), alive))
+	var left []warpket.ID
+	for range 5 {
+		left = append(left, add(asExpress(newExecution(f, v), dead)))
 	}
 	var taken counter
-	race(30, func(int) {
-		next, err := w.TakeNext(t.Context(), slot, "n", now())
+	race(4, func(int) {
+		server := newID()
+		_, err := w.RenewServer(t.Context(), postgres.Server{ID: server, Channel: "other:1"})
 		if err != nil {
 			t.Error(err)
 		}
-		if next != nil {
-			taken.add(string(next.ID))
+		got, err := w.TakeOver(t.Context(), server, "")
+		if err != nil {
+			t.Error(err)
+		}
+		for _, e := range got {
+			taken.add(string(e.ID))
+			if e.ServerID != server {
+				t.Errorf("%s is still that of %s", e.ID, e.ServerID)
+			}
 		}
 	})
-	// One that was locked by another at that moment may be passed over; nobody
-	// may get it twice, and whoever comes later gets it.
-	for next, err := w.TakeNext(t.Context(), slot, "n", now()); next != nil; next, err = w.TakeNext(t.Context(), slot, "n", now()) {
-		w.must(err)
-		taken.add(string(next.ID))
-	}
-	for id, n := range taken.n {
-		if n != 1 {
-			t.Errorf("%s was taken %d times", id, n)
+	for _, id := range left {
+		if taken.n[string(id)] != 1 {
+			t.Errorf("%s was taken %d times", id, taken.n[string(id)])
 		}
 	}
-	if len(taken.n) != waiting {
-		t.Errorf("%d of %d were taken", len(taken.n), waiting)
+	if len(taken.n) != len(left) {
+		t.Errorf("taken were %v", taken.n)
+	}
+}
+
+func TestAServerFindsItsOwnOldExpressExecutions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	server := newID()
+	_, err := w.RenewServer(t.Context(), postgres.Server{ID: server, Channel: "alive:1"})
+	w.must(err)
+	young, old := asExpress(newExecution(f, v), server), asExpress(newExecution(f, v), server)
+	old.CreatedDate = now().Add(-2 * time.Minute)
+	for _, e := range []warpket.Execution{young, old} {
+		_, err := w.CreateExecution(t.Context(), e)
+		w.must(err)
+	}
+	got, err := w.TakeOver(t.Context(), server, "")
+	if err != nil || len(got) != 1 || got[0].ID != old.ID {
+		t.Errorf("found %v (%v)", got, err)
+	}
+	if got, err := w.TakeOver(t.Context(), server, got[0].ID); len(got) != 0 || err != nil {
+		t.Errorf("after it come %v (%v)", got, err)
+	}
+}
+
+func TestAllServersAreToldOfTheEndOfAWatchedExecution(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	slot := newSlot(w.addNode("n", inventory(4, 4)), v)
+	unwatched, cancelled, finished := w.claim(w.addExecution(f, v), slot), w.claim(w.addExecution(f, v), slot), w.claim(w.addExecution(f, v), slot)
+	heard, ready := make(chan warpket.ID, 10), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		_ = w.Listen(ctx, func() { close(ready) }, func(topic postgres.Topic, id warpket.ID) {
+			if topic == postgres.ExecutionWoken {
+				heard <- id
+			}
+		})
+	})
+	defer func() { cancel(); listening.Wait() }()
+	<-ready
+	for _, e := range []warpket.Execution{cancelled, finished} {
+		w.must(w.WatchExecution(t.Context(), e.ID))
+	}
+	_, err := w.AskCancel(t.Context(), w.project, cancelled.ID, warpket.Failure{}, now())
+	w.must(err)
+	for _, e := range []warpket.Execution{unwatched, finished} {
+		_, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Succeeded}, now())
+		w.must(err)
+	}
+	w.must(w.UnclaimExecution(t.Context(), cancelled.ID, 1, slot.Generation, warpket.Failure{Code: warpket.CancelledCode}))
+	for _, want := range []warpket.ID{finished.ID, cancelled.ID} {
+		if got := <-heard; got != want {
+			t.Errorf("heard of %s, not of %s", got, want)
+		}
 	}
 }
 
@@ -397,7 +462,7 @@ func TestCancellingWhatIsFinalChangesNothing(t *testing.T) {
 	w := newWorld(t)
 	f, v := w.addFunction(w.project, "bell")
 	e := w.claim(w.addExecution(f, v), newSlot(w.addNode("n", inventory(4, 4)), v))
-	_, _, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Succeeded}, now())
+	_, err := w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Succeeded}, now())
 	w.must(err)
 	before := w.execution(e.ID)
 	got, err := w.AskCancel(t.Context(), w.project, e.ID, warpket.Failure{Code: warpket.CancelledCode}, now())
@@ -407,11 +472,10 @@ func TestCancellingWhatIsFinalChangesNothing(t *testing.T) {
 	}
 }
 
-func TestWaitHereSaysWhereToWake(t *testing.T) {
+func TestWaitHereSaysWhereItWaits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	f, v := w.addFunction(w.project, "bell")
-	slot := w.lease(newSlot(w.addNode("n", inventory(4, 4)), v))
 	e := w.addExecution(f, v)
 	elsewhere := newID()
 	got, err := w.WaitHere(t.Context(), e.ID, elsewhere)
@@ -419,10 +483,11 @@ func TestWaitHereSaysWhereToWake(t *testing.T) {
 	if got.Status != warpket.Queued {
 		t.Errorf("it is %s", got.Status)
 	}
-	next, err := w.TakeNext(t.Context(), slot, "n", now())
-	w.must(err)
-	if next == nil || next.ServerID != elsewhere {
-		t.Errorf("next is %v", next)
+	if got := w.execution(e.ID); got.ServerID != elsewhere {
+		t.Errorf("it waits in %s", got.ServerID)
+	}
+	if n := w.count(`select count(*) from outbox`); n != 0 {
+		t.Error("its workflow is there, and promised all the same")
 	}
 	_, err = w.WaitHere(t.Context(), newID(), elsewhere)
 	wantKind(t, err, warpket.NotFound)

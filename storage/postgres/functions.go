@@ -119,7 +119,7 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 		if _, err := one(ctx, tx, scanFunction, `select `+functionColumns+` from functions where id = $1 and project_id = $2 for update`, id, project); err != nil {
 			return err
 		}
-		left.Executions, err = many(ctx, tx, pgx.RowTo[warpket.ID], `select id from executions where function_id = $1 and status in ('queued', 'running') limit 1000`, id)
+		left.Executions, err = many(ctx, tx, pgx.RowTo[warpket.ID], `select id from executions where function_id = $1 and status in ('queued', 'running')`, id)
 		if err != nil {
 			return err
 		}

@@ -183,7 +183,7 @@ func TestALostNodeThatComesBackWithoutItsSlotsReleasesThem(t *testing.T) {
 func TestServersListThemselves(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	a, b := postgres.Server{ID: newID(), Channel: "a:1"}, postgres.Server{ID: newID(), Channel: "b:1"}
+	a, b := postgres.Server{ID: newID(), Channel: "a:1", Peer: "a:2"}, postgres.Server{ID: newID(), Channel: "b:1"}
 	race(8, func(i int) {
 		if _, err := w.RenewServer(t.Context(), []postgres.Server{a, b}[i%2]); err != nil {
 			t.Error(err)

@@ -49,7 +49,7 @@ func TestTheSweepRemovesOnlyWhatIsOldAndUnreferenced(t *testing.T) {
 	_, err := w.CreateExecution(t.Context(), e)
 	w.must(err)
 	w.claim(e, newSlot(w.addNode("n", inventory(4, 4)), v))
-	_, _, err = w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Succeeded, Result: warpket.Payload{SHA256: result.SHA256, Size: result.Size}}, now())
+	_, err = w.FinishExecution(t.Context(), postgres.Finish{ID: e.ID, Attempt: 1, Status: warpket.Succeeded, Result: warpket.Payload{SHA256: result.SHA256, Size: result.Size}}, now())
 	w.must(err)
 	w.exec(`update objects set touched_date = $1 where sha256 = $2`, old, v.Snapshot.Files[0].SHA256)
 

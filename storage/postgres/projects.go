@@ -121,9 +121,9 @@ func scanToken(row pgx.CollectableRow) (t warpket.Token, err error) {
 }
 
 // orNull writes an empty ID as null.
-func orNull(id warpket.ID) *warpket.ID {
+func orNull(id warpket.ID) any {
 	if id == "" {
 		return nil
 	}
-	return &id
+	return string(id)
 }

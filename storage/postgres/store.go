@@ -25,12 +25,20 @@ type Store struct {
 	pool *pgxpool.Pool
 }
 
+// connections are how many a server holds at most, unless the URL asks for
+// more: enough for commits to share their way to the disk.
+const connections = 16
+
 // Open connects to the database and brings its schema to this release's.
 func Open(ctx context.Context, url string) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, warpket.Errorf(warpket.Invalid, "the Postgres URL cannot be read: want postgres://USER:PASSWORD@HOST:PORT/DATABASE")
 	}
+	config.MaxConns = max(config.MaxConns, connections)
+	// Everything is looked up by keys: planning the partitions of executions anew
+	// for each call costs more than it ever gains.
+	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to Postgres: %w", err)
@@ -111,14 +119,6 @@ func many[T any](ctx context.Context, q querier, scan pgx.RowToFunc[T], sql stri
 
 // pgconnTag is what a statement without rows answers.
 type pgconnTag = pgconn.CommandTag
-
-// ignoreNoRows makes the absence of a row no error.
-func ignoreNoRows(err error) error {
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
-	}
-	return err
-}
 
 // alreadyThere reports whether another server made the same table at the same
 // moment.
