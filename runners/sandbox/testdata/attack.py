@@ -818,6 +818,13 @@ def _tells(name):
 
 
 @attack
+def write_to_the_code():
+    path = "/code/new" if not given["outside"] else given["scratch"] + "/new"
+    with open(path, "w"):
+        return "ok"
+
+
+@attack
 def learn_the_umask():
     return "%03o" % os.umask(0)
 

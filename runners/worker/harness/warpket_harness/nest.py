@@ -108,7 +108,13 @@ def _cell(request, fds, below_tmp, simulators):
     if not node.recv(1):
         return  # the node has given it up
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    namespaces.unshare(namespaces.MOUNT | namespaces.NET | namespaces.IPC | namespaces.UTS)
+    namespaces.unshare(
+        namespaces.MOUNT
+        | namespaces.NET
+        | namespaces.IPC
+        | namespaces.UTS
+        | namespaces.CGROUP
+    )
     kept = keep_mounts(below_tmp)
     size = f"size={request['disk']},nr_inodes={1000 + (request['disk'] >> 12)}"
     mount("tmpfs", "/tmp", "tmpfs", f"mode=1777,{size}")
