@@ -52,7 +52,7 @@ func passOn(environ []string, sandboxed bool) []string {
 	var env []string
 	for _, variable := range environ {
 		name, _, _ := strings.Cut(variable, "=")
-		if upper := strings.ToUpper(name); passed[upper] && !(sandboxed && strings.HasSuffix(upper, "_PROXY")) {
+		if upper := strings.ToUpper(name); passed[upper] && (!sandboxed || !strings.HasSuffix(upper, "_PROXY")) {
 			env = append(env, variable)
 		}
 	}

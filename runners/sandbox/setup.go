@@ -230,7 +230,7 @@ func (s *setup) root() error {
 		return err
 	}
 	if s.Nest {
-		if err := os.Mkdir(at+CodeFolder, 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.Mkdir(at+CodeFolder, 0o755); err != nil {
 			return err
 		}
 	}

@@ -189,7 +189,7 @@ func (w *Worker) Close() error {
 func (w *Worker) load(ctx context.Context, config Config) error {
 	timeout := orMinute(config.LoadTimeout)
 	w.memory, w.refusals = config.Resources.Memory, w.box.Refusals()
-	if err := w.connect(config); err != nil {
+	if err := w.connect(config); err != nil { //nolint:contextcheck // its network is there for as long as the worker
 		return err
 	}
 	header := loadHeader{

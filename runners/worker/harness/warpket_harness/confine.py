@@ -45,7 +45,7 @@ _FILE = 1 << 1 | 1 << 2 | _TRUNCATE | _IOCTL
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
-class namespaces:  # noqa: N801 - a group of names
+class namespaces:
     """Kinds of namespaces, and how to get into them."""
 
     MOUNT, CGROUP, UTS, IPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
@@ -98,9 +98,7 @@ def keep_mounts(paths):
     _check(_C.mount(None, b"/", None, _PRIVATE, None), "leaving the outer mounts")
     kept = []
     for path in paths:
-        fd = _C.syscall(
-            _OPEN_TREE, -100, path.encode(), _CLONE_TREE | _CLOSE_ON_EXEC | _RECURSIVE
-        )
+        fd = _C.syscall(_OPEN_TREE, -100, path.encode(), _CLONE_TREE | _CLOSE_ON_EXEC | _RECURSIVE)
         _check(fd, "opening " + path)
         kept.append((fd, path, stat.S_ISDIR(os.stat(path).st_mode)))
     return kept
