@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestANodeAndItsExecutionsSayWhatKeepsThemApart(t *testing.T) {
+	t.Parallel()
+	c := theProduct(t)
+	type isolation struct {
+		Kind, UID  string
+		Unenforced []string
+	}
+	nodes := as[struct{ Items []struct{ Isolation isolation } }](t, c.ok(t, "GET", "/v1/nodes", nil))
+	of := nodes.Items[0].Isolation
+	if of.Kind != "namespaces" || (of.UID == "own") != (os.Geteuid() == 0) {
+		t.Errorf("the node says %+v", of)
+	}
+	id := c.python(t, unique("apart"), "import os\ndef handler():\n    return [os.getuid() != 0, os.path.exists('/home'), sorted(os.listdir('/proc/self/fd'))[:3]]\n", nil)
+	e := as[struct {
+		Isolation string
+		Usage     struct {
+			CPUSeconds float64
+			PeakMemory int64
+		}
+		Result []any
+	}](t, c.ok(t, "POST", "/v1/executions", object{"functionId": id}))
+	if !strings.HasPrefix(e.Isolation, "namespaces") || (len(of.Unenforced) > 0) != strings.Contains(e.Isolation, "not enforced") {
+		t.Errorf("the execution says %q", e.Isolation)
+	}
+	if e.Usage.CPUSeconds <= 0 || e.Usage.PeakMemory <= 0 {
+		t.Errorf("it has used %+v", e.Usage)
+	}
+	if e.Result[0] != true || e.Result[1] != false {
+		t.Errorf("inside it is %v", e.Result)
+	}
+}
+
+func TestANodeThatCannotHoldWhatIsRequiredDoesNotStart(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("/tmp", "warpket-e2e-node-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	binary := filepath.Join(dir, "warpket")
+	if out, err := exec.CommandContext(ctx, "cp", program(t), binary).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	node := exec.CommandContext(ctx, binary, "node", "--server", "127.0.0.1:1", "--dir", filepath.Join(dir, "node"))
+	node.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir, "TMPDIR=" + dir, "WARPKET_REQUIRE_ISOLATION=1"}
+	if os.Geteuid() == 0 {
+		node.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	out, err := node.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "cannot hold all of the isolation") || !strings.Contains(string(out), "uid shared") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
