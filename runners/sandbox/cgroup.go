@@ -190,7 +190,7 @@ type cgroup struct {
 	folders []string
 
 	// Read for each execution, so they stay open.
-	cpu, peak *os.File
+	cpu, peak, killed, forks *os.File
 
 	mu      sync.Mutex
 	removed bool
@@ -219,10 +219,13 @@ func (c *cgroups) make(name string, limits Limits) (*cgroup, error) {
 	if c.unified {
 		g.cpu, _ = os.Open(g.file("cpu", "cpu.stat"))
 		g.peak, _ = os.Open(g.file("memory", "memory.peak"))
+		g.killed, _ = os.Open(g.file("memory", "memory.events"))
 	} else {
 		g.cpu, _ = os.Open(g.file("cpuacct", "cpuacct.usage"))
 		g.peak, _ = os.Open(g.file("memory", "memory.max_usage_in_bytes"))
+		g.killed, _ = os.Open(g.file("memory", "memory.oom_control"))
 	}
+	g.forks, _ = os.Open(g.file("pids", "pids.events"))
 	return g, nil
 }
 
@@ -353,18 +356,8 @@ func (g *cgroup) refusals() (r Refusals) {
 	return g.refuse()
 }
 
-func (g *cgroup) refuse() (r Refusals) {
-	oom := "memory.oom_control"
-	if g.of.unified {
-		oom = "memory.events"
-	}
-	if b, err := os.ReadFile(g.file("memory", oom)); err == nil {
-		r.Memory = field(b, "oom_kill")
-	}
-	if b, err := os.ReadFile(g.file("pids", "pids.events")); err == nil {
-		r.Processes = field(b, "max")
-	}
-	return r
+func (g *cgroup) refuse() Refusals {
+	return Refusals{Memory: field(read(g.killed), "oom_kill"), Processes: field(read(g.forks), "max")}
 }
 
 // remove removes the cgroup, whose processes have ended. What it has counted
@@ -376,7 +369,7 @@ func (g *cgroup) remove() {
 	g.mu.Lock()
 	g.last, g.refused, g.removed = g.count(), g.refuse(), true
 	g.mu.Unlock()
-	for _, f := range []*os.File{g.cpu, g.peak} {
+	for _, f := range []*os.File{g.cpu, g.peak, g.killed, g.forks} {
 		if f != nil {
 			_ = f.Close()
 		}
@@ -425,7 +418,10 @@ func read(f *os.File) []byte {
 		return nil
 	}
 	b := make([]byte, 512)
-	n, _ := f.ReadAt(b, 0) // which ends early, as it should
+	n, err := unix.Pread(int(f.Fd()), b, 0)
+	if err != nil {
+		return nil
+	}
 	return b[:n]
 }
 

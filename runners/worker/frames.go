@@ -16,12 +16,11 @@ import (
 // (a JSON object) and a body of bytes. harness/warpket_harness/frames.py is
 // the other end.
 const (
-	loadFrame    byte = 'L' // to the worker: import this entry
-	runFrame     byte = 'R' // to the worker: run it; the body is the input
-	parkedFrame  byte = 'p' // from the worker, if it was made ahead of need: ready for any load frame
-	loadedFrame  byte = 'l' // from the worker: imported, or the failure
-	startedFrame byte = 's' // from the worker: the call has arrived
-	resultFrame  byte = 'r' // from the worker: how it went; the body is the result
+	loadFrame   byte = 'L' // to the worker: import this entry
+	runFrame    byte = 'R' // to the worker: run it; the body is the input
+	parkedFrame byte = 'p' // from the worker, if it was made ahead of need: ready for any load frame
+	loadedFrame byte = 'l' // from the worker: imported, or the failure
+	resultFrame byte = 'r' // from the worker: how it went; the body is the result
 )
 
 const (

@@ -13,18 +13,13 @@ import (
 	"github.com/warpket/warpket/runners/sandbox"
 )
 
-// timings tell the two phases of a run. What the worker says of the second is
-// taken if it can be true: its own clock leaves out the way to us.
-func timings(admitted, received time.Time, ran time.Duration) (started, took time.Duration) {
-	total := time.Since(admitted)
-	started = total
-	if !received.IsZero() {
-		started = received.Sub(admitted)
-	}
+// timings tell the two phases of a run, of which the worker has told the
+// second. That is taken if it can be true.
+func timings(total, ran time.Duration) (started, took time.Duration) {
 	if ran <= 0 || ran > total {
-		ran = total - started
+		ran = total
 	}
-	return min(started, total-ran), ran
+	return total - ran, ran
 }
 
 // end kills a worker whose exchange failed, and says what the failure was.

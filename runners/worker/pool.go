@@ -357,7 +357,7 @@ func (p *Pool) makeParked(ctx context.Context, z *zygote, name string) (*Worker,
 	if err != nil {
 		return nil, err
 	}
-	kind, _, _, err := w.exchange(ctx, zygoteTimeout, func() error { return nil }, func() {})
+	kind, _, _, err := w.exchange(ctx, zygoteTimeout, func() error { return nil })
 	if err == nil && kind != parkedFrame {
 		err = errFrame("the first answer is of the wrong kind")
 	}

@@ -132,7 +132,6 @@ func (w *Worker) Run(ctx context.Context, call Call, log io.Writer) warpket.Outc
 	timeout := orMinute(call.Timeout)
 	before := w.box.Counters()
 	w.refusals = w.box.Refusals()
-	var received time.Time
 	kind, head, body, err := w.exchange(ctx, timeout, func() error {
 		return writeFrame(w.control, runFrame, runHeader{
 			Call:        w.calls,
@@ -146,7 +145,7 @@ func (w *Worker) Run(ctx context.Context, call Call, log io.Writer) warpket.Outc
 			Attempt:     call.Attempt,
 			Timeout:     timeout.Seconds(),
 		}, call.Input)
-	}, func() { received = time.Now() })
+	})
 
 	if err == nil && kind != resultFrame {
 		err = errFrame("an answer is of the wrong kind")
@@ -165,7 +164,7 @@ func (w *Worker) Run(ctx context.Context, call Call, log io.Writer) warpket.Outc
 		}
 	}
 	outcome.Usage = w.usage(before, head)
-	outcome.Started, outcome.Ran = timings(admitted, received, time.Duration(head.Ran))
+	outcome.Started, outcome.Ran = timings(time.Since(admitted), time.Duration(head.Ran))
 	return outcome
 }
 
@@ -201,7 +200,7 @@ func (w *Worker) load(ctx context.Context, config Config) error {
 	}
 	kind, head, _, err := w.exchange(ctx, timeout, func() error {
 		return writeFrame(w.control, loadFrame, header, nil)
-	}, func() {})
+	})
 	if err == nil && kind != loadedFrame {
 		err = errFrame("the first answer is of the wrong kind")
 	}
@@ -220,8 +219,8 @@ func (w *Worker) load(ctx context.Context, config Config) error {
 }
 
 // exchange sends a frame and waits for its answer, for as long as timeout and
-// ctx allow. It calls started when the worker says that it has the frame.
-func (w *Worker) exchange(ctx context.Context, timeout time.Duration, send func() error, started func()) (kind byte, head answer, body []byte, err error) {
+// ctx allow.
+func (w *Worker) exchange(ctx context.Context, timeout time.Duration, send func() error) (kind byte, head answer, body []byte, err error) {
 	deadline := time.Now().Add(timeout)
 	_ = w.control.SetWriteDeadline(deadline)
 	_ = w.answers.SetReadDeadline(deadline)
@@ -241,10 +240,6 @@ func (w *Worker) exchange(ctx context.Context, timeout time.Duration, send func(
 		return 0, head, nil, err
 	}
 	kind, head, body, err = readFrame(w.reader)
-	if err == nil && kind == startedFrame {
-		started()
-		kind, head, body, err = readFrame(w.reader)
-	}
 	if err == nil && head.Call != w.calls {
 		err = errFrame("an answer is for another call")
 	}

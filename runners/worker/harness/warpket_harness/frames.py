@@ -10,7 +10,7 @@ import os
 import struct
 
 LOAD, RUN = b"L", b"R"
-PARKED, LOADED, STARTED, RESULT = b"p", b"l", b"s", b"r"
+PARKED, LOADED, RESULT = b"p", b"l", b"r"
 
 _PREFIX = struct.Struct(">IcI")
 

@@ -42,7 +42,6 @@ def main(simulators=None):
                 kind = frames.LOADED
             else:
                 started, used = time.monotonic(), time.process_time_ns()
-                frames.write(RESULTS, frames.STARTED, {})
                 answer, result = worker.run(header, body, started)
                 answer["call"] = header["call"]
                 answer["ran"] = int((time.monotonic() - started) * 1e9)
