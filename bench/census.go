@@ -74,7 +74,12 @@ func (p *product) count() census {
 		case "workers":
 			c["processes of workers"]++
 		case "server":
-			c["descriptors of the server"] = len(readDir(pid, "fd"))
+			c["descriptors of the server"] = 0
+			for _, fd := range readDir(pid, "fd") { // but its connections, which it keeps for a while
+				if to, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "fd", fd.Name())); err == nil && !strings.HasPrefix(to, "socket:") {
+					c["descriptors of the server"]++
+				}
+			}
 		}
 	}
 	c["cgroups"] = p.cgroups()
@@ -113,7 +118,7 @@ func glob(pattern string) []string {
 // killWorkers kills a process every now and then, of those whose code says
 // that they may be.
 func killWorkers(ctx context.Context) {
-	for pause(ctx, 250*time.Millisecond) == nil {
+	for pause(ctx, 100*time.Millisecond) == nil {
 		var victims []int
 		for pid, name := range nameAll(processTable()) {
 			code, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "root", "code", "handler.py"))

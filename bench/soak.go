@@ -88,14 +88,18 @@ func soak(ctx context.Context, n int, dir string) error {
 		return err
 	}
 	defer p.stop()
+	project, err := p.newProject(ctx) // one, for its zygote stays
+	if err != nil {
+		return err
+	}
 	say("rehearsing with %d executions", rehearsal)
-	if _, err := soakOnce(ctx, p, rehearsal); err != nil {
+	if _, err := soakOnce(ctx, project, rehearsal); err != nil {
 		return fmt.Errorf("rehearsing: %w", err)
 	}
 	before := p.census(ctx, nil)
 	say("executing %d, from %s", n, before)
 	began := time.Now()
-	ended, err := soakOnce(ctx, p, n)
+	ended, err := soakOnce(ctx, project, n)
 	if err != nil {
 		return err
 	}
@@ -111,11 +115,7 @@ func soak(ctx context.Context, n int, dir string) error {
 
 // soakOnce makes n executions of functions that it creates and deletes, and
 // says how many of which there were.
-func soakOnce(ctx context.Context, p *product, n int) (map[string]int, error) {
-	project, err := p.newProject(ctx)
-	if err != nil {
-		return nil, err
-	}
+func soakOnce(ctx context.Context, project project, n int) (map[string]int, error) {
 	small := object{"templateLanguageTag": "Python", "resources": object{"memory": 128 << 20, "timeout": soakTimeout}}
 	of := map[bool][]function{} // by whether their workers are killed
 	for i := range 4 {
@@ -151,7 +151,7 @@ func soakOnce(ctx context.Context, p *product, n int) (map[string]int, error) {
 			return nil
 		})
 	}
-	err = g.Wait()
+	err := g.Wait()
 	stop()
 	<-killed
 	for _, f := range slices.Concat(of[true], of[false]) {
