@@ -53,7 +53,8 @@ def main():
     def ready():
         for _ in range(PROCESSES - 1):
             os.read(reader, 1)
-        print(json.dumps({"url": "http://%s:%d" % listener.getsockname()}), flush=True)
+        host, port = listener.getsockname()
+        print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
 
     def end():
         sys.stdin.read()
