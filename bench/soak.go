@@ -179,7 +179,11 @@ func (s *soaking) execute(ctx context.Context, n int) error {
 		body["resources"] = object{"timeout": soakTimeout}
 	}
 	var e execution
-	if err := s.project.server.post(ctx, "/v1/executions", body, &e); err != nil {
+	server := s.project.server
+	if m.cancel {
+		server = server.without("Prefer") // it is not awaited
+	}
+	if err := server.post(ctx, "/v1/executions", body, &e); err != nil {
 		return fmt.Errorf("%s: %w", m.name, err)
 	}
 	if m.cancel {
