@@ -18,7 +18,7 @@ func TestALoadMakesItsCallsAndNoMore(t *testing.T) {
 	var made atomic.Int64
 	o, err := drive(t.Context(), load{outstanding: 8, calls: 50, time: time.Minute}, func(context.Context) (call, error) {
 		made.Add(1)
-		return call{Ran: 1}, nil
+		return call{Total: 1}, nil
 	})
 	if err != nil || len(o.calls) != 50 || made.Load() != 50 || o.took <= 0 {
 		t.Errorf("%d calls of 50, %d made, in %s: %v", len(o.calls), made.Load(), o.took, err)
@@ -98,24 +98,70 @@ func TestAWrongResultIsNoResult(t *testing.T) {
 func TestThePageComparesWhatIsTheSame(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "page.jsonl")
-	cases := []result{
-		{Function: "bell", Outstanding: 1, Peer: "warpket", OverheadP50: 10, Phases: map[string]float64{"queued": 2}},
-		{Function: "bell", Outstanding: 8, Peer: "warpket", OverheadP50: 40},
-		{Function: "bell", Outstanding: 1, Peer: "process", OverheadP50: 500},
-		{Function: "bell", Outstanding: 8, Peer: "process", Error: "it broke"},
+	results := []result{
+		{Question: warm, Case: "bell, back to back", Peer: express, Calls: 9, P50: 2, Phases: map[string]float64{"queued": 0.5, "worker": 3}},
+		{Question: warm, Case: "bell, back to back", Peer: "nuclio", Calls: 9, P50: 1},
+		{Question: warm, Case: "echo, back to back", Peer: "nuclio", Calls: 9, P50: 1},
+		{Question: throughput, Case: "bell, 8 at once", Peer: express, PerSecond: 500, P50: 8, CPU: map[string]float64{"server": 1, "workers": 1.5}},
+		{Question: throughput, Case: "bell, 8 at once", Peer: "nuclio", PerSecond: 1000, P50: 4},
+		{Question: cold, Case: "bell", Peer: "process", Error: "it broke"},
 	}
 	var out bytes.Buffer
-	if err := report(&out, cases, file); err != nil {
+	if err := report(&out, results, file); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"0.02", "failed, see below", "bell, 8 at once, process: it broke", "queued 2.00", "met with 10.0 ms"} {
+	for _, want := range []string{
+		"failed: cold, bell, process: it broke",
+		"met    a warm bell, express, ms at p50, at most 2.5: 2.00",
+		"MISSED its worker beyond the circuit, ms at p50, at most 1: 3.00\n       where it goes: queued 0.50",
+		"MISSED bell, express, 8 outstanding, per second, at least 800: 500.00\n       CPU ms per call: 2.50 server 1.00 workers 1.50",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}
 	}
 	lines, err := os.ReadFile(file)
-	if err != nil || strings.Count(string(lines), "\n") != 4 || !strings.Contains(string(lines), `"overheadToWarpket":50`) {
+	if err != nil || strings.Count(string(lines), "\n") != 6 || !strings.Contains(string(lines), `"toExpress":0.5`) || !strings.Contains(string(lines), `"toExpress":2`) {
 		t.Errorf("%v: %s", err, lines)
+	}
+}
+
+func TestEveryTargetIsOfACaseThatIsMeasured(t *testing.T) {
+	t.Parallel()
+	c := config{calls: 1, seconds: time.Second, only: questions}
+	measured := map[string]bool{cold + "bell": true, memory + "bell, idle": true}
+	for _, m := range c.cases(express) {
+		measured[m.question+m.title] = true
+	}
+	for _, target := range targets {
+		if !measured[target.question+target.title] {
+			t.Errorf("nothing measures %q", target.says)
+		}
+	}
+}
+
+func TestMisdeedsAreAHundred(t *testing.T) {
+	t.Parallel()
+	sum := 0
+	for _, m := range misdeeds {
+		if pick(sum).name != m.name || pick(sum+m.weight-1).name != m.name {
+			t.Errorf("%q does not weigh what it should", m.name)
+		}
+		sum += m.weight
+	}
+	if sum != 100 {
+		t.Errorf("they weigh %d", sum)
+	}
+}
+
+func TestWhatIsLeftIsNamed(t *testing.T) {
+	t.Parallel()
+	before := census{"mounts": 3, "cgroups": 5}
+	if err := (census{"mounts": 3, "cgroups": 4}).moreThan(before); err != nil {
+		t.Error(err)
+	}
+	if err := (census{"mounts": 4, "cgroups": 5}).moreThan(before); err == nil || !strings.Contains(err.Error(), "4 mounts, and were 3") {
+		t.Errorf("got %v", err)
 	}
 }
 

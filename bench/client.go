@@ -27,6 +27,13 @@ func newClient(base string, header http.Header) httpClient {
 	}}
 }
 
+// without gives a client that leaves a header out.
+func (c httpClient) without(header string) httpClient {
+	c.header = c.header.Clone()
+	c.header.Del(header)
+	return c
+}
+
 func (c httpClient) get(ctx context.Context, path string, answer any) error {
 	return c.send(ctx, http.MethodGet, path, nil, answer)
 }

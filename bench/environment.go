@@ -29,14 +29,14 @@ type runtime struct {
 
 // environment is a Python environment of a peer.
 type environment struct {
-	python string
+	python  string
+	shipped bool // Aer starts as many threads as it likes
 }
 
 // threads are the variables that the product sets for a worker with one core,
-// set for everything here.
+// set for every peer too, unless it runs as shipped.
 var threads = []string{
 	"OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "MKL_NUM_THREADS=1", "RAYON_NUM_THREADS=1", "QISKIT_PARALLEL=FALSE",
-	"PYTHONDONTWRITEBYTECODE=1",
 }
 
 // makeEnvironment makes a peer's environment: exactly the packages of the
@@ -84,10 +84,30 @@ func uv(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// command is a program of bench/peers in the environment.
+// command is a Python program of bench/peers in the environment.
 func (e environment) command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, e.python, append([]string{filepath.Join("bench", "peers", name+".py")}, args...)...) //nolint:gosec // our own programs
-	cmd.Env = append(os.Environ(), threads...)
+	return e.plain(ctx, e.python, append([]string{filepath.Join("bench", "peers", name+".py")}, args...)...)
+}
+
+// plain is any program, with the variables of the environment.
+func (e environment) plain(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+	if !e.shipped {
+		cmd.Env = append(cmd.Env, threads...)
+	}
 	endGroup(cmd)
 	return cmd
+}
+
+// front is the program of bench/peers/front.
+const front = environments + "/front"
+
+func buildFront(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", front, "./bench/peers/front")
+	endGroup(cmd)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building front: %w: %s", err, out)
+	}
+	return nil
 }

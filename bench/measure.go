@@ -2,60 +2,52 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
-// peer is something that runs the functions.
-type peer struct {
-	measure func(context.Context, load) (outcome, error)
-	stop    func()
-}
+// The questions that the page answers, in its order.
+const (
+	warm       = "warm"
+	cold       = "cold"
+	throughput = "throughput"
+	memory     = "memory"
+)
 
-// load is what a peer is asked for: calls of a function, of which some are
-// outstanding at any time, until enough were made or the time is up.
-type load struct {
-	function    string
-	outstanding int
-	calls       int
-	time        time.Duration
-}
-
-// call is one call as its caller saw it, in milliseconds.
-type call struct {
-	Total  float64            `json:"totalMs"`
-	Ran    float64            `json:"ranMs"` // the handler's own time
-	Result json.RawMessage    `json:"result"`
-	Phases map[string]float64 `json:"-"` // the product's word on where the time went
-}
-
-// outcome is what came of a load.
-type outcome struct {
-	calls []call
-	took  time.Duration
-}
-
-// events are the functions, with what they are called with.
-var events = map[string]string{
-	"bell": `{}`,
-	"echo": `{"message":"hello"}`,
-}
-
-// functions are the names of events in the order of the page.
-var functions = slices.Sorted(maps.Keys(events))
+var questions = []string{warm, cold, throughput, memory}
 
 const (
-	concurrency    = 8
-	sequentialTime = 20 * time.Second
+	sequentialTime = 8 * time.Second
+	coldTime       = 10 * time.Second
 	caseTime       = 2 * time.Minute // nothing that works takes as long
+	gap            = 60 * time.Millisecond
+	coldGap        = 300 * time.Millisecond // enough to have a child parked again
 )
+
+// measureCase is one case that a peer is measured in.
+type measureCase struct {
+	question, title string
+	load            load
+}
+
+// cases are those of every peer, less those of questions that nobody asked.
+func (c config) cases(peer string) []measureCase {
+	var all []measureCase
+	for _, function := range functions {
+		if function != "bell" && shipped(peer) {
+			continue // without Aer the number of threads makes no difference
+		}
+		if c.asks(warm) {
+			all = append(all,
+				measureCase{warm, function + ", every 60 ms", load{function: function, outstanding: 1, calls: min(c.calls, 60), gap: gap, time: sequentialTime}},
+				measureCase{warm, function + ", back to back", load{function: function, outstanding: 1, calls: c.calls, time: sequentialTime}})
+		}
+		if c.asks(throughput) {
+			all = append(all, measureCase{throughput, function + ", 8 at once", load{function: function, outstanding: concurrency, calls: 1 << 30, time: c.seconds}})
+		}
+	}
+	return all
+}
 
 // measure starts a peer, measures its cases and ends it. What does not work is
 // in the results.
@@ -64,35 +56,26 @@ func (c config) measure(ctx context.Context, name string, start func() (peer, er
 		return nil
 	}
 	say("measuring %s", name)
-	loads := c.loads()
-	cases := make([]result, len(loads))
+	var results []result
 	p, err := start()
 	if err == nil {
 		defer p.stop()
 	}
-	for i, l := range loads {
-		cases[i] = result{Peer: name, Function: l.function, Outstanding: l.outstanding}
+	for _, m := range c.cases(name) {
+		if err == nil && p.measure == nil {
+			break // it has first calls only
+		}
+		r := result{Question: m.question, Case: m.title, Peer: name}
 		if err == nil {
-			cases[i].NoiseBefore = settle(ctx, c.quiet)
-			err = cases[i].measure(ctx, p, l)
+			r.NoiseBefore = settle(ctx, c.quiet)
+			err = r.measure(ctx, p, m.load)
 		}
-		if err != nil {
-			cases[i].Error = err.Error()
-		}
+		results = append(results, r.failed(err))
 	}
-	return cases
-}
-
-// loads are the cases of each peer.
-func (c config) loads() []load {
-	var loads []load
-	for _, function := range functions {
-		loads = append(loads,
-			load{function: function, outstanding: 1, calls: c.calls, time: sequentialTime},
-			load{function: function, outstanding: concurrency, calls: 1 << 30, time: time.Duration(c.seconds * float64(time.Second))},
-		)
+	if c.asks(cold) && err == nil && p.cold != nil {
+		results = append(results, c.measureCold(ctx, p)...)
 	}
-	return loads
+	return results
 }
 
 // measure measures a case of a peer that has been warmed for it.
@@ -100,11 +83,11 @@ func (r *result) measure(ctx context.Context, p peer, l load) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, caseTime, fmt.Errorf("the case took longer than %s", caseTime))
 	defer cancel()
 	warming := l
-	warming.calls, warming.time = 20*l.outstanding, 2*time.Second
+	warming.calls, warming.time, warming.gap = 20*l.outstanding, time.Second, 0
 	if _, err := p.measure(ctx, warming); err != nil {
 		return fmt.Errorf("warming: %w", err)
 	}
-	before := readUsage()
+	before, programs := readUsage(), readPrograms()
 	o, err := p.measure(ctx, l)
 	if err != nil {
 		return err
@@ -115,54 +98,52 @@ func (r *result) measure(ctx context.Context, p peer, l load) error {
 			return err
 		}
 	}
+	if l.outstanding > 1 { // a call at a time is too little for the kernel's clock ticks
+		r.CPU = programs.perCall(readPrograms(), len(o.calls))
+	}
 	r.fill(o)
 	return nil
 }
 
-// check says whether a result is what the function should have returned.
-func check(function string, got json.RawMessage) error {
-	if function == "bell" {
-		var bell struct{ Counts map[string]int }
-		err := json.Unmarshal(got, &bell)
-		if err == nil && bell.Counts["00"]+bell.Counts["11"] == 1024 {
-			return nil
+// measureCold measures first calls of a peer, one after another.
+func (c config) measureCold(ctx context.Context, p peer) []result {
+	var results []result
+	for _, function := range functions {
+		if function != "bell" && shipped(p.name) {
+			continue // as above
 		}
-		return fmt.Errorf("bell returned %s", got)
+		r := result{Question: cold, Case: function, Peer: p.name, NoiseBefore: settle(ctx, c.quiet)}
+		err := r.fillCold(ctx, c.colds, function, p.cold)
+		results = append(results, r.failed(err))
 	}
-	var want, is any
-	if json.Unmarshal([]byte(events[function]), &want) != nil || json.Unmarshal(got, &is) != nil || fmt.Sprint(want) != fmt.Sprint(is) {
-		return fmt.Errorf("%s returned %s", function, got)
+	return results
+}
+
+// fillCold makes first calls, each of which measures itself.
+func (r *result) fillCold(ctx context.Context, calls int, function string, once func(context.Context, string) (call, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, caseTime, fmt.Errorf("the case took longer than %s", caseTime))
+	defer cancel()
+	before := readUsage()
+	var o outcome
+	for range calls {
+		if time.Since(before.at) > coldTime && len(o.calls) >= 3 {
+			break
+		}
+		if err := pause(ctx, coldGap); err != nil {
+			return err
+		}
+		answer, err := once(ctx, function)
+		if err != nil {
+			return err
+		}
+		if err := check(function, answer.Result); err != nil {
+			return err
+		}
+		o.calls = append(o.calls, answer)
 	}
+	o.took = time.Since(before.at)
+	r.NoiseDuring = readUsage().othersSince(before)
+	r.fill(o)
+	r.PerSecond = 0 // there are pauses
 	return nil
 }
-
-// drive makes the calls of a load. once makes one call; its total is measured
-// here.
-func drive(ctx context.Context, l load, once func(context.Context) (call, error)) (outcome, error) {
-	var mu sync.Mutex
-	var o outcome
-	var made atomic.Int64
-	started := time.Now()
-	g, ctx := errgroup.WithContext(ctx)
-	for range l.outstanding {
-		g.Go(func() error {
-			for made.Add(1) <= int64(l.calls) && time.Since(started) < l.time {
-				began := time.Now()
-				c, err := once(ctx)
-				if err != nil {
-					return err
-				}
-				c.Total = milliseconds(time.Since(began))
-				mu.Lock()
-				o.calls = append(o.calls, c)
-				mu.Unlock()
-			}
-			return nil
-		})
-	}
-	err := g.Wait()
-	o.took = time.Since(started)
-	return o, err
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

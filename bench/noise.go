@@ -16,6 +16,7 @@ const quietShare = 0.1
 
 // usage is processor time since the machine started, in its clock ticks.
 type usage struct {
+	at        time.Time
 	all, idle float64
 	ours      float64 // of this process, all that it started, and their ended children
 }
@@ -51,7 +52,7 @@ func (u usage) othersSince(before usage) float64 {
 // readUsage reads the first line of /proc/stat: cpu, then user, nice, system,
 // idle, iowait, irq, softirq, steal; and the times of our processes.
 func readUsage() usage {
-	var u usage
+	u := usage{at: time.Now()}
 	stat, _ := os.ReadFile("/proc/stat")
 	line, _, _ := strings.Cut(string(stat), "\n")
 	if fields := strings.Fields(line); len(fields) >= 9 {
@@ -72,8 +73,10 @@ func readUsage() usage {
 
 // process is a line of the process table.
 type process struct {
-	parent int
-	used   float64 // clock ticks, with those of the children that it waited for
+	parent  int
+	name    string
+	used    float64 // clock ticks, with those of the children that it waited for
+	started float64 // clock ticks since the machine started
 }
 
 // processTable reads /proc/PID/stat of all processes.
@@ -86,13 +89,14 @@ func processTable() map[int]process {
 			continue // it has ended
 		}
 		// PID (NAME) STATE PARENT ..., and a name may hold anything. The times
-		// are the 14th to 17th field.
+		// are the 14th to 17th field, its start the 22nd.
 		line := string(text)
-		fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
-		if len(fields) < 15 {
+		opening, closing := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
+		fields := strings.Fields(line[closing+1:])
+		if len(fields) < 20 {
 			continue
 		}
-		p := process{parent: int(number(fields[1]))}
+		p := process{parent: int(number(fields[1])), name: line[opening+1 : closing], started: number(fields[19])}
 		for _, field := range fields[11:15] {
 			p.used += number(field)
 		}

@@ -13,6 +13,7 @@ import (
 
 // product is a "warpket dev" of our own, with data of its own.
 type product struct {
+	data     string // folder
 	api      string // URL
 	token    string
 	temporal string // host:port
@@ -48,7 +49,7 @@ func startProduct(ctx context.Context, dir string) (*product, error) {
 		_ = cmd.Wait()
 		close(ended)
 	}()
-	p := &product{stop: func() { cancel(); <-ended }}
+	p := &product{data: data, stop: func() { cancel(); <-ended }}
 	if err := p.await(data, cmd.Process.Pid, ended); err != nil {
 		p.stop()
 		return nil, err

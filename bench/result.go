@@ -1,7 +1,7 @@
 package main
 
 import (
-	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -9,50 +9,60 @@ import (
 
 // result is a case of the page. Times are in milliseconds.
 type result struct {
-	Function    string  `json:"function"`
-	Outstanding int     `json:"outstanding"`
-	Peer        string  `json:"peer"`
-	Calls       int     `json:"calls"`
-	P50         float64 `json:"p50Ms"`
-	P99         float64 `json:"p99Ms"`
-	Handler     float64 `json:"handlerP50Ms"`
-	OverheadP50 float64 `json:"overheadP50Ms"`
-	OverheadP99 float64 `json:"overheadP99Ms"`
-	PerSecond   float64 `json:"perSecond"`
-	ToProcess   float64 `json:"overheadToProcess,omitempty"` // ratio of p50s in this run
-	ToWarpket   float64 `json:"overheadToWarpket,omitempty"`
+	Question  string  `json:"question"`
+	Case      string  `json:"case"`
+	Peer      string  `json:"peer"`
+	Calls     int     `json:"calls,omitempty"`
+	P50       float64 `json:"p50Ms,omitempty"`
+	P99       float64 `json:"p99Ms,omitempty"`
+	Circuit   float64 `json:"circuitP50Ms,omitempty"` // of the circuit alone
+	PerSecond float64 `json:"perSecond,omitempty"`
+	ToExpress float64 `json:"toExpress,omitempty"` // p50, or calls in a second, as a multiple of ours in this run
+
 	NoiseBefore float64 `json:"noiseBefore"` // shares of the processors that others used
 	NoiseDuring float64 `json:"noiseDuring"`
 
+	// CPU is processor time by program, in milliseconds for each call.
+	CPU map[string]float64 `json:"cpuMs,omitempty"`
 	// Phases are the p50s of where the product says that the time went.
 	Phases map[string]float64 `json:"phasesP50Ms,omitempty"`
+	// Memory is in MB.
+	Memory map[string]float64 `json:"memoryMB,omitempty"`
 
 	Error string    `json:"error,omitempty"`
 	At    time.Time `json:"at"`
 }
 
+func (r result) failed(err error) result {
+	if err != nil {
+		r.Error = err.Error()
+	}
+	return r
+}
+
 // fill computes what is shown of an outcome.
 func (r *result) fill(o outcome) {
-	var total, ran, overhead []float64
+	var total, circuit []float64
 	phases := map[string][]float64{}
 	for _, c := range o.calls {
 		total = append(total, c.Total)
-		ran = append(ran, c.Ran)
-		overhead = append(overhead, c.Total-c.Ran)
+		circuit = append(circuit, c.circuit())
+		if c.Phases == nil {
+			continue
+		}
 		rest := c.Total
 		for name, v := range c.Phases {
 			phases[name] = append(phases[name], v)
 			rest -= v
 		}
-		if c.Phases != nil {
-			phases["rest"] = append(phases["rest"], rest)
-		}
+		phases["rest"] = append(phases["rest"], rest)
+		phases["worker"] = append(phases["worker"], c.Phases["started"]+c.Phases["ran"]-c.circuit())
+		phases["node"] = append(phases["node"], c.Phases["queued"]+c.Phases["placed"]+c.Phases["started"]+c.Phases["ran"])
 	}
 	r.At = time.Now().UTC().Truncate(time.Second)
 	r.Calls = len(o.calls)
 	r.P50, r.P99 = percentile(total, 50), percentile(total, 99)
-	r.Handler = percentile(ran, 50)
-	r.OverheadP50, r.OverheadP99 = percentile(overhead, 50), percentile(overhead, 99)
+	r.Circuit = percentile(circuit, 50)
 	r.PerSecond = round(float64(len(o.calls)) / o.took.Seconds())
 	for name, values := range phases {
 		if r.Phases == nil {
@@ -75,26 +85,35 @@ func percentile(values []float64, p float64) float64 {
 // round keeps three digits after the point.
 func round(v float64) float64 { return math.Round(v*1000) / 1000 }
 
-// compare sorts the cases by what they measure, and fills in the ratios
-// between those that measure the same.
-func compare(cases []result) {
-	slices.SortStableFunc(cases, func(a, b result) int {
-		return cmp.Or(cmp.Compare(a.Function, b.Function), cmp.Compare(a.Outstanding, b.Outstanding))
-	})
-	for i := range cases {
-		r := &cases[i]
-		r.ToProcess = r.ratioTo("process", cases)
-		r.ToWarpket = r.ratioTo("warpket", cases)
+// total sums the processor time of all programs.
+func (r result) total() (sum float64) {
+	for v := range maps.Values(r.CPU) {
+		sum += v
+	}
+	return sum
+}
+
+// compare fills in the ratios between cases that measure the same.
+func compare(results []result) {
+	for i := range results {
+		r := &results[i]
+		ours := find(results, r.Question, r.Case, express)
+		switch {
+		case ours == nil || ours.P50 == 0 || ours.Error != "" || r.Error != "":
+		case r.Question == throughput:
+			r.ToExpress = round(r.PerSecond / ours.PerSecond)
+		default:
+			r.ToExpress = round(r.P50 / ours.P50)
+		}
 	}
 }
 
-// ratioTo is the case's overhead as a multiple of a peer's; 0 if either is
-// not known.
-func (r *result) ratioTo(peer string, cases []result) float64 {
-	for _, other := range cases {
-		if other.Peer == peer && other.Function == r.Function && other.Outstanding == r.Outstanding && other.OverheadP50 > 0 {
-			return math.Round(r.OverheadP50/other.OverheadP50*1e4) / 1e4
+// find gives a case that was measured, nil if it was not.
+func find(results []result, question, title, peer string) *result {
+	for i := range results {
+		if r := &results[i]; r.Question == question && r.Case == title && r.Peer == peer {
+			return r
 		}
 	}
-	return 0
+	return nil
 }

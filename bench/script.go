@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,9 +24,9 @@ type script struct {
 	log   string
 }
 
-// startScript starts a program of bench/peers. It ends with ctx too.
-func startScript(ctx context.Context, e environment, dir, name string, args ...string) (*script, error) {
-	s := &script{name: name, cmd: e.command(ctx, name, args...), log: filepath.Join(dir, name+".log")}
+// startScript starts a program of bench/peers, whose log is in a folder.
+func startScript(cmd *exec.Cmd, dir, name string) (*script, error) {
+	s := &script{name: name, cmd: cmd, log: filepath.Join(dir, name+".log")}
 	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err

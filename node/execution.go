@@ -102,6 +102,9 @@ func (e *execution) run(s *slot, id attempt, in *wire.Run, input []byte, arrived
 	}
 	e.admitted = time.Since(arrived)
 	if s.worker == nil || !s.worker.Alive() {
+		if s.worker != nil {
+			_ = s.worker.Close() // it has ended between two calls
+		}
 		if err := s.load(ctx); err != nil {
 			s.turn <- struct{}{}
 			s.leave()

@@ -3,6 +3,6 @@
 import json
 import sys
 
-import timed
+import handlers
 
-print(json.dumps(timed.load(sys.argv[1])(json.loads(sys.argv[2]))))
+print(json.dumps(handlers.load(sys.argv[1])(json.loads(sys.argv[2]))))

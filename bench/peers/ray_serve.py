@@ -24,9 +24,9 @@ class Functions:
 
     def __init__(self, peers, functions):
         sys.path.insert(0, peers)
-        import timed
+        import handlers
 
-        self.handlers = {function: timed.load(function) for function in functions}
+        self.handlers = {function: handlers.load(function) for function in functions}
 
     async def __call__(self, request: Request):
         call = await request.json()

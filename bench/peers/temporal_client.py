@@ -43,6 +43,7 @@ async def measure(client, load):
         nonlocal left
         while left > 0 and time.monotonic() < ends:
             left -= 1
+            await asyncio.sleep(load["gap"])
             started = time.monotonic()
             answer = await client.execute_workflow(
                 "Call",

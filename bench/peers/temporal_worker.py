@@ -9,7 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
-import timed
+import handlers
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
@@ -37,7 +37,7 @@ class Call:
 
 async def main(address, namespace, queue, *functions):
     for function in functions:
-        HANDLERS[function] = timed.load(function)
+        HANDLERS[function] = handlers.load(function)
     client = await Client.connect(address, namespace=namespace)
     with ThreadPoolExecutor(THREADS) as threads:
         async with Worker(

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"io"
+)
+
+// target is a bound on a figure of the page.
+type target struct {
+	says                 string
+	question, title, who string
+	figure               func(result) float64
+	bound                float64
+	least                bool // the figure has to be at least the bound
+}
+
+func p50(r result) float64       { return r.P50 }
+func perSecond(r result) float64 { return r.PerSecond }
+func phase(name string) func(result) float64 {
+	return func(r result) float64 { return r.Phases[name] }
+}
+
+func held(name string) func(result) float64 {
+	return func(r result) float64 { return r.Memory[name] }
+}
+
+// targets are the bounds for Qiskit 2.6.2 on a machine of two cores, sandboxed
+// and with a durable record of every call.
+var targets = []target{
+	{"a warm bell, express, ms at p50", warm, "bell, back to back", express, p50, 2.5, false},
+	{"its worker beyond the circuit, ms at p50", warm, "bell, back to back", express, phase("worker"), 1, false},
+	{"a warm bell, durable, ms at p50", warm, "bell, back to back", durable, p50, 12, false},
+	{"a first bell, express, up to its result at the node, ms at p50", cold, "bell", express, phase("node"), 10, false},
+	{"a first bell, express, ms at p50", cold, "bell", express, p50, 20, false},
+	{"a first bell, durable, ms at p50", cold, "bell", durable, p50, 40, false},
+	{"a first bell of a project, on a spare, ms at p50", cold, "bell", newProject, p50, 45, false},
+	{"bell, express, 8 outstanding, per second", throughput, "bell, 8 at once", express, perSecond, 800, true},
+	{"echo, express, 8 outstanding, per second", throughput, "echo, 8 at once", express, perSecond, 2000, true},
+	{"bell, durable, 8 outstanding, per second", throughput, "bell, 8 at once", durable, perSecond, 120, true},
+	{"each further idle function, private MB", memory, "bell, idle", express, held("function"), 7, false},
+	{"each project and runtime, MB", memory, "bell, idle", express, held("project"), 110, false},
+}
+
+// writeTargets says of each target that was measured whether it was met, and
+// where the time goes if not.
+func writeTargets(out io.Writer, results []result) {
+	for _, t := range targets {
+		r := find(results, t.question, t.title, t.who)
+		if r == nil || r.Error != "" {
+			continue
+		}
+		v, word, sign := t.figure(*r), "met", "at most"
+		if t.least {
+			sign = "at least"
+		}
+		if v > t.bound && !t.least || v < t.bound && t.least {
+			word = "MISSED"
+		}
+		fmt.Fprintf(out, "%-6s %s, %s %g: %.2f", word, t.says, sign, t.bound, v)
+		if max(r.NoiseBefore, r.NoiseDuring) > quietShare {
+			fmt.Fprintf(out, " (noise %.2f %.2f)", r.NoiseBefore, r.NoiseDuring)
+		}
+		fmt.Fprintln(out)
+		if word == "MISSED" && r.Phases != nil {
+			fmt.Fprintf(out, "       where it goes:%s\n", phaseLine(*r))
+		}
+		if word == "MISSED" && len(r.CPU) > 0 {
+			fmt.Fprintf(out, "       CPU ms per call: %s\n", cpuLine(*r))
+		}
+	}
+}
