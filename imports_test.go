@@ -44,12 +44,12 @@ var rows = []map[string][]string{
 		"api":        {"accelerators/placement", "channel", "live", "secrets", "storage/blob", "storage/postgres", "templates"},
 		"cli":        {"clients/go"},
 		"clients/go": {},
-		"node":       {"channel", "channel/wire", "runners/egress", "runners/runtimes", "runners/sandbox", "runners/worker"},
+		"node":       {"channel", "channel/wire", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker"},
 		"workflows":  {"accelerators/placement", "channel", "channel/wire", "live", "secrets", "storage/blob", "storage/postgres", "templates"},
 	},
 	{ // wiring
 		"cmd/warpket": {
-			"accelerators", "api", "channel", "cli", "clients/go", "live", "node", "pypi", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets",
+			"accelerators", "api", "channel", "cli", "clients/go", "live", "node", "pypi", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets",
 			"storage/blob", "storage/postgres", "templates", "workflows",
 		},
 	},
