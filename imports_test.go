@@ -32,7 +32,7 @@ var rows = []map[string][]string{
 		"pypi":                   {},
 		"runners/egress":         {},
 		"runners/image":          {"runners/egress"},
-		"runners/runtimes":       {"pypi", "runners/sandbox"},
+		"runners/runtimes":       {"pypi", "runners/egress", "runners/sandbox"},
 		"runners/sandbox":        {},
 		"runners/worker":         {"runners/egress", "runners/runtimes", "runners/sandbox"},
 		"secrets":                {},
@@ -49,7 +49,7 @@ var rows = []map[string][]string{
 	},
 	{ // wiring
 		"cmd/warpket": {
-			"accelerators", "api", "channel", "cli", "clients/go", "live", "node", "pypi", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets",
+			"accelerators", "api", "channel", "cli", "clients/go", "live", "node", "pypi", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets",
 			"storage/blob", "storage/postgres", "templates", "workflows",
 		},
 	},

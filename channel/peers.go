@@ -44,9 +44,10 @@ func (s *Server) Peer(stream wire.Channel_PeerServer) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	p := &peer{stream: stream, news: make(chan *wire.FromPeer, 10_000), lagging: cancel}
+	p := &peer{stream: stream, lagging: cancel}
 	s.mu.Lock()
 	s.peers[p] = true
+	p.news = make(chan *wire.FromPeer, 10_000+len(s.nodes))
 	for _, ways := range s.nodes {
 		if ways[0].direct {
 			p.news <- ways[0].up()

@@ -234,7 +234,7 @@ func (a *Agent) lock(ctx context.Context, r *wire.Runtime, say func(string)) (st
 func (a *Agent) install(ctx context.Context, r *wire.Runtime, say func(string)) (runtimes.Env, error) {
 	env, err := a.config.Runtimes.Install(ctx, runtimes.InstallSpec{Key: keyOf(r), Project: warpket.ID(r.GetProject()), Lock: r.GetLock(), Smoke: r.GetSmoke()}, say)
 	if err == nil && r.GetRequirements() == "" {
-		a.pool.Warm(env)
+		a.pool.Warm(env) //nolint:contextcheck // what is kept ready outlives the call
 	}
 	return env, err
 }

@@ -19,6 +19,7 @@ import (
 // Project is what an index has of one package.
 type Project struct {
 	Name  string
+	Page  string // address of the answer
 	Files []File
 }
 
@@ -86,7 +87,7 @@ func parse(name string, base *url.URL, contentType string, body []byte) (Project
 			files[i].URL = address.String()
 		}
 	}
-	return Project{Name: name, Files: files}, nil
+	return Project{Name: name, Page: base.String(), Files: files}, nil
 }
 
 func parseJSON(body []byte) ([]File, error) {

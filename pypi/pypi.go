@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -112,6 +113,32 @@ func (x *Index) Project(ctx context.Context, name string) (Project, error) {
 		}
 		return Project{}, r.Err
 	}
+}
+
+// Addresses are the addresses of which hosts an installer needs to reach: the
+// index and whoever keeps its files, told by its answer about a package that
+// every installation needs.
+func (x *Index) Addresses(ctx context.Context) ([]*url.URL, error) {
+	const name = "uv"
+	p, err := x.Project(ctx, name)
+	if err == nil && p.Page == "" { // kept by a release that did not note it
+		p, err = x.ask(ctx, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	addresses := []string{p.Page}
+	for _, f := range p.Files {
+		addresses = append(addresses, f.URL)
+	}
+	var found []*url.URL
+	for _, address := range addresses {
+		u, err := url.Parse(address)
+		if err == nil && u.Host != "" && !slices.ContainsFunc(found, func(f *url.URL) bool { return f.Scheme == u.Scheme && f.Host == u.Host }) {
+			found = append(found, &url.URL{Scheme: u.Scheme, Host: u.Host})
+		}
+	}
+	return found, nil
 }
 
 // ask asks the index. The library knows where the public one is and how to

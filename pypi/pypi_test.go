@@ -49,7 +49,7 @@ func TestReleasesAreReadFromJSONAndHTML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := pypi.Project{Name: "qiskit-terra", Files: []pypi.File{
+	want := pypi.Project{Name: "qiskit-terra", Page: server.URL + "/simple/qiskit-terra/", Files: []pypi.File{
 		{
 			Name: "qiskit_terra-0.45.0-cp38-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
 			URL:  server.URL + "/packages/b.whl", SHA256: "bb02", RequiresPython: ">=3.8",

@@ -50,7 +50,10 @@ func (a *Activities) reread(ctx context.Context, e warpket.Execution) (warpket.E
 			now, err = a.Store.ExecutionByID(ctx, e.ID)
 		}
 	}
-	return now, err
+	if err != nil {
+		return e, err
+	}
+	return now, nil
 }
 
 // claim takes the execution for a slot that was reserved, and frees the slot

@@ -15,11 +15,11 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/warpket/warpket/runners/image"
+	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/secrets"
 )
 
@@ -38,6 +38,7 @@ type config struct {
 	log      string
 	images   struct{ allow, space string }
 	node     struct{ server, joinToken, name, dir, isolation, require string }
+	egress   struct{ hosts, ports, networks string }
 	dev      struct {
 		data   string
 		noDemo bool
@@ -171,6 +172,9 @@ func (c *config) agent() []setting {
 		{"dir", "WARPKET_NODE_DIR", &c.node.dir, "", "folder of the node", true},
 		{"isolation", "WARPKET_ISOLATION", &c.node.isolation, "namespaces", "what keeps functions apart: namespaces or none", true},
 		{"image-space", "WARPKET_IMAGE_SPACE", &c.images.space, "20", "GiB for unpacked images; above it those go that nobody has used for longest", true},
+		{"egress-hosts", "WARPKET_EGRESS_HOSTS", &c.egress.hosts, "", "hosts that functions with a network may reach, separated by commas: names, *.NAME, addresses; all public ones unless set", false},
+		{"egress-ports", "WARPKET_EGRESS_PORTS", &c.egress.ports, "80,443", "ports that they may reach, separated by commas", true},
+		{"egress-networks", "WARPKET_EGRESS_NETWORKS", &c.egress.networks, "", "networks that are not public and that they may reach all the same, as prefixes separated by commas", false},
 		{"require-isolation", "WARPKET_REQUIRE_ISOLATION", &c.node.require, "", "any value: do not run on a machine that cannot hold all of it", false},
 	}
 }
@@ -193,12 +197,8 @@ func (c *config) keyring() (secrets.Keyring, error) {
 
 // registries are what images may be asked of, and how much room they have.
 func (c *config) registries() (image.Config, error) {
-	out := image.Config{Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	for text := range strings.SplitSeq(c.images.allow, ",") {
-		text = strings.TrimSpace(text)
-		if text == "" {
-			continue
-		}
+	out := image.Config{Platform: runtime.GOOS + "/" + runtime.GOARCH, Upstream: runtimes.Upstream(os.Environ())}
+	for _, text := range listed(c.images.allow) {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
 			return out, fmt.Errorf("%q is not a network such as 10.1.0.0/16: set --allow-registries or WARPKET_ALLOW_REGISTRIES", text)

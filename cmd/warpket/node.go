@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,6 +19,7 @@ import (
 	"github.com/warpket/warpket/accelerators"
 	"github.com/warpket/warpket/node"
 	"github.com/warpket/warpket/pypi"
+	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/image"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/runners/sandbox"
@@ -66,7 +69,7 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	platform := runtime.GOOS + "/" + runtime.GOARCH
 	store, err := runtimes.New(runtimes.Config{
 		Dir: filepath.Join(cache, "runtimes"), Index: pypi.New(pypi.Config{URL: c.index, CacheDir: filepath.Join(cache, "index")}), IndexURL: c.index,
-		Launcher: launcher, Installer: sandbox.NewPlain(), Pythons: pythons, Environ: os.Environ(), Platform: platform,
+		Launcher: launcher, Installer: c.installer(launcher), Pythons: pythons, Environ: os.Environ(), Platform: platform,
 	})
 	if err != nil {
 		return err
@@ -82,8 +85,12 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	for _, p := range pythons {
 		inventory.Pythons = append(inventory.Pythons, p.Minor)
 	}
+	network, err := c.network()
+	if err != nil {
+		return err
+	}
 	agent := node.New(node.Config{
-		Dir: dir, Server: c.node.server, Name: name, JoinToken: c.node.joinToken, Inventory: inventory, Runtimes: store, Launcher: launcher, Images: images, ReadyMemory: ready, Log: log,
+		Dir: dir, Server: c.node.server, Name: name, JoinToken: c.node.joinToken, Inventory: inventory, Runtimes: store, Launcher: launcher, Images: images, ReadyMemory: ready, Egress: network, Log: log,
 		Connected: func() {
 			if c.watch {
 				report(map[string]string{"node": name})
@@ -135,6 +142,40 @@ func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.La
 		notes = append(notes, "what keeps functions apart is not complete: "+i.String()+"; run the node as root, with the cgroup controllers cpu, memory and pids, to have all of it")
 	}
 	return launcher, notes, nil
+}
+
+// network is what functions with a network may reach.
+func (c *config) network() (egress.Config, error) {
+	out := egress.Config{Policy: egress.Policy{Public: c.egress.hosts == "", Hosts: listed(c.egress.hosts)}, Upstream: runtimes.Upstream(os.Environ())}
+	for _, text := range listed(c.egress.ports) {
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil {
+			return out, fmt.Errorf("a port is a number up to 65535, not %q: set --egress-ports or WARPKET_EGRESS_PORTS", text)
+		}
+		out.Policy.Ports = append(out.Policy.Ports, uint16(port))
+	}
+	for _, text := range listed(c.egress.networks) {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return out, fmt.Errorf("a network is a prefix such as 10.1.0.0/16, not %q: set --egress-networks or WARPKET_EGRESS_NETWORKS", text)
+		}
+		out.Guard.Allow = append(out.Guard.Allow, prefix)
+	}
+	_, err := egress.New(out) // says what of it cannot be
+	return out, err
+}
+
+func listed(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// installer keeps installers apart as functions are, unless that leaves them
+// no way to the package index.
+func (*config) installer(launcher sandbox.Launcher) sandbox.Launcher {
+	if namespaces, ok := launcher.(*sandbox.Namespaces); ok {
+		return namespaces
+	}
+	return sandbox.NewPlain()
 }
 
 var notInName = regexp.MustCompile(`[^a-z0-9-]+`)

@@ -20,11 +20,16 @@ func envAt(dir string) Env {
 // ReadOnly are the folders that programs of the environment read: its own and,
 // if the machine's /usr does not hold it, its interpreter's.
 func (e Env) ReadOnly() []string {
-	folders := []string{e.Dir}
-	if python, err := filepath.EvalSymlinks(e.Python); err == nil && !strings.HasPrefix(python, "/usr/") && !strings.HasPrefix(python, e.Dir+"/") {
-		folders = append(folders, filepath.Dir(filepath.Dir(python)))
+	return append([]string{e.Dir}, baseOf(e.Python)...)
+}
+
+// baseOf is the folder of an interpreter, unless the machine's /usr holds it.
+func baseOf(python string) []string {
+	python, err := filepath.EvalSymlinks(python)
+	if err != nil || strings.HasPrefix(python, "/usr/") {
+		return nil
 	}
-	return folders
+	return []string{filepath.Dir(filepath.Dir(python))}
 }
 
 // Modules are those that the smoke run has imported: what most programs of
@@ -35,18 +40,19 @@ func (e Env) Modules() []string {
 }
 
 // passed are the variables of the agent that its installers need to reach the
-// index through what the operator has set up.
+// index through what the operator has set up. In a sandbox the way to the index
+// is another.
 var passed = map[string]bool{
 	"HTTP_PROXY": true, "HTTPS_PROXY": true, "ALL_PROXY": true, "NO_PROXY": true,
 	"SSL_CERT_FILE": true, "SSL_CERT_DIR": true, "PIP_CERT": true,
 }
 
 // passOn picks from the agent's environment what installers may see.
-func passOn(environ []string) []string {
+func passOn(environ []string, sandboxed bool) []string {
 	var env []string
 	for _, variable := range environ {
 		name, _, _ := strings.Cut(variable, "=")
-		if passed[strings.ToUpper(name)] {
+		if upper := strings.ToUpper(name); passed[upper] && (!sandboxed || !strings.HasSuffix(upper, "_PROXY")) {
 			env = append(env, variable)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/sandbox"
 )
 
@@ -21,6 +22,7 @@ type program struct {
 	dir      string
 	readOnly []string
 	writable []string
+	network  *egress.Proxy // its way to the network, unless it has the machine's; nil for none
 	timeout  time.Duration
 	progress func(line string) // gets each line that it prints; may be nil
 }
@@ -31,6 +33,13 @@ type ended struct {
 	tail     string
 	timedOut bool
 }
+
+// Bounds of installers and checks.
+const (
+	maxMemory    = 4 << 30 // bytes
+	maxProcesses = 512     // and threads
+	maxDisk      = 1 << 30 // bytes in /tmp; they count as memory, too
+)
 
 // run runs a program to its end. An error means that it could not be run, or
 // that ctx ended first.
@@ -49,10 +58,17 @@ func run(ctx context.Context, launcher sandbox.Launcher, p program) (ended, erro
 		Stderr:   writer,
 		ReadOnly: p.readOnly,
 		Writable: p.writable,
+		Limits:   sandbox.Limits{Memory: maxMemory, Processes: maxProcesses, Disk: maxDisk},
+		Listen:   p.network != nil,
 	})
 	_ = writer.Close()
 	if err != nil {
 		return ended{}, fmt.Errorf("running %s: %w", filepath.Base(p.argv[0]), err)
+	}
+	if p.network != nil {
+		serving, stop := context.WithCancel(ctx)
+		defer stop()
+		go func() { _ = p.network.Serve(serving, box.(sandbox.Listening).Listener()) }() //nolint:forcetypeassert // see Store.network
 	}
 	tail := make(chan string, 1)
 	go func() { tail <- follow(reader, p.progress) }()

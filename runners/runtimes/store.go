@@ -162,11 +162,16 @@ func (s *Store) runUV(ctx context.Context, what string, argv, env []string, root
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+	network, variables, err := s.network(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	e, err := run(ctx, s.config.Installer, program{
 		argv:     argv,
-		env:      append(s.uvEnv(root), env...),
+		env:      slices.Concat(s.uvEnv(root), variables, env),
 		dir:      dir,
-		readOnly: []string{filepath.Dir(argv[0])},
+		network:  network,
+		readOnly: slices.Concat(s.interpreters(), certificates(s.config.Environ), []string{filepath.Dir(argv[0])}),
 		writable: []string{root},
 		timeout:  15 * time.Minute,
 		progress: func(line string) {
@@ -197,7 +202,7 @@ func told(line string) bool {
 }
 
 func (s *Store) uvEnv(root string) []string {
-	env := append(passOn(s.config.Environ),
+	env := append(passOn(s.config.Environ, s.sandboxed()),
 		"PATH=/usr/local/bin:/usr/bin:/bin",
 		"HOME="+filepath.Join(root, "home"),
 		"LANG=C.UTF-8",

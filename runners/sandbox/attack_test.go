@@ -158,6 +158,7 @@ var attacks = map[string]attack{
 	"learn_the_descriptors":       {inside: "0 1 2", outside: anything},
 	"learn_the_cgroup":            {inside: "/", outside: anything},
 	"learn_about_the_machine":     {inside: "cpuinfo filesystems meminfo version", outside: anything},
+	"write_to_the_code":           {inside: "ENOENT"},
 	"learn_the_umask":             {inside: "022", outside: anything},
 	"type_into_a_terminal":        {inside: "ENOENT", root: true},
 }
@@ -166,31 +167,58 @@ func TestAttacksFromInsideFailWhereTheAgentSucceeds(t *testing.T) {
 	t.Parallel()
 	isolated(t, func(t *testing.T, launcher sandbox.Launcher) {
 		given := prey(t)
-		inside, outside := fromInside(t, launcher, given), fromOutside(t, given)
-		for name := range inside {
-			if _, ok := attacks[name]; !ok {
-				t.Errorf("nothing is said of the attack %s", name)
-			}
-		}
-		for name, attack := range attacks {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				want := attack.inside
-				if attack.shared != "" && launcher.Isolation().UID == "shared" {
-					want = attack.shared
-				}
-				if inside[name] != want {
-					t.Errorf("%s: inside it is %q, not %q", name, inside[name], want)
-				}
-				if attack.outside == "" {
-					attack.outside = "ok"
-				}
-				if attack.outside != anything && outside[name] != attack.outside && (os.Geteuid() == 0 || !attack.root) {
-					t.Errorf("outside it is %q, not %q: the attack proves nothing", outside[name], attack.outside)
-				}
-			})
+		compare(t, launcher, fromInside(t, launcher, given), fromOutside(t, given), nil)
+	})
+}
+
+func TestAttacksFromInsideACellFailWhereTheAgentSucceeds(t *testing.T) {
+	t.Parallel()
+	isolated(t, func(t *testing.T, launcher sandbox.Launcher) {
+		if namespaces, ok := launcher.(*sandbox.Namespaces); ok {
+			given := prey(t)
+			outside := fromOutside(t, given)
+			compare(t, launcher, fromInsideACell(t, namespaces, given), outside, inACell)
 		}
 	})
+}
+
+// inACell are the answers that a cell may give instead.
+var inACell = map[string]string{
+	"signal_process_1":             "EPERM",
+	"write_to_the_code":            "EACCES",
+	"run_a_setuid_program":         "1001",           // each cell has a user of its own
+	"see_mounts_that_are_too_open": "/code lacks ro", // the agent writes there; those inside may not, see write_to_the_code
+}
+
+// compare checks what came of the attacks.
+func compare(t *testing.T, launcher sandbox.Launcher, inside, outside, instead map[string]string) {
+	t.Helper()
+	for name := range inside {
+		if _, ok := attacks[name]; !ok {
+			t.Errorf("nothing is said of the attack %s", name)
+		}
+	}
+	for name, attack := range attacks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := attack.inside
+			if attack.shared != "" && launcher.Isolation().UID == "shared" {
+				want = attack.shared
+			}
+			if other, ok := instead[name]; ok && inside[name] == other {
+				want = other
+			}
+			if inside[name] != want {
+				t.Errorf("%s: inside it is %q, not %q", name, inside[name], want)
+			}
+			if attack.outside == "" {
+				attack.outside = "ok"
+			}
+			if attack.outside != anything && outside[name] != attack.outside && (os.Geteuid() == 0 || !attack.root) {
+				t.Errorf("outside it is %q, not %q: the attack proves nothing", outside[name], attack.outside)
+			}
+		})
+	}
 }
 
 // isolated runs a test with each launcher that keeps programs apart.
@@ -306,6 +334,7 @@ func TestAllOfThisHoldsForAnOrdinaryUser(t *testing.T) {
 	must(t, exec.CommandContext(t.Context(), "cp", os.Args[0], binary).Run())
 	must(t, os.Chmod(binary, 0o755))
 	must(t, os.CopyFS(filepath.Join(dir, "testdata"), os.DirFS("testdata")))
+	must(t, os.CopyFS(filepath.Join(dir, "harness"), os.DirFS(harness)))
 	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(arg string) bool {
 		return strings.HasPrefix(arg, "-test.paniconexit0") || strings.HasPrefix(arg, "-test.testlogfile") || strings.HasPrefix(arg, "-test.gocoverdir") || strings.HasPrefix(arg, "-test.coverprofile")
 	})

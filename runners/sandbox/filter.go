@@ -20,7 +20,12 @@ var withheld = []string{
 	"name_to_handle_at", "open_tree", "adjtimex", "clock_adjtime", "personality", "vmsplice",
 	// These are let through with conditions below.
 	"clone", "clone3", "socket", "socketpair",
+	"chmod", "fchmod", "fchmodat", "fchmodat2", "open", "openat", "openat2", "creat", "mknod", "mknodat",
 }
+
+// setID are the modes by which a file lends its owner's rights. What is
+// mounted for writing may belong to the agent outside.
+const setID = unix.S_ISUID | unix.S_ISGID
 
 const newNamespace = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 
@@ -98,14 +103,18 @@ func filter(this *arch.Info, names []string) []bpf.Instruction {
 		answer(notThere),
 	}
 	on := func(name string, decision ...bpf.Instruction) {
+		if _, known := this.SyscallNames[name]; !known {
+			return
+		}
 		program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: number(name), SkipFalse: uint8(len(decision))}) //nolint:gosec // few
 		program = append(program, decision...)
 	}
 	for _, name := range names {
 		on(name, answer(allow))
 	}
-	// Its flags are in memory, where a filter cannot look. C libraries go on with clone.
+	// Their flags are in memory, where a filter cannot look. Programs go on with the older calls.
 	on("clone3", answer(notThere))
+	on("openat2", answer(notThere))
 	on("clone", load(argumentAt),
 		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: newNamespace, SkipFalse: 1}, answer(notAllowed), answer(allow))
 	family := func(families ...uint32) []bpf.Instruction {
@@ -117,5 +126,19 @@ func filter(this *arch.Info, names []string) []bpf.Instruction {
 	}
 	on("socket", family(unix.AF_UNIX, unix.AF_INET, unix.AF_INET6)...)
 	on("socketpair", family(unix.AF_UNIX)...)
+	mode := func(argument uint32) []bpf.Instruction {
+		return []bpf.Instruction{
+			load(argumentAt + 2*wide*argument), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: setID, SkipFalse: 1}, answer(notAllowed), answer(allow),
+		}
+	}
+	for name, argument := range map[string]uint32{"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "creat": 1, "mknod": 1, "mknodat": 2} {
+		on(name, mode(argument)...)
+	}
+	for name, flags := range map[string]uint32{"open": 1, "openat": 2} {
+		// Where no file is made, the mode is whatever was in the register.
+		on(name, append([]bpf.Instruction{
+			load(argumentAt + 2*wide*flags), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY, SkipTrue: 1}, answer(allow),
+		}, mode(flags+1)...)...)
+	}
 	return append(program, answer(notAllowed))
 }

@@ -221,6 +221,7 @@ type box struct {
 	cgroup   *cgroup
 	uids     *uidRange
 	owned    []string // writable, and the agent's again at the end
+	mapped   *os.File // the mapping of users for what is writable
 	process  *os.Process
 	listener net.Listener
 	freed    sync.Once
@@ -373,6 +374,9 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 		return s, nil, err
 	}
 	mounts, err := b.openMounts(s.Mounts)
+	if b.mapped != nil {
+		_ = b.mapped.Close() // the mounts have it
+	}
 	s.First = firstFD + len(mounts)
 	return s, mounts, err
 }
@@ -386,7 +390,7 @@ func (b *box) openMounts(mounts []mount) ([]*os.File, error) {
 	var files []*os.File
 	for i := range mounts {
 		m := &mounts[i]
-		fd, err := openTree(m.Source, m.Writable, m.Device)
+		fd, err := openTree(m.Source, m.Writable, m.Device, b.mapped)
 		if err != nil {
 			return files, err
 		}

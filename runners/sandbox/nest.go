@@ -71,7 +71,7 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening a socket: %w", err)
 	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "nest"), os.NewFile(uintptr(fds[1]), "nest") //nolint:gosec // descriptors
+	ours, theirs := os.NewFile(uintptr(fds[0]), "nest"), os.NewFile(uintptr(fds[1]), "nest")
 	defer func() { _ = ours.Close() }()
 	conn, err := net.FileConn(ours)
 	if err != nil {
@@ -130,7 +130,7 @@ func rights(control []byte) ([]*os.File, error) {
 		}
 		for _, fd := range fds {
 			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "received")) //nolint:gosec // a descriptor
+			files = append(files, os.NewFile(uintptr(fd), "received"))
 		}
 	}
 	return files, nil

@@ -22,6 +22,9 @@ import (
 // a sandbox from within.
 const setupName = "warpket-sandbox"
 
+// holdName is the name under which it starts itself to hold a namespace.
+const holdName = "warpket-hold"
+
 // What is beside the program in each sandbox.
 const (
 	ownFolder  = "/.warpket"
@@ -72,7 +75,13 @@ type rlimit struct {
 // Main sets up a sandbox, and does not return, if that is what this process
 // was started for. Programs that use Namespaces call it first thing.
 func Main() {
-	if len(os.Args) != 1 || os.Args[0] != setupName {
+	switch {
+	case len(os.Args) != 1:
+		return
+	case os.Args[0] == holdName: // its namespace is all that is wanted of it
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		os.Exit(0)
+	case os.Args[0] != setupName:
 		return
 	}
 	runtime.LockOSThread()
@@ -199,7 +208,7 @@ func (s *setup) root() error {
 		if m.FD != 0 {
 			continue
 		}
-		fd, err := openTree(m.Source, m.Writable, m.Device)
+		fd, err := openTree(m.Source, m.Writable, m.Device, nil)
 		if err != nil {
 			return err
 		}
@@ -221,7 +230,7 @@ func (s *setup) root() error {
 		return err
 	}
 	if s.Nest {
-		if err := os.Mkdir(at+CodeFolder, 0o755); err != nil { //nolint:gosec // seen by all inside
+		if err := os.Mkdir(at+CodeFolder, 0o755); err != nil {
 			return err
 		}
 	}
@@ -320,8 +329,9 @@ func tmpfs(path string, size int64, mode, flags uintptr) error {
 }
 
 // openTree makes a copy of a mount that is attached nowhere yet, with what is
-// mounted below it. A remount could not set the flags of those.
-func openTree(path string, writable, device bool) (int, error) {
+// mounted below it. A remount could not set the flags of those. What is
+// writable has the mapping of users, if there is one.
+func openTree(path string, writable, device bool, users *os.File) (int, error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
 		return 0, fmt.Errorf("opening %s: %w", path, err)
@@ -334,6 +344,10 @@ func openTree(path string, writable, device bool) (int, error) {
 		attr.Attr_set |= unix.MOUNT_ATTR_NODEV
 	} else {
 		attr.Attr_set |= unix.MOUNT_ATTR_NOEXEC
+	}
+	if writable && users != nil {
+		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		attr.Userns_fd = uint64(users.Fd())
 	}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
 		_ = unix.Close(fd)

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -90,12 +92,43 @@ func (r *uidRange) do(what func() error) error {
 	return err
 }
 
+// agentsFiles is a mapping of users for what is mounted for writing: what the
+// sandbox's program makes is the agent's outside, and what is the agent's is
+// the program's inside.
+func (r *uidRange) agentsFiles(spawn func(*exec.Cmd) error) (*os.File, error) {
+	hold, end, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll([]*os.File{hold, end})
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: r.first + functionUID, Size: 1}}
+	// A mapping comes with a namespace, and that with a process; it ends at once.
+	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{holdName}, Stdin: hold, SysProcAttr: &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, Pdeathsig: syscall.SIGKILL,
+	}}
+	if err := spawn(cmd); err != nil {
+		return nil, fmt.Errorf("mapping users: %w", err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	return os.Open("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/ns/user")
+}
+
 // give makes folders the sandbox's own, and takeBack the agent's again.
 func (b *box) give(folders []string) error {
-	b.owned = folders
-	if b.uids == nil {
+	if len(folders) == 0 {
 		return nil
 	}
+	if b.uids == nil {
+		b.owned = folders
+		return nil
+	}
+	if b.mapped = b.canMap(folders); b.mapped != nil {
+		return nil
+	}
+	b.owned = folders
 	uid := b.uids.first + functionUID
 	for _, folder := range folders {
 		err := filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
@@ -112,6 +145,24 @@ func (b *box) give(folders []string) error {
 		}
 	}
 	return nil
+}
+
+// canMap gives the mapping of users for folders whose file systems all take
+// one, else nil.
+func (b *box) canMap(folders []string) *os.File {
+	mapping, err := b.uids.agentsFiles(b.launcher.spawn)
+	if err != nil {
+		return nil
+	}
+	for _, folder := range folders {
+		fd, err := openTree(folder, true, false, mapping)
+		if err != nil {
+			_ = mapping.Close()
+			return nil
+		}
+		_ = unix.Close(fd)
+	}
+	return mapping
 }
 
 // takeBack does what it can: a program may have left what cannot be walked,

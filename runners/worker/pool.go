@@ -164,7 +164,7 @@ func (p *Pool) take(ctx context.Context, env runtimes.Env, project warpket.ID) (
 	z := s.projects[project]
 	if z == nil {
 		if z = s.spare; z == nil {
-			z = p.newZygote(s, true)
+			z = p.newZygote(s, true) //nolint:contextcheck // it outlives the call
 		}
 		s.spare, s.projects[project] = nil, z
 	}
@@ -176,7 +176,7 @@ func (p *Pool) take(ctx context.Context, env runtimes.Env, project warpket.ID) (
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	w, err := p.pop(ctx, s, z)
+	w, err := p.pop(ctx, z)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil && ctx.Err() == nil && s.projects[project] == z {
@@ -189,12 +189,12 @@ func (p *Pool) take(ctx context.Context, env runtimes.Env, project warpket.ID) (
 	if err == nil {
 		p.park(s, z)
 	}
-	p.refill(s)
+	p.refill(s) //nolint:contextcheck // what is kept ready outlives the call
 	return w, err
 }
 
 // pop takes a parked child, or has one made.
-func (p *Pool) pop(ctx context.Context, s *shelf, z *zygote) (*Worker, error) {
+func (p *Pool) pop(ctx context.Context, z *zygote) (*Worker, error) {
 	if z.err != nil {
 		return nil, z.err
 	}

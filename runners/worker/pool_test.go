@@ -191,7 +191,8 @@ func TestProjectsDoNotDescendFromOneProcess(t *testing.T) {
 		Address int64
 		PIDs    []string
 		UID     int
-	}) {
+	},
+	) {
 		config := configFor(t, siblings)
 		config.Project, config.Resources.CPU = project, 1000
 		w, err := pool.Start(t.Context(), config)

@@ -190,7 +190,7 @@ func (w *Worker) load(ctx context.Context, config Config) error {
 	timeout := orMinute(config.LoadTimeout)
 	w.memory, w.refusals = config.Resources.Memory, w.box.Refusals()
 	var err error
-	if w.network, err = connect(w.box, config.Launcher, config.Egress); err != nil {
+	if w.network, err = connect(w.box, config.Launcher, config.Egress); err != nil { //nolint:contextcheck // its network is there for as long as the worker
 		return err
 	}
 	header := loadHeader{

@@ -19,7 +19,15 @@ import sys
 import time
 
 SYS_PTRACE, SYS_UNSHARE, SYS_CLONE, SYS_CLONE3 = 101, 272, 56, 435
-NEW = {"ns": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000}
+NEW = {
+    "ns": 0x20000,
+    "cgroup": 0x2000000,
+    "uts": 0x4000000,
+    "ipc": 0x8000000,
+    "user": 0x10000000,
+    "pid": 0x20000000,
+    "net": 0x40000000,
+}
 AT_FDCWD = -100
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -35,7 +43,15 @@ def attack(function):
 def call(number, *arguments):
     """Makes a system call: its result, or OSError."""
     libc.syscall.restype = ctypes.c_long
-    result = libc.syscall(*[ctypes.c_long(number)] + [a if isinstance(a, (bytes, ctypes.Array, ctypes.Structure)) or a is None else ctypes.c_long(a) for a in arguments])
+    result = libc.syscall(
+        *[ctypes.c_long(number)]
+        + [
+            a
+            if isinstance(a, (bytes, ctypes.Array, ctypes.Structure)) or a is None
+            else ctypes.c_long(a)
+            for a in arguments
+        ]
+    )
     if result == -1:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -111,7 +127,8 @@ def is_null(path):
 
 @attack
 def read_a_secret():
-    open(given["secret"]).read()
+    with open(given["secret"]) as file:
+        file.read()
     return "ok"
 
 
@@ -123,13 +140,31 @@ def list_another_tenant():
 
 @attack
 def read_a_private_file_in_a_listed_folder():
-    open(given["sdk"] + "/private").read()
+    with open(given["sdk"] + "/private") as file:
+        file.read()
     return "ok"
 
 
 @attack
 def find_the_machines_files():
-    found = [p for p in ("/root", "/home", "/var", "/etc/shadow", "/etc/ssh", "/etc/ssl/private", "/boot", "/sys", "/run", "/dev/pts", "/dev/tty", "/dev/mem") if os.path.lexists(p)]
+    found = [
+        p
+        for p in (
+            "/root",
+            "/home",
+            "/var",
+            "/etc/shadow",
+            "/etc/ssh",
+            "/etc/ssl/private",
+            "/boot",
+            "/sys",
+            "/run",
+            "/dev/pts",
+            "/dev/tty",
+            "/dev/mem",
+        )
+        if os.path.lexists(p)
+    ]
     return " ".join(found) or "nothing"
 
 
@@ -266,7 +301,14 @@ def open_by_handle():
     handle = struct.pack("Ii", 128, 0) + bytes(128)
     handle = ctypes.create_string_buffer(handle)
     mount_id = ctypes.create_string_buffer(4)
-    call(303, AT_FDCWD, b"/usr", ctypes.cast(handle, ctypes.c_void_p).value, ctypes.cast(mount_id, ctypes.c_void_p).value, 0)
+    call(
+        303,
+        AT_FDCWD,
+        b"/usr",
+        ctypes.cast(handle, ctypes.c_void_p).value,
+        ctypes.cast(mount_id, ctypes.c_void_p).value,
+        0,
+    )
     return "ok"
 
 
@@ -309,11 +351,26 @@ def see_mounts_that_are_too_open():
             want |= {"nodev"}
         if path == "/dev/shm" or path == "/proc":
             want |= {"noexec"}
-        if not is_null(path) and path not in devices | {"/tmp", "/dev/shm", "/proc", given["scratch"]}:
+        if not is_null(path) and path not in devices | {
+            "/tmp",
+            "/dev/shm",
+            "/proc",
+            given["scratch"],
+        }:
             want |= {"ro"}
         if want - flags:
             wrong.append(path + " lacks " + ",".join(sorted(want - flags)))
-        if kind in ("cgroup", "cgroup2", "sysfs", "debugfs", "tracefs", "securityfs", "bpf", "mqueue", "devpts"):
+        if kind in (
+            "cgroup",
+            "cgroup2",
+            "sysfs",
+            "debugfs",
+            "tracefs",
+            "securityfs",
+            "bpf",
+            "mqueue",
+            "devpts",
+        ):
             wrong.append(path + " is a " + kind)
     return "; ".join(wrong) or "none"
 
@@ -343,7 +400,9 @@ def reach_the_machines_loopback_by_ipv6():
 
 @attack
 def route_to_the_internet():
-    return connect(socket.AF_INET, socket.SOCK_DGRAM, ("198.51.100.1", 9))  # TEST-NET-2; sends nothing
+    return connect(
+        socket.AF_INET, socket.SOCK_DGRAM, ("198.51.100.1", 9)
+    )  # TEST-NET-2; sends nothing
 
 
 @attack
@@ -444,13 +503,14 @@ def signal_a_process_of_the_machine():
 
 @attack
 def look_at_a_process_of_the_machine():
-    open("/proc/%d/status" % given["pid"]).read()
+    with open(f"/proc/{given['pid']}/status") as file:
+        file.read()
     return "ok"
 
 
 def reads(name, path, flags=os.O_RDONLY):
     def try_it():
-        os.open("/proc/%d/%s" % (target(), path), flags)
+        os.open(f"/proc/{target()}/{path}", flags)
         return "ok"
 
     attacks[name] = try_it
@@ -470,7 +530,7 @@ def write_to_a_descriptor_of_process_1():
     if not given["outside"]:
         os.open("/proc/1/fd/4", os.O_WRONLY)
         return "ok"
-    os.open("/proc/%d/fd/2" % target(), os.O_WRONLY)
+    os.open(f"/proc/{target()}/fd/2", os.O_WRONLY)
     return "ok"
 
 
@@ -539,7 +599,9 @@ def join_a_namespace():
 
 @attack
 def load_a_bpf_map():
-    call(321, 0, struct.pack("IIIII", 2, 4, 8, 1, 0) + bytes(100), 120)  # BPF_MAP_CREATE of an array
+    call(
+        321, 0, struct.pack("IIIII", 2, 4, 8, 1, 0) + bytes(100), 120
+    )  # BPF_MAP_CREATE of an array
     return "ok"
 
 
@@ -627,7 +689,9 @@ def unshare_time():
 
 
 def clone3(flags):
-    arguments = ctypes.create_string_buffer(struct.pack("QQQQQQQQ", flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0))
+    arguments = ctypes.create_string_buffer(
+        struct.pack("QQQQQQQQ", flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0)
+    )
     pid = call(SYS_CLONE3, ctypes.addressof(arguments), 64)
     if pid == 0:
         os._exit(0)
@@ -652,8 +716,13 @@ def call_by_x32():
 
 def call_by_int80(*arguments):
     """Makes a 32-bit system call, whose numbers are others."""
-    registers = b"".join(bytes([op]) + struct.pack("<I", a) for op, a in zip((0xB8, 0xBB, 0xB9, 0xBA), arguments + (0, 0, 0), strict=False))
-    code = b"\x53" + registers + b"\xcd\x80\x5b\xc3"  # push rbx; mov eax, ebx, ecx, edx; int 0x80; pop rbx; ret
+    registers = b"".join(
+        bytes([op]) + struct.pack("<I", a)
+        for op, a in zip((0xB8, 0xBB, 0xB9, 0xBA), (*arguments, 0, 0, 0), strict=False)
+    )
+    code = (
+        b"\x53" + registers + b"\xcd\x80\x5b\xc3"
+    )  # push rbx; mov eax, ebx, ecx, edx; int 0x80; pop rbx; ret
     memory = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     memory.write(code)
     function = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
@@ -718,7 +787,7 @@ def raise_a_capability():
 
 @attack
 def gain_privileges():
-    return "NoNewPrivs %s, Seccomp %s" % (status("NoNewPrivs"), status("Seccomp"))
+    return "NoNewPrivs {}, Seccomp {}".format(status("NoNewPrivs"), status("Seccomp"))
 
 
 @attack
@@ -756,7 +825,7 @@ def raise_a_limit():
 
 @attack
 def dump_core():
-    return "%d %d" % resource.getrlimit(resource.RLIMIT_CORE)
+    return "{} {}".format(*resource.getrlimit(resource.RLIMIT_CORE))
 
 
 @attack
@@ -818,8 +887,15 @@ def _tells(name):
 
 
 @attack
+def write_to_the_code():
+    path = "/code/new" if not given["outside"] else given["scratch"] + "/new"
+    with open(path, "w"):
+        return "ok"
+
+
+@attack
 def learn_the_umask():
-    return "%03o" % os.umask(0)
+    return f"{os.umask(0):03o}"
 
 
 @attack
@@ -857,7 +933,11 @@ def run(function):
     os.close(reader)
     _, ended = os.waitpid(pid, 0)
     if not answer:
-        return signal.Signals(os.WTERMSIG(ended)).name if os.WIFSIGNALED(ended) else "exit %d" % os.WEXITSTATUS(ended)
+        return (
+            signal.Signals(os.WTERMSIG(ended)).name
+            if os.WIFSIGNALED(ended)
+            else f"exit {os.WEXITSTATUS(ended)}"
+        )
     return answer.decode()
 
 

@@ -35,7 +35,8 @@ _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _CLOSE_ON_EXEC, _RECURSIVE, _CLONE_TREE = 0o2000000, 0x8000, 1
 
 # mount
-_NOSUID, _NODEV, _NOEXEC, _BIND, _PRIVATE = 2, 4, 8, 1 << 12, 1 << 18 | 1 << 14
+_READ_ONLY, _NOSUID, _NODEV, _NOEXEC, _BIND = 1, 2, 4, 8, 1 << 12
+_PRIVATE = 1 << 18 | 1 << 14
 
 # Landlock's rights to files, in the order of its versions
 _READ = 1 << 0 | 1 << 2 | 1 << 3
@@ -44,10 +45,11 @@ _FILE = 1 << 1 | 1 << 2 | _TRUNCATE | _IOCTL
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
-class namespaces:  # noqa: N801 - a group of names
+class namespaces:
     """Kinds of namespaces, and how to get into them."""
 
-    MOUNT, UTS, IPC, PID, NET = 0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
+    MOUNT, CGROUP, UTS, IPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
+    PID, NET = 0x20000000, 0x40000000
 
     @staticmethod
     def unshare(kinds):
@@ -65,9 +67,9 @@ def open_namespace(kind):
     return os.open("/proc/self/ns/" + kind, os.O_RDONLY)
 
 
-def mount(source, target, kind, options, noexec=False):
+def mount(source, target, kind, options, noexec=False, read_only=False):
     """Mounts a file system that holds no devices and gives no rights."""
-    flags = _NOSUID | _NODEV | (_NOEXEC if noexec else 0)
+    flags = _NOSUID | _NODEV | (_NOEXEC if noexec else 0) | (_READ_ONLY if read_only else 0)
     result = _C.mount(source.encode(), target.encode(), kind.encode(), flags, options.encode())
     _check(result, "mounting " + target)
 
@@ -80,7 +82,8 @@ def mount_proc():
         hidden = [e for e in entries if e.name not in _VISIBLE and not e.name[0].isdigit()]
     for entry in hidden:
         if entry.is_dir(follow_symlinks=False):
-            mount("tmpfs", entry.path, "tmpfs", "size=0,nr_inodes=1,mode=555", noexec=True)
+            options = "size=0,nr_inodes=1,mode=555"
+            mount("tmpfs", entry.path, "tmpfs", options, noexec=True, read_only=True)
         else:
             _bind(_EMPTY, entry.path)
 
@@ -95,9 +98,7 @@ def keep_mounts(paths):
     _check(_C.mount(None, b"/", None, _PRIVATE, None), "leaving the outer mounts")
     kept = []
     for path in paths:
-        fd = _C.syscall(
-            _OPEN_TREE, -100, path.encode(), _CLONE_TREE | _CLOSE_ON_EXEC | _RECURSIVE
-        )
+        fd = _C.syscall(_OPEN_TREE, -100, path.encode(), _CLONE_TREE | _CLOSE_ON_EXEC | _RECURSIVE)
         _check(fd, "opening " + path)
         kept.append((fd, path, stat.S_ISDIR(os.stat(path).st_mode)))
     return kept

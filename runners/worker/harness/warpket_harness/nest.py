@@ -108,7 +108,9 @@ def _cell(request, fds, below_tmp, simulators):
     if not node.recv(1):
         return  # the node has given it up
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    namespaces.unshare(namespaces.MOUNT | namespaces.NET | namespaces.IPC | namespaces.UTS)
+    namespaces.unshare(
+        namespaces.MOUNT | namespaces.NET | namespaces.IPC | namespaces.UTS | namespaces.CGROUP
+    )
     kept = keep_mounts(below_tmp)
     size = f"size={request['disk']},nr_inodes={1000 + (request['disk'] >> 12)}"
     mount("tmpfs", "/tmp", "tmpfs", f"mode=1777,{size}")
@@ -146,8 +148,8 @@ def _worker(request, control, answers, output, simulators):
         os.dup2(fd, n, inheritable=n < 3)
     os.closerange(5, _MAX_FILES)
     # The old ones believe to be what their descriptors were before.
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", closefd=False)
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", encoding="utf-8", closefd=False)
     confine(request["uid"], writable=("/tmp", "/dev/shm"))
     _reseed()
     if "qiskit_aer" in sys.modules:
@@ -163,4 +165,3 @@ def _reseed():
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
-
