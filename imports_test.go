@@ -54,6 +54,7 @@ var rows = []map[string][]string{
 		},
 	},
 	{ // tests and tools: nothing above imports them
+		"runners/image/imagetest":       {},
 		"runners/runtimes/runtimestest": {"pypi", "runners/runtimes", "runners/sandbox"},
 		"teststack":                     {"migrations", "storage/blob"},
 		"teststack/with":                {"teststack"},
@@ -69,7 +70,7 @@ var foreign = map[string][]string{
 	"github.com/minio/":                       {"storage/blob"},
 	"github.com/NVIDIA/":                      {"accelerators"},
 	"code.dny.dev/ssrf":                       {"runners/egress"},
-	"github.com/google/go-containerregistry/": {"runners/image"},
+	"github.com/google/go-containerregistry/": {"runners/image", "runners/image/imagetest"},
 	"github.com/opencontainers/runtime-spec/": {"runners/sandbox"},
 	"github.com/klauspost/compress/":          {"runners/image"},
 	"github.com/danielgtaylor/huma/":          {"api"},

@@ -1,38 +1,21 @@
 package node
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"io"
-	"log"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel/wire"
 	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/image"
+	"github.com/warpket/warpket/runners/image/imagetest"
 	"github.com/warpket/warpket/runners/sandbox"
 	"github.com/warpket/warpket/runners/worker"
 )
@@ -42,7 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const platform = "linux/" + runtime.GOARCH
+const platform = imagetest.Platform
 
 var loopback = egress.Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 
@@ -93,8 +76,8 @@ func prepared(t *testing.T, a *Agent, pinned string, more func(*wire.Prepare)) (
 
 func TestAnImageIsPulledAndItsProgramRun(t *testing.T) {
 	t.Parallel()
-	r := newRegistry(t, "", "")
-	pinned := r.push(t, "bell:1", guestImage(t, "echo"))
+	r := imagetest.New(t, "", "")
+	pinned := r.Push(t, "bell:1", imagetest.Image(t, "echo"))
 	s, told, err := prepared(t, agentWith(t, loopback), pinned, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -122,17 +105,17 @@ func TestAnImageIsPulledAndItsProgramRun(t *testing.T) {
 
 func TestAMovedTagStillRunsWhatItStoodFor(t *testing.T) {
 	t.Parallel()
-	r := newRegistry(t, "", "")
-	r.push(t, "bell:1", guestImage(t, "print", "1"))
+	r := imagetest.New(t, "", "")
+	r.Push(t, "bell:1", imagetest.Image(t, "print", "1"))
 	registries, err := image.NewRegistries(image.Config{Platform: platform, Guard: loopback})
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := registries.Resolve(t.Context(), r.host+"/bell:1", image.Auth{})
+	first, err := registries.Resolve(t.Context(), r.Host+"/bell:1", image.Auth{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := r.push(t, "bell:1", guestImage(t, "print", "2"))
+	second := r.Push(t, "bell:1", imagetest.Image(t, "print", "2"))
 	a := agentWith(t, loopback) // with room for one image
 	for pinned, want := range map[string]string{first: "1", second: "2"} {
 		s, _, err := prepared(t, a, pinned, nil)
@@ -147,13 +130,13 @@ func TestAMovedTagStillRunsWhatItStoodFor(t *testing.T) {
 
 func TestAnImageStaysWhileASlotHoldsIt(t *testing.T) {
 	t.Parallel()
-	r := newRegistry(t, "", "")
+	r := imagetest.New(t, "", "")
 	a := agentWith(t, loopback) // with room for none
-	held, _, err := prepared(t, a, r.push(t, "held:1", guestImage(t, "print", "1")), nil)
+	held, _, err := prepared(t, a, r.Push(t, "held:1", imagetest.Image(t, "print", "1")), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := a.newSlot(t.Context(), "other", &wire.Prepare{Project: "p", Image: &wire.Image{Reference: r.push(t, "other:1", guestImage(t, "print", "2"))}})
+	s := a.newSlot(t.Context(), "other", &wire.Prepare{Project: "p", Image: &wire.Image{Reference: r.Push(t, "other:1", imagetest.Image(t, "print", "2"))}})
 	s.in.Digest = warpket.Image{Pinned: s.in.GetImage().GetReference()}.SnapshotDigest(keyOf(nil).String())
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -162,7 +145,7 @@ func TestAnImageStaysWhileASlotHoldsIt(t *testing.T) {
 	}
 	root := s.image.Root
 	s.clear()
-	if _, _, err := prepared(t, a, r.push(t, "third:1", guestImage(t, "print", "3")), nil); err != nil {
+	if _, _, err := prepared(t, a, r.Push(t, "third:1", imagetest.Image(t, "print", "3")), nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(root); !os.IsNotExist(err) {
@@ -175,8 +158,8 @@ func TestAnImageStaysWhileASlotHoldsIt(t *testing.T) {
 
 func TestAPrivateRegistryGetsItsCredentialsAndNothingElseDoes(t *testing.T) {
 	t.Parallel()
-	r := newRegistry(t, "user", "canary-4711")
-	pinned := r.push(t, "bell:1", guestImage(t, "print", "1"))
+	r := imagetest.New(t, "user", "canary-4711")
+	pinned := r.Push(t, "bell:1", imagetest.Image(t, "print", "1"))
 	a := agentWith(t, loopback)
 	_, told, err := prepared(t, a, pinned, nil)
 	if warpket.KindOf(err) != warpket.Invalid || !strings.Contains(err.Error(), "give it a user and password") || len(told) == 0 {
@@ -200,8 +183,8 @@ func TestAPrivateRegistryGetsItsCredentialsAndNothingElseDoes(t *testing.T) {
 
 func TestWhatANodeDoesNotPull(t *testing.T) {
 	t.Parallel()
-	r := newRegistry(t, "", "")
-	pinned := r.push(t, "bell:1", guestImage(t, "print", "1"))
+	r := imagetest.New(t, "", "")
+	pinned := r.Push(t, "bell:1", imagetest.Image(t, "print", "1"))
 	tests := map[string]struct {
 		guard  egress.Guard
 		change func(a *Agent, in *wire.Prepare)
@@ -210,9 +193,9 @@ func TestWhatANodeDoesNotPull(t *testing.T) {
 	}{
 		"from a registry of its own networks": {kind: warpket.Invalid, text: "not a public address"},
 		"an image that is gone": {guard: loopback, kind: warpket.Invalid, text: "has no", change: func(_ *Agent, in *wire.Prepare) {
-			in.Image.Reference = r.host + "/bell@sha256:" + strings.Repeat("0", 64)
+			in.Image.Reference = r.Host + "/bell@sha256:" + strings.Repeat("0", 64)
 		}},
-		"a tag":                  {guard: loopback, kind: warpket.Invalid, text: "with its digest", change: func(_ *Agent, in *wire.Prepare) { in.Image.Reference = r.host + "/bell:1" }},
+		"a tag":                  {guard: loopback, kind: warpket.Invalid, text: "with its digest", change: func(_ *Agent, in *wire.Prepare) { in.Image.Reference = r.Host + "/bell:1" }},
 		"without its namespaces": {guard: loopback, kind: warpket.Unavailable, text: "this node cannot run images", change: func(a *Agent, _ *wire.Prepare) { a.config.Images = nil }},
 	}
 	for name, test := range tests {
@@ -233,89 +216,4 @@ func TestWhatANodeDoesNotPull(t *testing.T) {
 	if err := s.pull(t.Context(), func(string) {}); warpket.KindOf(err) != warpket.Invalid {
 		t.Errorf("what its digest does not stand for: %v", err)
 	}
-}
-
-// guest builds the program of images, once.
-var guest = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "warpket-guest-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "guest"), "../runners/worker/testdata/guest") //nolint:noctx // ends with the test
-	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
-	if err := cmd.Run(); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(filepath.Join(dir, "guest"))
-})
-
-// guestImage is an image that has nothing but the guest.
-func guestImage(t *testing.T, arguments ...string) v1.Image {
-	t.Helper()
-	program, err := guest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Name: "bin/guest", Mode: 0o755, Size: int64(len(program))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(program); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	i, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH, Config: v1.Config{Entrypoint: []string{"guest"}, Cmd: arguments, User: "root"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if i, err = mutate.AppendLayers(i, static.NewLayer(b.Bytes(), types.OCIUncompressedLayer)); err != nil {
-		t.Fatal(err)
-	}
-	return i
-}
-
-// testRegistry is a registry on the loopback, which may ask for a password.
-type testRegistry struct {
-	host string
-	auth authn.Authenticator
-}
-
-func newRegistry(t *testing.T, user, password string) *testRegistry {
-	t.Helper()
-	memory := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if u, p, _ := r.BasicAuth(); u != user || p != password {
-			w.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
-			http.Error(w, "told: "+r.Header.Get("Authorization"), http.StatusUnauthorized)
-			return
-		}
-		memory.ServeHTTP(w, r)
-	}))
-	t.Cleanup(web.Close)
-	r := &testRegistry{host: strings.TrimPrefix(web.URL, "http://"), auth: authn.Anonymous}
-	if user != "" {
-		r.auth = &authn.Basic{Username: user, Password: password}
-	}
-	return r
-}
-
-// push puts an image into the registry, and gives its reference with its digest.
-func (r *testRegistry) push(t *testing.T, repository string, i v1.Image) string {
-	t.Helper()
-	ref, err := name.ParseReference(r.host + "/" + repository)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(ref, i, remote.WithAuth(r.auth)); err != nil {
-		t.Fatal(err)
-	}
-	digest, err := i.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ref.Context().Digest(digest.String()).Name()
 }

@@ -5,48 +5,28 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/runners/egress"
+	"github.com/warpket/warpket/runners/image/imagetest"
 	"github.com/warpket/warpket/runners/sandbox"
 	"github.com/warpket/warpket/runners/worker"
 )
 
-// guest builds the program of testdata/guest, once.
-var guest = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "warpket-guest-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "guest"), "./testdata/guest") //nolint:noctx // ends with the test
-	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
-	if err := cmd.Run(); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(filepath.Join(dir, "guest"))
-})
-
 // programFor configures the guest, in a root folder that has nothing else.
 func programFor(t *testing.T, arguments ...string) worker.ProgramConfig {
 	t.Helper()
-	program, err := guest()
-	if err != nil {
-		t.Fatal(err)
-	}
 	root := t.TempDir()
 	for _, folder := range []string{"usr/bin", "work"} {
 		if err := os.MkdirAll(filepath.Join(root, folder), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(root, "usr/bin/guest"), program, 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(root, "usr/bin/guest"), imagetest.Guest(t), 0o755); err != nil { //nolint:gosec // a program
 		t.Fatal(err)
 	}
 	if err := os.Symlink("/usr/bin", filepath.Join(root, "bin")); err != nil {
