@@ -170,8 +170,8 @@ func (s *slot) pull(ctx context.Context, say func(string)) error {
 		return fmt.Errorf("pulling the image: %w", err)
 	}
 	say(e.Message) // it may be tried again and again
-	if e.Kind == warpket.NotFound || e.Kind == warpket.Denied {
-		return warpket.Because(warpket.Invalid, err, "%s", e.Message) // they speak of the registry, not of the slot
+	if !e.Kind.Retryable() {
+		return warpket.Because(warpket.Invalid, err, "%s", e.Message) // such as Denied, which speaks of the registry, not of the slot
 	}
 	return err
 }

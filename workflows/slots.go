@@ -94,6 +94,9 @@ func (a *Activities) image(ctx context.Context, f warpket.Function, i warpket.Im
 		return out, nil
 	}
 	sealed, err := a.Store.SealedSecret(ctx, f.ProjectID, name)
+	if warpket.KindOf(err) == warpket.NotFound {
+		return nil, warpket.Errorf(warpket.Invalid, "the project has no secret %s any more, which is the function's credentials: name another", name)
+	}
 	if err != nil {
 		return nil, err
 	}
