@@ -101,7 +101,7 @@ func ParseRegistryAuth(value string) (RegistryAuth, error) {
 	err := d.Decode(&in)
 	_, more := d.Token()
 	pair, token := in.Username != "" && in.Password != "", in.Token != ""
-	if err != nil || more != io.EOF || pair == token || token && in.Username+in.Password != "" { //nolint:errorlint // a decoder's own, never wrapped
+	if err != nil || more != io.EOF || pair == token || token && in.Username+in.Password != "" {
 		return RegistryAuth{}, Errorf(Invalid, "what a registry asks for is given as %s", RegistryAuthForm)
 	}
 	return RegistryAuth{User: in.Username, Password: in.Password, Token: in.Token}, nil

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -94,7 +95,7 @@ func find(root *os.File, name, dir, search string) string {
 		}
 		candidates = []string{name}
 	} else {
-		for _, folder := range strings.Split(search, ":") {
+		for folder := range strings.SplitSeq(search, ":") {
 			if !path.IsAbs(folder) {
 				folder = path.Join(dir, folder)
 			}
@@ -267,7 +268,7 @@ func (p *Program) start(ctx context.Context, call Call, deadline time.Time, log 
 	if err != nil {
 		return nil, err
 	}
-	if r.network, err = connect(r.box, p.launcher, p.config.Egress); err != nil {
+	if r.network, err = connect(r.box, p.launcher, p.config.Egress); err != nil { //nolint:contextcheck // it ends with the process
 		return nil, errors.Join(err, r.box.Close())
 	}
 	r.follow(call.Input)
@@ -325,7 +326,7 @@ func (r *run) result() warpket.Outcome {
 	where, text, size, most := "to its descriptor for results", bytes.TrimSpace(r.written), r.size, int64(warpket.MaxResult)
 	if len(text) == 0 && size <= most {
 		where, most = "as the last line of its output, and larger ones go to the descriptor WARPKET_RESULT_FD", maxResultLine
-		if text, size = r.last.text(); size <= most && !json.Valid(text) {
+		if text, size = r.last.text(); size <= most && !isJSON(text) {
 			return warpket.Outcome{Status: warpket.Succeeded, Result: json.RawMessage("null")} // it printed for people
 		}
 	}
@@ -335,11 +336,13 @@ func (r *run) result() warpket.Outcome {
 	if len(text) == 0 {
 		return warpket.Outcome{Status: warpket.Succeeded, Result: json.RawMessage("null")}
 	}
-	if !json.Valid(text) {
+	if !isJSON(text) {
 		return warpket.FailedWith(warpket.ResultNotEncodable, "what the program wrote to its descriptor for results is not JSON", "")
 	}
 	return warpket.Outcome{Status: warpket.Succeeded, Result: text}
 }
+
+func isJSON(text []byte) bool { return utf8.Valid(text) && json.Valid(text) }
 
 func (r *run) close() {
 	_ = r.box.Close()

@@ -26,7 +26,7 @@ func programFor(t *testing.T, arguments ...string) worker.ProgramConfig {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(root, "usr/bin/guest"), imagetest.Guest(t), 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(root, "usr/bin/guest"), imagetest.Guest(t), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("/usr/bin", filepath.Join(root, "bin")); err != nil {
@@ -66,6 +66,7 @@ func TestAProgramEndsAsItsExitCodeAndResultSay(t *testing.T) {
 		"nothing is null":                     {arguments: []string{"print"}, result: "null"},
 		"the descriptor wins over the output": {arguments: []string{"write", "7\n"}, result: "7"},
 		"an input that it does not read":      {arguments: []string{"write", "7"}, input: `"` + strings.Repeat("x", 1<<20) + `"`, result: "7"},
+		"what is not UTF-8":                   {arguments: []string{"write", "\"\xff\""}, code: warpket.ResultNotEncodable, message: "is not JSON"},
 		"what is not JSON":                    {arguments: []string{"write", "seven"}, code: warpket.ResultNotEncodable, message: "is not JSON"},
 		"a result that is too large":          {arguments: []string{"write-long"}, code: warpket.ResultTooLarge, message: "has 68157440 bytes; at most 67108864 are allowed"},
 		"a line that is too long":             {arguments: []string{"print-long"}, code: warpket.ResultTooLarge, message: "larger ones go to the descriptor WARPKET_RESULT_FD"},
@@ -158,7 +159,7 @@ func TestAProgramThatIsLateOrCancelledIsKilled(t *testing.T) {
 func TestAnImageWithoutItsProgramSaysSo(t *testing.T) {
 	t.Parallel()
 	outside := filepath.Join(t.TempDir(), "outside")
-	if err := os.WriteFile(outside, []byte("#!"), 0o755); err != nil { //nolint:gosec // would be a program
+	if err := os.WriteFile(outside, []byte("#!"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	tests := map[string]struct {

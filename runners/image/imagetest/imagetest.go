@@ -36,7 +36,7 @@ var build = sync.OnceValues(func() ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "guest"), "github.com/warpket/warpket/runners/image/imagetest/testdata/guest") //nolint:noctx // ends with the test
+	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "guest"), "github.com/warpket/warpket/runners/image/imagetest/testdata/guest")
 	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 	if err := cmd.Run(); err != nil {
 		return nil, err
