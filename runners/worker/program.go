@@ -190,10 +190,7 @@ func (p *Program) Run(ctx context.Context, call Call, log io.Writer) warpket.Out
 	case err == nil && exit.OK():
 		outcome = r.result()
 	case err == nil:
-		outcome.Failure = &warpket.Failure{Code: warpket.Exited, Message: "the program ended with " + exit.String()}
-		if exit.Signal != 0 {
-			outcome.Failure = crashed(exit)
-		}
+		outcome.Failure = r.failure(exit)
 		explain(outcome.Failure, sandbox.Refusals{}, r.box.Refusals(), p.config.Resources.Memory)
 	case ctx.Err() != nil:
 		outcome.Failure = &warpket.Failure{Code: warpket.CancelledCode, Message: "cancelled while it ran"}
@@ -222,8 +219,8 @@ type run struct {
 	box     sandbox.Sandbox
 	network context.CancelFunc
 	input   *os.File
-	output  [2]*output // stdout and stderr
-	last    lastLine   // of stdout
+	output  [2]*output  // stdout and stderr
+	last    [2]lastLine // of each
 	results *os.File
 
 	fed     chan struct{} // closed when the input is written, or not wanted
@@ -254,10 +251,10 @@ func (p *Program) start(ctx context.Context, call Call, deadline time.Time, log 
 	}
 	r := &run{input: pipes[0].ours, results: pipes[3].ours, fed: make(chan struct{}), read: make(chan struct{})}
 	both := &lockedWriter{to: log}
-	if r.output[0], err = newOutput(pipes[1].ours, io.MultiWriter(both, &r.last)); err != nil {
+	if r.output[0], err = newOutput(pipes[1].ours, io.MultiWriter(both, &r.last[0])); err != nil {
 		return nil, err
 	}
-	if r.output[1], err = newOutput(pipes[2].ours, both); err != nil {
+	if r.output[1], err = newOutput(pipes[2].ours, io.MultiWriter(both, &r.last[1])); err != nil {
 		return nil, err
 	}
 	r.box, err = p.launcher.Start(ctx, sandbox.Spec{
@@ -326,7 +323,7 @@ func (r *run) result() warpket.Outcome {
 	where, text, size, most := "to its descriptor for results", bytes.TrimSpace(r.written), r.size, int64(warpket.MaxResult)
 	if len(text) == 0 && size <= most {
 		where, most = "as the last line of its output, and larger ones go to the descriptor WARPKET_RESULT_FD", maxResultLine
-		if text, size = r.last.text(); size <= most && !isJSON(text) {
+		if text, size = r.last[0].text(); size <= most && !isJSON(text) {
 			return warpket.Outcome{Status: warpket.Succeeded, Result: json.RawMessage("null")} // it printed for people
 		}
 	}
@@ -340,6 +337,23 @@ func (r *run) result() warpket.Outcome {
 		return warpket.FailedWith(warpket.ResultNotEncodable, "what the program wrote to its descriptor for results is not JSON", "")
 	}
 	return warpket.Outcome{Status: warpket.Succeeded, Result: text}
+}
+
+// failure says why a program has not ended well. What it says last is for
+// people; that its disk was full is known from nothing else.
+func (r *run) failure(exit sandbox.Exit) *warpket.Failure {
+	if exit.Signal != 0 {
+		return crashed(exit)
+	}
+	f := &warpket.Failure{Code: warpket.Exited, Message: "the program ended with " + exit.String()}
+	said, _ := r.last[1].text()
+	if bytes.Contains(bytes.ToLower(said), []byte(strings.ToLower(unix.ENOSPC.Error()))) {
+		f.Code = warpket.DiskFull
+	}
+	if len(said) > 0 {
+		f.Message += ": " + strings.ToValidUTF8(string(said[:min(len(said), 1000)]), "\ufffd")
+	}
+	return f
 }
 
 func isJSON(text []byte) bool { return utf8.Valid(text) && json.Valid(text) }

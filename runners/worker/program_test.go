@@ -34,7 +34,7 @@ func programFor(t *testing.T, arguments ...string) worker.ProgramConfig {
 	}
 	return worker.ProgramConfig{
 		Root: root, Argv: append([]string{"guest"}, arguments...), Dir: "/work", ImageEnv: []string{"PATH=/nonesuch:/bin", "GREETING=hello"},
-		Resources: warpket.Resources{CPU: 1000, Memory: 256 << 20},
+		Resources: warpket.Resources{CPU: 1000, Memory: 512 << 20},
 	}
 }
 
@@ -66,13 +66,14 @@ func TestAProgramEndsAsItsExitCodeAndResultSay(t *testing.T) {
 		"nothing is null":                     {arguments: []string{"print"}, result: "null"},
 		"the descriptor wins over the output": {arguments: []string{"write", "7\n"}, result: "7"},
 		"an input that it does not read":      {arguments: []string{"write", "7"}, input: `"` + strings.Repeat("x", 1<<20) + `"`, result: "7"},
-		"what is not UTF-8":                   {arguments: []string{"write", "\"\xff\""}, code: warpket.ResultNotEncodable, message: "is not JSON"},
+		"what is not UTF-8":                   {arguments: []string{"echo"}, input: "\"\xff\"", code: warpket.ResultNotEncodable, message: "is not JSON"},
 		"what is not JSON":                    {arguments: []string{"write", "seven"}, code: warpket.ResultNotEncodable, message: "is not JSON"},
 		"a result that is too large":          {arguments: []string{"write-long"}, code: warpket.ResultTooLarge, message: "has 68157440 bytes; at most 67108864 are allowed"},
 		"a line that is too long":             {arguments: []string{"print-long"}, code: warpket.ResultTooLarge, message: "larger ones go to the descriptor WARPKET_RESULT_FD"},
 		"an exit code":                        {arguments: []string{"exit", "3"}, code: warpket.Exited, message: "exit code 3", log: "{\"ignored\": true}\n"},
 		"a signal":                            {arguments: []string{"signal"}, code: warpket.Crashed, message: "SIGKILL"},
-		"too much memory":                     {arguments: []string{"memory"}, code: warpket.OutOfMemory, message: "more than its 256 MiB of memory"},
+		"too many files":                      {arguments: []string{"disk"}, code: warpket.DiskFull, message: "more than 128 MiB of files"},
+		"too much memory":                     {arguments: []string{"memory"}, code: warpket.OutOfMemory, message: "more than its 512 MiB of memory"},
 		"too many processes":                  {arguments: []string{"processes"}, code: warpket.TooManyProcesses, message: "more than 256 processes"},
 	}
 	for name, test := range tests {

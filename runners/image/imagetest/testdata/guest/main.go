@@ -66,6 +66,11 @@ func main() {
 			}
 			all = append(all, b)
 		}
+	case "disk":
+		if err := os.WriteFile("/tmp/large", make([]byte, 200<<20), 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	case "processes":
 		r, _, _ := os.Pipe()
 		for range 300 {
