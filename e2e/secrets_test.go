@@ -15,11 +15,11 @@ import (
 
 // hashed answers the hash of its token, so that nothing of the token itself is
 // in a result. With a gate it answers once that is open.
-const hashed = `
-import hashlib, os, time
+const hashed = waits + `
+import hashlib, os
 def handler(event, context):
     token = os.environ["TOKEN"]
-    while "gate" in event and not os.path.exists(event["gate"]): time.sleep(0.01)
+    wait(event)
     return hashlib.sha256(token.encode()).hexdigest()[:8]
 `
 
@@ -81,7 +81,7 @@ func TestWhatRunsKeepsItsSlotWhileTheOthersAreReplaced(t *testing.T) {
 	c := theProduct(t)
 	id, secret := c.withToken(t, "before", nil)
 	d := c.deploy(t, id, 2, object{})
-	gate := t.TempDir() + "/gate"
+	gate := newGate()
 	running := as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": id, "sync": false, "input": object{"gate": gate}}))
 	until(t, 20*time.Second, "it runs", func() bool {
 		return as[execution](t, c.ok(t, "GET", "/v1/executions/"+running.ID, nil)).Status == "running"

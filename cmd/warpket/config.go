@@ -37,7 +37,7 @@ type config struct {
 	cache    string
 	log      string
 	images   struct{ allow, space string }
-	node     struct{ server, joinToken, name, dir, isolation, require string }
+	node     struct{ server, joinToken, name, dir, isolation, runsc, require string }
 	egress   struct{ hosts, ports, networks string }
 	dev      struct {
 		data   string
@@ -164,18 +164,25 @@ func (c *config) shared() []setting {
 	}
 }
 
+// sandbox is what a node holds its functions to.
+func (c *config) sandbox() []setting {
+	return []setting{
+		{"isolation", "WARPKET_ISOLATION", &c.node.isolation, "namespaces", "what keeps functions apart: namespaces, gvisor or none", true},
+		{"runsc", "WARPKET_RUNSC", &c.node.runsc, "runsc", "gVisor's program, for --isolation gvisor", true},
+		{"egress-hosts", "WARPKET_EGRESS_HOSTS", &c.egress.hosts, "", "hosts that functions with a network may reach, separated by commas: names, *.NAME, addresses; all public ones unless set", false},
+		{"egress-ports", "WARPKET_EGRESS_PORTS", &c.egress.ports, "80,443", "ports that they may reach, separated by commas", true},
+		{"egress-networks", "WARPKET_EGRESS_NETWORKS", &c.egress.networks, "", "networks that are not public and that they may reach all the same, as prefixes separated by commas", false},
+		{"image-space", "WARPKET_IMAGE_SPACE", &c.images.space, "20", "GiB for unpacked images; above it those go that nobody has used for longest", true},
+		{"require-isolation", "WARPKET_REQUIRE_ISOLATION", &c.node.require, "", "any value: do not run on a machine that cannot hold all of it", false},
+	}
+}
+
 func (c *config) agent() []setting {
 	return []setting{
 		{"server", "WARPKET_NODE_SERVER", &c.node.server, "", "host:port of the node channel of any server", true},
 		{"", "WARPKET_JOIN_TOKEN", &c.node.joinToken, "", "one-time token, when the node joins", false},
 		{"name", "WARPKET_NODE_NAME", &c.node.name, "", "name to join under; the host's unless set", false},
 		{"dir", "WARPKET_NODE_DIR", &c.node.dir, "", "folder of the node", true},
-		{"isolation", "WARPKET_ISOLATION", &c.node.isolation, "namespaces", "what keeps functions apart: namespaces or none", true},
-		{"image-space", "WARPKET_IMAGE_SPACE", &c.images.space, "20", "GiB for unpacked images; above it those go that nobody has used for longest", true},
-		{"egress-hosts", "WARPKET_EGRESS_HOSTS", &c.egress.hosts, "", "hosts that functions with a network may reach, separated by commas: names, *.NAME, addresses; all public ones unless set", false},
-		{"egress-ports", "WARPKET_EGRESS_PORTS", &c.egress.ports, "80,443", "ports that they may reach, separated by commas", true},
-		{"egress-networks", "WARPKET_EGRESS_NETWORKS", &c.egress.networks, "", "networks that are not public and that they may reach all the same, as prefixes separated by commas", false},
-		{"require-isolation", "WARPKET_REQUIRE_ISOLATION", &c.node.require, "", "any value: do not run on a machine that cannot hold all of it", false},
 	}
 }
 

@@ -40,7 +40,7 @@ func devCommand() *cobra.Command {
 	for i := range external {
 		external[i].needed = false
 	}
-	settings := slices.Concat(external, c.keys(), c.shared())
+	settings := slices.Concat(external, c.keys(), c.sandbox(), c.shared())
 	settings = append(settings, setting{"data", "WARPKET_DATA", &c.dev.data, ".warpket", "folder of all data", true},
 		setting{"listen", "WARPKET_LISTEN", &c.listen, "", "host:port of the API; 127.0.0.1:8080, or a free port, unless set", false})
 	bind(cmd, settings)
@@ -238,6 +238,9 @@ func freeAddress(ctx context.Context, address string) (string, error) {
 
 func (d *dev) startNode(ctx context.Context) (*child, error) {
 	env := map[string]string{"WARPKET_NODE_SERVER": d.kept.Channel, "WARPKET_NODE_DIR": d.path("node"), "WARPKET_NODE_NAME": "local"}
+	for _, s := range d.config.sandbox() {
+		env[s.variable] = *s.field
+	}
 	if _, err := os.Stat(d.path("node", "identity.json")); errors.Is(err, os.ErrNotExist) {
 		token, err := d.joinToken(ctx)
 		if err != nil {

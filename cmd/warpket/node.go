@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,7 +37,7 @@ func nodeCommand() *cobra.Command {
 		Use:   "node",
 		Short: "Run a node: the agent of a machine that runs functions",
 		Long:  "Runs the agent of this machine. It joins with a one-time token (WARPKET_JOIN_TOKEN, which an operator gets by POST /v1/nodes/tokens), keeps its identity in its folder, and speaks to servers over the node channel only.",
-	}, &c, append(c.agent(), c.shared()...), runNode)
+	}, &c, slices.Concat(c.agent(), c.sandbox(), c.shared()), runNode)
 }
 
 func runNode(ctx context.Context, c *config, log *slog.Logger) error {
@@ -128,8 +130,14 @@ func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.La
 			notes = []string{"functions are plain processes: they are not kept apart from this machine, and limits of memory and cores are not enforced: " + err.Error()}
 			err = nil
 		}
+	case "gvisor":
+		var runsc string
+		if runsc, err = exec.LookPath(c.node.runsc); err != nil {
+			return nil, nil, fmt.Errorf("gVisor's program was not found: %w; install runsc, or say where it is by --runsc or WARPKET_RUNSC", err)
+		}
+		launcher, err = sandbox.NewGVisor(ctx, runsc, filepath.Join(dir, "gvisor"))
 	default:
-		err = fmt.Errorf("isolation is namespaces or none, not %q: set --isolation or WARPKET_ISOLATION", c.node.isolation)
+		err = fmt.Errorf("isolation is namespaces, gvisor or none, not %q: set --isolation or WARPKET_ISOLATION", c.node.isolation)
 	}
 	if err != nil {
 		return nil, nil, err

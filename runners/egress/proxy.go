@@ -1,7 +1,7 @@
-// Package egress lets the programs of a sandbox reach the network, and only
-// where they may. A sandbox has no network of its own: it is given one unix
-// socket, at whose other end its node runs a Proxy. Programs find it as an
-// HTTP proxy (HTTP_PROXY, HTTPS_PROXY); there is no other way out, and no DNS.
+// Package egress lets the programs of a sandbox reach the network as far as
+// they may. A sandbox has no network but its own loopback, on which its node
+// listens and runs a Proxy. Programs find it as an HTTP proxy, by HTTP_PROXY
+// and HTTPS_PROXY.
 package egress
 
 import (
@@ -15,7 +15,6 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -116,24 +115,6 @@ func New(config Config) (*Proxy, error) {
 // that the policy has not seen of it.
 func resolve(ctx context.Context, name string) ([]netip.Addr, error) {
 	return (&net.Resolver{PreferGo: true}).LookupNetIP(ctx, "ip", name+".")
-}
-
-// Listen makes the socket for a sandbox, where an agent that was killed may
-// have left one. Programs of any user may connect to it, so its folder decides
-// who can.
-func Listen(socket string) (net.Listener, error) {
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("making the socket of a sandbox: %w", err)
-	}
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", socket)
-	if err != nil {
-		return nil, fmt.Errorf("making the socket of a sandbox: %w", err)
-	}
-	if err := os.Chmod(socket, 0o666); err != nil { //nolint:gosec // the sandbox has a user of its own
-		_ = l.Close()
-		return nil, fmt.Errorf("making the socket of a sandbox: %w", err)
-	}
-	return l, nil
 }
 
 // Serve serves the listener until ctx ends, which also ends what goes through it.

@@ -14,7 +14,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -201,7 +200,7 @@ func TestTunnelsEndOneDirectionAtATime(t *testing.T) {
 	if _, err := c.Write(bytes.Repeat([]byte("x"), 1<<20)); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.(*net.UnixConn).CloseWrite(); err != nil {
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if answer, err := io.ReadAll(reader); err != nil || string(answer) != "got 1048576 bytes" {
@@ -217,14 +216,14 @@ func TestConnectionsAreBounded(t *testing.T) {
 		Policy: egress.Policy{Public: true, Ports: []uint16{server.Port()}},
 		Limits: egress.Limits{Connections: 1},
 	}
-	socket := serve(t, config)
-	first, _ := connect(t, socket, server.String())
-	status, body := raw(t, socket, "CONNECT "+server.String()+" HTTP/1.1\r\nHost: a\r\n\r\n")
+	address := serve(t, config)
+	first, _ := connect(t, address, server.String())
+	status, body := raw(t, address, "CONNECT "+server.String()+" HTTP/1.1\r\nHost: a\r\n\r\n")
 	if status != http.StatusTooManyRequests || !strings.Contains(body, "1 connections are open already") {
 		t.Errorf("%d %q", status, body)
 	}
-	second := dial(t, socket) // in use by nobody
-	third := dial(t, socket)  // waits for one of the two to be closed
+	second := dial(t, address) // in use by nobody
+	third := dial(t, address)  // waits for one of the two to be closed
 	_ = first.Close()
 	for _, c := range []net.Conn{second, third} {
 		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); err != nil {
@@ -258,13 +257,13 @@ func TestBytesAreBounded(t *testing.T) {
 		Policy: egress.Policy{Public: true, Ports: []uint16{server.Port()}},
 		Limits: egress.Limits{Bytes: 1000},
 	}
-	socket := serve(t, config)
-	c, reader := connect(t, socket, server.String())
+	address := serve(t, config)
+	c, reader := connect(t, address, server.String())
 	_, _ = c.Write(make([]byte, 2000)) // may be cut off
 	if n, _ := io.Copy(io.Discard, reader); n > 1000 {
 		t.Errorf("%d bytes came back", n)
 	}
-	status, body := raw(t, socket, "CONNECT "+server.String()+" HTTP/1.1\r\nHost: a\r\n\r\n")
+	status, body := raw(t, address, "CONNECT "+server.String()+" HTTP/1.1\r\nHost: a\r\n\r\n")
 	if status != http.StatusTooManyRequests || !strings.Contains(body, "1000 bytes") {
 		t.Errorf("%d %q", status, body)
 	}
@@ -369,58 +368,17 @@ func TestServeEndsWhatGoesThroughIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket := filepath.Join(t.TempDir(), "s")
-	l, err := egress.Listen(socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- proxy.Serve(ctx, l) }()
-	_, reader := connect(t, socket, server.String())
+	_, reader := connect(t, l.Addr().String(), server.String())
 	cancel()
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
 	if _, err := reader.ReadByte(); err == nil {
 		t.Error("the tunnel is still open")
-	}
-}
-
-func TestForwardEndsWithItsContext(t *testing.T) {
-	t.Parallel()
-	l := listen(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- egress.Forward(ctx, l, serve(t, egress.Config{})) }()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	if status, _ := exchange(t, c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); status != http.StatusBadRequest {
-		t.Errorf("status %d", status)
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-	if _, err := io.Copy(io.Discard, c); err != nil && !strings.Contains(err.Error(), "reset") {
-		t.Error(err)
-	}
-}
-
-func TestForwardWithoutASocketClosesTheConnection(t *testing.T) {
-	t.Parallel()
-	l := listen(t)
-	go func() { _ = egress.Forward(t.Context(), l, filepath.Join(t.TempDir(), "none")) }()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if n, _ := c.Read(make([]byte, 1)); n != 0 {
-		t.Error("something was read")
 	}
 }
 
@@ -440,35 +398,24 @@ func answer(address string) func(context.Context, string) ([]netip.Addr, error) 
 	}
 }
 
-// serve runs a proxy and returns its socket.
+// serve runs a proxy and returns its address.
 func serve(t *testing.T, config egress.Config) string {
 	t.Helper()
 	proxy, err := egress.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket := filepath.Join(t.TempDir(), "s")
-	for range 2 { // an older one is replaced
-		l, err := egress.Listen(socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.(*net.UnixListener).SetUnlinkOnClose(false)
-		defer func() {
-			go func() { _ = proxy.Serve(t.Context(), l) }()
-		}()
-	}
-	return socket
+	l := listen(t)
+	go func() { _ = proxy.Serve(t.Context(), l) }()
+	return l.Addr().String()
 }
 
 // client makes a client that reaches the proxy as a program in a sandbox does.
 func client(t *testing.T, config egress.Config, roots *x509.CertPool) *http.Client {
 	t.Helper()
-	socket := serve(t, config)
-	l := listen(t)
-	go func() { _ = egress.Forward(t.Context(), l, socket) }()
+	address := serve(t, config)
 	transport := &http.Transport{
-		Proxy:           http.ProxyURL(&url.URL{Scheme: "http", Host: l.Addr().String()}),
+		Proxy:           http.ProxyURL(&url.URL{Scheme: "http", Host: address}),
 		TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "example.com"},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -490,9 +437,9 @@ func post(t *testing.T, client *http.Client, u, body string) (int, string) {
 }
 
 // raw sends a request as it stands.
-func raw(t *testing.T, socket, request string) (int, string) {
+func raw(t *testing.T, address, request string) (int, string) {
 	t.Helper()
-	return exchange(t, dial(t, socket), request)
+	return exchange(t, dial(t, address), request)
 }
 
 func exchange(t *testing.T, c net.Conn, request string) (int, string) {
@@ -513,9 +460,9 @@ func exchange(t *testing.T, c net.Conn, request string) (int, string) {
 }
 
 // connect opens a tunnel.
-func connect(t *testing.T, socket, authority string) (net.Conn, *bufio.Reader) {
+func connect(t *testing.T, address, authority string) (net.Conn, *bufio.Reader) {
 	t.Helper()
-	c := dial(t, socket)
+	c := dial(t, address)
 	if _, err := io.WriteString(c, "CONNECT "+authority+" HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -530,9 +477,9 @@ func connect(t *testing.T, socket, authority string) (net.Conn, *bufio.Reader) {
 	return c, reader
 }
 
-func dial(t *testing.T, socket string) net.Conn {
+func dial(t *testing.T, address string) net.Conn {
 	t.Helper()
-	c, err := net.Dial("unix", socket)
+	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

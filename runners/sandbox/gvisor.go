@@ -46,7 +46,7 @@ type GVisor struct {
 }
 
 // gvisorName is the name under which this program starts itself again to set
-// up a sandbox, as GVisorMain does.
+// up a sandbox, as gvisorMain does.
 const gvisorName = "warpket-gvisor"
 
 const (
@@ -91,19 +91,19 @@ func NewGVisor(ctx context.Context, runsc, dir string) (*GVisor, error) {
 		err = g.try(ctx)
 	}
 	if err != nil {
-		g.Close()
+		_ = g.Close()
 		return nil, err
 	}
 	return g, nil
 }
 
 // Close ends the launcher, whose sandboxes have been closed.
-func (g *GVisor) Close() {
+func (g *GVisor) Close() error {
 	close(g.starts)
 	for _, folder := range g.cgroupFolders("") {
 		_ = unix.Rmdir(folder)
 	}
-	_ = g.lock.Close()
+	return g.lock.Close()
 }
 
 // try runs a program, to know before any function does that it can be done.
@@ -579,9 +579,9 @@ func gvisorResources(limits Limits) *specs.LinuxResources {
 	return r
 }
 
-// GVisorMain sets up a sandbox, and does not return, if that is what this
+// gvisorMain sets up a sandbox, and does not return, if that is what this
 // process was started for. Programs that use GVisor call it first thing.
-func GVisorMain() {
+func gvisorMain() {
 	if len(os.Args) != 1 || os.Args[0] != gvisorName {
 		return
 	}
@@ -746,5 +746,15 @@ func gvisorAttach(tree int, source, target string) error {
 // what the program does.
 func (*gvisorBox) Counters() Counters { return Counters{} }
 
-// Refusals are not counted for now.
-func (*gvisorBox) Refusals() Refusals { return Refusals{} }
+// Refusals reads how often memory has run out. Processes are gVisor's own, and
+// only its kernel knows of those that it did not start.
+func (b *gvisorBox) Refusals() (r Refusals) {
+	for _, folder := range b.launcher.cgroupFolders(b.id) {
+		for _, name := range []string{"memory.oom_control", "memory.events"} {
+			if content, err := os.ReadFile(filepath.Join(folder, name)); err == nil { //nolint:gosec // the kernel's
+				r.Memory += field(content, "oom_kill")
+			}
+		}
+	}
+	return r
+}

@@ -20,8 +20,6 @@ import (
 	"github.com/warpket/warpket/runners/sandbox"
 )
 
-func init() { sandbox.GVisorMain() }
-
 // gvisor makes a launcher with the runsc that WARPKET_TEST_RUNSC names.
 func gvisor(t *testing.T) *sandbox.GVisor {
 	t.Helper()
@@ -36,7 +34,7 @@ func gvisor(t *testing.T) *sandbox.GVisor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(launcher.Close)
+	t.Cleanup(func() { _ = launcher.Close() })
 	return launcher
 }
 
@@ -410,7 +408,7 @@ func TestProgramsUnderGVisorEndWithTheAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(launcher.Close)
+	t.Cleanup(func() { _ = launcher.Close() })
 	if left, err := os.ReadDir(filepath.Join(dir, "root")); err != nil || len(left) > 0 {
 		t.Errorf("%v, %v", left, err)
 	}

@@ -75,6 +75,7 @@ type rlimit struct {
 // Main sets up a sandbox, and does not return, if that is what this process
 // was started for. Programs that use Namespaces call it first thing.
 func Main() {
+	gvisorMain()
 	switch {
 	case len(os.Args) != 1:
 		return

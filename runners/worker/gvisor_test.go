@@ -14,8 +14,6 @@ import (
 	"github.com/warpket/warpket/runners/worker"
 )
 
-func init() { sandbox.GVisorMain() }
-
 // withPython lets programs read the interpreter of a runtime too, which may
 // lie outside of the system's folders.
 type withPython struct {
@@ -48,7 +46,7 @@ func underGVisor(t *testing.T, code string) *worker.Worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(launcher.Close)
+	t.Cleanup(func() { _ = launcher.Close() })
 	config := configFor(t, code)
 	config.Launcher = withPython{launcher, config.Runtime.Python}
 	if err := os.Chmod(filepath.Join(config.Code, "handler.py"), 0o644); err != nil {
