@@ -1713,7 +1713,10 @@ type Node struct {
 	Devices []Device `json:"devices"`
 
 	// ID ID of the node
-	ID        string    `json:"id"`
+	ID string `json:"id"`
+
+	// Images Whether it runs functions that come as an image
+	Images    bool      `json:"images"`
 	Isolation Isolation `json:"isolation"`
 
 	// Memory Bytes that slots may share
