@@ -14,7 +14,7 @@ type StoredSecret struct {
 	ID          ID
 	ProjectID   ID
 	Name        string
-	UsedBy      []string // names of the functions whose environment refers to it
+	UsedBy      []string // names of the functions whose environment, or credentials, refer to it
 	CreatedDate time.Time
 	UpdatedDate time.Time
 }

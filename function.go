@@ -15,20 +15,22 @@ type Function struct {
 	SDK         string // package name, such as "qiskit"
 	SDKVersion  string // as released, such as "0.45.3"
 	Settings    Settings
-	NextVersion int // the number that the next published version gets
-	Revision    int // grows with each change that slots have to be replaced for
+	NextVersion int    // the number that the next published version gets
+	Revision    int    // grows with each change that slots have to be replaced for
+	Image       *Image // of its newest version; nil for a function of files
 	CreatedDate time.Time
 	UpdatedDate time.Time
 }
 
 // Settings say how a function runs. They can be changed without a new version.
 type Settings struct {
-	Entry     string // "module.function"
-	Lane      Lane
-	Reuse     Reuse
-	Network   Network
-	Retries   int // attempts after the first, 0 to 10
-	Resources Resources
+	Entry       string // "module.function"; empty for an image
+	Lane        Lane
+	Reuse       Reuse
+	Network     Network
+	Retries     int // attempts after the first, 0 to 10
+	Resources   Resources
+	Credentials string // name of the secret that its images' registry asks for; may be empty
 }
 
 // Lane says how an execution is driven.
@@ -107,12 +109,31 @@ func (s Settings) NeedNewSlots(old Settings) bool {
 	return s.Reuse != old.Reuse || s.Network != old.Network
 }
 
-// Check reports what of the settings cannot be.
+// Check reports what of the settings of a function of files cannot be.
 func (s Settings) Check() error {
 	module, function, ok := strings.Cut(s.Entry, ".")
 	if !ok || !identifier(function) || !identifier(module) {
 		return Errorf(Invalid, "entry %q is not of the form module.function, such as handler.handler", s.Entry).At("entry")
 	}
+	if s.Credentials != "" {
+		return Errorf(Invalid, "credentials are for the registry of an image, and this function is made of files").At("credentials")
+	}
+	return s.check()
+}
+
+// CheckForImage reports what of the settings of a function that comes as an
+// image cannot be.
+func (s Settings) CheckForImage() error {
+	if s.Entry != "" {
+		return Errorf(Invalid, "an image has no entry: give a command with its version, or leave it out to run the image's own").At("entry")
+	}
+	if s.Credentials != "" && !secretForm.MatchString(s.Credentials) {
+		return Errorf(Invalid, "credentials is the name of one of the project's secrets").At("credentials")
+	}
+	return s.check()
+}
+
+func (s Settings) check() error {
 	if s.Retries < 0 || s.Retries > 10 {
 		return Errorf(Invalid, "retries is from 0 to 10, not %d", s.Retries).At("retries")
 	}

@@ -44,16 +44,17 @@ var rows = []map[string][]string{
 		"api":        {"accelerators/placement", "channel", "live", "secrets", "storage/blob", "storage/postgres", "templates"},
 		"cli":        {"clients/go"},
 		"clients/go": {},
-		"node":       {"channel", "channel/wire", "runners/egress", "runners/runtimes", "runners/sandbox", "runners/worker"},
+		"node":       {"channel", "channel/wire", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker"},
 		"workflows":  {"accelerators/placement", "channel", "channel/wire", "live", "secrets", "storage/blob", "storage/postgres", "templates"},
 	},
 	{ // wiring
 		"cmd/warpket": {
-			"accelerators", "api", "channel", "cli", "clients/go", "live", "node", "pypi", "runners/egress", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets",
+			"accelerators", "api", "channel", "cli", "clients/go", "live", "node", "pypi", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets",
 			"storage/blob", "storage/postgres", "templates", "workflows",
 		},
 	},
 	{ // tests and tools: nothing above imports them
+		"runners/image/imagetest":       {},
 		"runners/runtimes/runtimestest": {"pypi", "runners/runtimes", "runners/sandbox"},
 		"teststack":                     {"migrations", "storage/blob"},
 		"teststack/with":                {"teststack"},
@@ -69,7 +70,7 @@ var foreign = map[string][]string{
 	"github.com/minio/":                       {"storage/blob"},
 	"github.com/NVIDIA/":                      {"accelerators"},
 	"code.dny.dev/ssrf":                       {"runners/egress"},
-	"github.com/google/go-containerregistry/": {"runners/image"},
+	"github.com/google/go-containerregistry/": {"runners/image", "runners/image/imagetest"},
 	"github.com/opencontainers/runtime-spec/": {"runners/sandbox"},
 	"github.com/klauspost/compress/":          {"runners/image"},
 	"github.com/danielgtaylor/huma/":          {"api"},

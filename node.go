@@ -30,6 +30,7 @@ type Inventory struct {
 	Devices   []Device  `json:"devices"`
 	Notes     []string  `json:"notes"` // what the node cannot do, in words for its operator
 	Release   string    `json:"release"`
+	Images    bool      `json:"images"` // whether it can run functions that come as an image
 }
 
 // Isolation is what keeps the code of a node apart from its machine and from

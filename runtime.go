@@ -6,6 +6,7 @@ import (
 )
 
 // Runtime is one SDK at one version, ready to run: a locked, hashed environment.
+// Versions that come as an image share one that is empty, see ImageRuntime.
 type Runtime struct {
 	ID ID
 	RuntimeKey

@@ -27,7 +27,8 @@ type Snapshot struct {
 	RuntimeID  ID
 	Entry      string
 	Digest     string // over everything that decides a result, see SnapshotDigest
-	Files      []File
+	Files      []File // none if it has an image
+	Image      *Image // nil for a snapshot of files
 	// Requirements is the digest of its own requirements, see RuntimeKey; empty for none.
 	Requirements string
 	CreatedDate  time.Time

@@ -77,6 +77,7 @@ func (f fleet) ReleaseAll(context.Context, warpket.ID, postgres.Deleted) {}
 
 // world is a server with all that it works with.
 type world struct {
+	images *registry
 	*workflows
 	store *postgres.Store
 	hub   *live.Hub
@@ -95,6 +96,20 @@ func newWorld(t *testing.T) *world {
 
 // newWorldWith is a world whose operator has these keys for secrets.
 func newWorldWith(t *testing.T, keys secrets.Keyring) *world {
+	t.Helper()
+	images := &registry{tags: map[string]string{}}
+	w := makeWorld(t, keys, images)
+	w.images = images
+	return w
+}
+
+// newWorldOf is a world with these registries.
+func newWorldOf(t *testing.T, images api.Images) *world {
+	t.Helper()
+	return makeWorld(t, secrets.Keyring{}, images)
+}
+
+func makeWorld(t *testing.T, keys secrets.Keyring, images api.Images) *world {
 	t.Helper()
 	ctx := t.Context()
 	store, err := postgres.Open(ctx, teststack.Postgres(t))
@@ -123,7 +138,7 @@ func newWorldWith(t *testing.T, keys secrets.Keyring) *world {
 	nodes := channel.NewServer("", authority, nil, log)
 	server := api.New(api.Config{
 		ServerID: warpket.NewID(time.Now()), Store: store, Blobs: blobs, Catalog: catalog, Hub: w.hub, Secrets: secrets.New(keys, store), Nodes: nodes, Authority: authority,
-		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Platform: "linux/amd64", Now: time.Now, Log: log,
+		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Images: images, Platform: "linux/amd64", Now: time.Now, Log: log,
 	})
 	front := httptest.NewServer(server.Handler())
 	t.Cleanup(front.Close)

@@ -197,7 +197,7 @@ func (s *Server) addExecutions() {
 type callee struct {
 	function warpket.Function
 	version  warpket.Version
-	template warpket.Template
+	targets  []warpket.Target // the first unless an execution says otherwise
 }
 
 // callee finds what to run; a warm call finds it in the cache.
@@ -214,7 +214,12 @@ func (s *Server) callee(ctx context.Context, function string, version int) (call
 		if c.version, err = s.Store.Version(ctx, project, id, version); err != nil {
 			return c, err
 		}
-		c.template, err = s.Catalog.Template(c.function.TemplateTag)
+		if c.version.Snapshot.Image != nil {
+			c.targets = []warpket.Target{warpket.CPU}
+			return c, nil
+		}
+		template, err := s.Catalog.Template(c.function.TemplateTag)
+		c.targets = template.Targets
 		return c, err
 	})
 }
@@ -266,10 +271,10 @@ func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) 
 // newExecution checks a request and makes an execution of it.
 func (s *Server) newExecution(ctx context.Context, c callee, in *createExecutionInput) (warpket.Execution, error) {
 	b := in.Body
-	target := c.template.Targets[0]
+	target := c.targets[0]
 	if b.Target != "" {
-		if target = warpket.Target(b.Target); !slices.Contains(c.template.Targets, target) {
-			return warpket.Execution{}, warpket.Errorf(warpket.Invalid, "functions of the template %s run on %s, not on %q", c.template.Tag, text(c.template.Targets), b.Target).At("target")
+		if target = warpket.Target(b.Target); !slices.Contains(c.targets, target) {
+			return warpket.Execution{}, warpket.Errorf(warpket.Invalid, "functions of %s run on %s, not on %q", cmp.Or(c.function.TemplateTag, "an image"), text(c.targets), b.Target).At("target")
 		}
 	}
 	resources := b.Resources.domain().Or(c.function.Settings.Resources)
@@ -310,7 +315,7 @@ func (s *Server) room(ctx context.Context, e warpket.Execution, c callee, queue 
 	if err != nil {
 		return err
 	}
-	_, err = placement.Place(fleet, placement.Request{Resources: e.Resources, Platform: runtime.Platform, Python: runtime.Python})
+	_, err = placement.Place(fleet, placement.Request{Resources: e.Resources, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages()})
 	if warpket.KindOf(err) == warpket.NoCapacity && queue {
 		return nil
 	}

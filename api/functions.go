@@ -22,11 +22,15 @@ import (
 type Function struct {
 	FunctionID          string    `json:"functionId" doc:"ID of the function"`
 	FunctionName        string    `json:"functionName" doc:"Its name, unique in the project" example:"bell"`
-	TemplateLanguageTag string    `json:"templateLanguageTag" doc:"The template that it was made from" example:"Qiskit"`
+	Source              string    `json:"source" enum:"files,image" doc:"Where its code comes from"`
+	TemplateLanguageTag string    `json:"templateLanguageTag" doc:"The template that it was made from; empty for an image" example:"Qiskit"`
 	Description         string    `json:"description" doc:"What it does"`
-	SDK                 string    `json:"sdk" doc:"Package name of its SDK" example:"qiskit"`
-	SDKVersion          string    `json:"sdkVersion" doc:"Version of its SDK" example:"0.45.3"`
-	Entry               string    `json:"entry" doc:"module.function that the next version is called by" example:"handler.handler"`
+	SDK                 string    `json:"sdk" doc:"Package name of its SDK; empty for an image" example:"qiskit"`
+	SDKVersion          string    `json:"sdkVersion" doc:"Version of its SDK; empty for an image" example:"0.45.3"`
+	Image               string    `json:"image,omitempty" doc:"Reference of its newest version's image, as it was given; absent for files" example:"registry.example/bell:1"`
+	ImageDigest         string    `json:"imageDigest,omitempty" doc:"Digest that the reference stood for when that version was published"`
+	Credentials         string    `json:"credentials,omitempty" doc:"Name of the secret that the registry of its images is given"`
+	Entry               string    `json:"entry" doc:"module.function that the next version is called by; empty for an image" example:"handler.handler"`
 	Lane                string    `json:"lane" enum:"durable,express" doc:"How its executions are driven unless they say otherwise"`
 	Reuse               string    `json:"reuse" enum:"process,none" doc:"Whether a worker serves more than one execution"`
 	Network             string    `json:"network" enum:"none,egress" doc:"What its code may reach"`
@@ -37,21 +41,32 @@ type Function struct {
 }
 
 func toFunction(f warpket.Function) Function {
-	return Function{
+	out := Function{
+		Source: filesSource, Credentials: f.Settings.Credentials,
 		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
 		Entry: f.Settings.Entry, Lane: string(cmp.Or(f.Settings.Lane, warpket.Durable)), Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
 		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate,
 	}
+	if f.Image != nil {
+		out.Source, out.Image, out.ImageDigest = imageSource, f.Image.Reference, f.Image.Digest()
+	}
+	return out
 }
+
+// Where the code of a function comes from.
+const (
+	filesSource = "files"
+	imageSource = "image"
+)
 
 // CreatedFunction is a function that has just been created.
 type CreatedFunction struct {
 	FunctionID          string          `json:"functionId" doc:"ID of the function"`
 	FunctionName        string          `json:"functionName" doc:"Its name" example:"bell"`
-	TemplateLanguageTag string          `json:"templateLanguageTag" doc:"The template that it was made from" example:"Qiskit"`
+	TemplateLanguageTag string          `json:"templateLanguageTag" doc:"The template that it was made from; empty for an image" example:"Qiskit"`
 	Description         string          `json:"description" doc:"What it does"`
-	SDK                 string          `json:"sdk" doc:"Package name of its SDK" example:"qiskit"`
-	SDKVersion          string          `json:"sdkVersion" doc:"Version of its SDK" example:"0.45.3"`
+	SDK                 string          `json:"sdk" doc:"Package name of its SDK; empty for an image" example:"qiskit"`
+	SDKVersion          string          `json:"sdkVersion" doc:"Version of its SDK; empty for an image" example:"0.45.3"`
 	TemplateFiles       []Source        `json:"templateFiles" nullable:"false" doc:"The files that it starts with"`
 	FunctionVersion     FunctionVersion `json:"functionVersion" doc:"Its first version"`
 }
@@ -96,9 +111,12 @@ type FunctionSettings struct {
 	Network   string     `json:"network,omitempty" enum:"none,egress" doc:"none, which is the default, or egress: public addresses, through the node's proxy, if the project may"`
 	Retries   *int       `json:"retries,omitempty" minimum:"0" maximum:"10" doc:"Attempts after the first when an execution fails; 0 unless set"`
 	Resources *Resources `json:"resources,omitempty" doc:"What its workers may use"`
+
+	Credentials *string `json:"credentials,omitempty" maxLength:"64" doc:"Name of a secret of the project that the registry of its images is given; the secret's value is the JSON {\"username\", \"password\"} or {\"token\"}. Empty for none; it holds for what is pulled from then on" example:"REGISTRY"`
 }
 
-func (c FunctionSettings) apply(s *warpket.Settings) error {
+// apply sets what is set, on a function of files or one that comes as an image.
+func (c FunctionSettings) apply(s *warpket.Settings, image bool) error {
 	if c.Entry != "" {
 		s.Entry = c.Entry
 	}
@@ -114,16 +132,24 @@ func (c FunctionSettings) apply(s *warpket.Settings) error {
 	if c.Retries != nil {
 		s.Retries = *c.Retries
 	}
+	if c.Credentials != nil {
+		s.Credentials = *c.Credentials
+	}
 	s.Resources = c.Resources.domain().Or(s.Resources)
+	if image {
+		return s.CheckForImage()
+	}
 	return s.Check()
 }
 
 // CreateFunctionRequest asks for a function.
 type CreateFunctionRequest struct {
 	FunctionName        string `json:"functionName" minLength:"1" maxLength:"255" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell"`
-	SDKVersion          string `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set" example:"0.45.3"`
-	TemplateLanguageTag string `json:"templateLanguageTag" minLength:"1" maxLength:"64" doc:"Tag of a template, see GET /v1/templates" example:"Qiskit"`
-	Description         string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
+	Source              string `json:"source,omitempty" enum:"files,image" doc:"Where its code comes from: files, which start with a template's, or an OCI image; files unless set"`
+	SDKVersion          string `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set. Not for an image" example:"0.45.3"`
+	TemplateLanguageTag string `json:"templateLanguageTag,omitempty" maxLength:"64" doc:"Tag of a template, see GET /v1/templates; needed unless it comes as an image" example:"Qiskit"`
+	ImageSource
+	Description string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
 	FunctionSettings
 }
 
@@ -143,7 +169,7 @@ func (s *Server) addFunctions() {
 	tags := []string{"Functions"}
 	register(s, Write, huma.Operation{
 		OperationID: "create-function", Method: http.MethodPost, Path: "/v1/functions", Tags: tags, Summary: "Create a function", DefaultStatus: http.StatusOK,
-		Description: "Renders the template at the SDK version, stores its files and publishes them as version 1. Nothing is left behind when it fails.",
+		Description: "Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.",
 		Errors:      []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}, s.createFunction)
 	register(s, Read, huma.Operation{
@@ -178,12 +204,21 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if err := warpket.CheckName("function", b.FunctionName); err != nil {
 		return nil, err
 	}
+	if b.Source == imageSource {
+		return s.createImageFunction(ctx, b)
+	}
+	if err := b.refuse(); err != nil {
+		return nil, err
+	}
+	if b.TemplateLanguageTag == "" {
+		return nil, warpket.Errorf(warpket.Invalid, "templateLanguageTag is missing: give the tag of a template, see GET /v1/templates, or say \"source\": \"image\"").At("templateLanguageTag")
+	}
 	template, err := s.Catalog.Template(b.TemplateLanguageTag)
 	if err != nil {
 		return nil, err
 	}
 	settings := warpket.Settings{Entry: template.Entry, Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources}
-	if err := b.apply(&settings); err != nil {
+	if err := b.apply(&settings, false); err != nil {
 		return nil, err
 	}
 	runtime, err := s.runtimeFor(ctx, template, b.SDKVersion)
@@ -353,6 +388,11 @@ func (s *Server) updateFunction(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	if name := in.Body.Credentials; name != nil && *name != "" {
+		if err := s.hasSecret(ctx, projectOf(ctx), *name); err != nil {
+			return nil, err
+		}
+	}
 	defer s.targets.drop()
 	f, err := s.Store.UpdateFunction(ctx, projectOf(ctx), id, s.Now(), func(f *warpket.Function) error {
 		if in.Body.FunctionName != "" {
@@ -364,7 +404,7 @@ func (s *Server) updateFunction(ctx context.Context, in *struct {
 		if in.Body.Description != nil {
 			f.Description = *in.Body.Description
 		}
-		return in.Body.apply(&f.Settings)
+		return in.Body.apply(&f.Settings, f.Image != nil)
 	})
 	return &functionOutput{toFunction(f)}, err
 }

@@ -22,6 +22,7 @@ type Node struct {
 	MemLeased   int64     `json:"memoryLeased" doc:"Bytes that slots hold"`
 	Pythons     []string  `json:"pythons" nullable:"false" doc:"Minors of its interpreters"`
 	Isolation   Isolation `json:"isolation" doc:"What keeps functions apart on it"`
+	Images      bool      `json:"images" doc:"Whether it runs functions that come as an image"`
 	Devices     []Device  `json:"devices" nullable:"false" doc:"GPUs and simulators"`
 	Notes       []string  `json:"notes" nullable:"false" doc:"What it cannot do, in words"`
 	Release     string    `json:"release" doc:"Release of its agent"`
@@ -55,6 +56,7 @@ func toNode(n warpket.Node) Node {
 		ID: string(n.ID), Name: n.Name, Status: "up", Platform: n.Inventory.Platform, CPU: n.Inventory.CPU, CPULeased: n.CPULeased,
 		Memory: n.Inventory.Memory, MemLeased: n.MemoryLeased, Pythons: orEmpty(n.Inventory.Pythons),
 		Isolation: Isolation{Kind: n.Inventory.Isolation.Kind, UID: n.Inventory.Isolation.UID, Unenforced: orEmpty(n.Inventory.Isolation.Unenforced)},
+		Images:    n.Inventory.Images,
 		Devices:   toDevices(n), Notes: orEmpty(n.Inventory.Notes), Release: n.Inventory.Release, CreatedDate: n.CreatedDate,
 	}
 	switch {

@@ -96,7 +96,7 @@ func (s *Server) addSecrets() {
 	})
 	register(s, Manage, huma.Operation{
 		OperationID: "delete-secret", Method: http.MethodDelete, Path: "/v1/secrets/{name}", Tags: tags, Summary: "Delete a secret", DefaultStatus: http.StatusNoContent,
-		Description: "Refused while a function's environment refers to it.", Errors: []int{http.StatusNotFound, http.StatusConflict},
+		Description: "Refused while a function's environment, or its credentials, refer to it.", Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, in *SecretInput) (*struct{}, error) {
 		if err := s.Secrets.Ready(); err != nil {
 			return nil, err

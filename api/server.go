@@ -44,6 +44,13 @@ type Fleet interface {
 	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
 }
 
+// Images finds out what references of OCI images stand for.
+type Images interface {
+	// Resolve gives the reference with the digest of the image that it stands
+	// for now, on this cluster's platform.
+	Resolve(ctx context.Context, reference string, auth warpket.RegistryAuth) (string, error)
+}
+
 // Config is what a Server works with.
 type Config struct {
 	ServerID  warpket.ID
@@ -56,6 +63,7 @@ type Config struct {
 	Authority *channel.Authority
 	Workflows Workflows
 	Fleet     Fleet
+	Images    Images
 	Platform  string // of the runtimes that functions get, "linux/amd64"
 	Now       func() time.Time
 	Log       *slog.Logger

@@ -24,10 +24,13 @@ type FunctionVersion struct {
 	InDeployed   bool          `json:"inDeployed" doc:"Whether a deployment holds it"`
 	CreatedDate  time.Time     `json:"createdDate" doc:"When it was published"`
 	Description  string        `json:"description" doc:"What is new in it"`
-	Entry        string        `json:"entry" doc:"module.function that an execution of it calls" example:"handler.handler"`
-	Digest       string        `json:"digest" doc:"SHA-256 over all that decides a result: files, entry and runtime"`
+	Entry        string        `json:"entry" doc:"module.function that an execution of it calls; empty for an image" example:"handler.handler"`
+	Digest       string        `json:"digest" doc:"SHA-256 over all that decides a result: files, entry and runtime, or image and command"`
 	RuntimeID    string        `json:"runtimeId" doc:"ID of the runtime that it runs on"`
 	Requirements string        `json:"requirements,omitempty" doc:"Digest of the packages that its requirements.txt names; absent without any"`
+	Image        string        `json:"image,omitempty" doc:"Reference of its image, as it was given; absent for files" example:"registry.example/bell:1"`
+	ImageDigest  string        `json:"imageDigest,omitempty" doc:"Digest that the reference stood for when it was published, and that runs whatever it stands for now"`
+	Command      []string      `json:"command,omitempty" nullable:"false" doc:"Program and arguments that run in the image; absent for the image's own"`
 	Files        []VersionFile `json:"files" nullable:"false" doc:"Its files"`
 }
 
@@ -45,6 +48,9 @@ func toVersion(v warpket.Version) FunctionVersion {
 	out := FunctionVersion{
 		ID: string(v.ID), Version: v.Number, InDeployed: v.Deployed, CreatedDate: v.CreatedDate, Description: v.Description,
 		Entry: v.Snapshot.Entry, Digest: v.Snapshot.Digest, RuntimeID: string(v.Snapshot.RuntimeID), Requirements: v.Snapshot.Requirements, Files: make([]VersionFile, len(v.Snapshot.Files)),
+	}
+	if image := v.Snapshot.Image; image != nil {
+		out.Image, out.ImageDigest, out.Command = image.Reference, image.Digest(), image.Command
 	}
 	for i, f := range v.Snapshot.Files {
 		// A version is written only after its files are stored.
@@ -66,7 +72,8 @@ type createVersionInput struct {
 type CreateVersionRequest struct {
 	FunctionID    string       `json:"functionId,omitempty" maxLength:"64" doc:"The same as in the path"`
 	Description   string       `json:"description,omitempty" maxLength:"4096" doc:"What is new in it"`
-	TemplateFiles []SourceFile `json:"templateFiles" nullable:"false" maxItems:"1000" doc:"All its files: what is not listed is not carried over"`
+	TemplateFiles []SourceFile `json:"templateFiles,omitempty" nullable:"false" maxItems:"1000" doc:"All its files: what is not listed is not carried over. Needed unless the function comes as an image"`
+	ImageSource
 }
 
 // SourceFile is a file of a new version.
@@ -100,7 +107,7 @@ func (s *Server) addVersions() {
 	tags := []string{"Functions"}
 	register(s, Write, huma.Operation{
 		OperationID: "create-version", Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "Publish a version", DefaultStatus: http.StatusOK,
-		Description:  "The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.",
+		Description:  "The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.",
 		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute,
 		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
 	}, s.createVersion)
@@ -168,22 +175,7 @@ func (s *Server) createVersion(ctx context.Context, in *createVersionInput) (*cr
 	if b := in.Body.FunctionID; b != "" && !strings.EqualFold(b, in.FunctionID) {
 		return nil, warpket.Errorf(warpket.Invalid, "functionId in the body is not the one in the path").At("functionId")
 	}
-	sources, err := s.newFiles(ctx, f, in.Body.TemplateFiles)
-	if err != nil {
-		return nil, err
-	}
-	newest, err := s.Store.Version(ctx, f.ProjectID, f.ID, 0)
-	if err != nil {
-		return nil, err
-	}
-	runtime, err := s.Store.Runtime(ctx, newest.Snapshot.RuntimeID)
-	if err != nil {
-		return nil, err
-	}
-	if runtime, err = s.runtimeRequired(ctx, f.ProjectID, runtime, sources); err != nil {
-		return nil, err
-	}
-	v, err := s.snapshot(ctx, f, runtime, in.Body.Description, sources)
+	v, err := s.newVersion(ctx, f, in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -192,6 +184,36 @@ func (s *Server) createVersion(ctx context.Context, in *createVersionInput) (*cr
 		return nil, err
 	}
 	return &createdVersionOutput{CreatedVersion{Timestamp: s.Now(), Route: "/v1/functions/" + string(f.ID) + "/versions", Data: toVersion(v)}}, nil
+}
+
+// newVersion makes a version of what a request brings, which is not in the
+// database yet.
+func (s *Server) newVersion(ctx context.Context, f warpket.Function, b CreateVersionRequest) (v warpket.Version, err error) {
+	if f.Image != nil {
+		if len(b.TemplateFiles) > 0 {
+			return v, warpket.Errorf(warpket.Invalid, "this function comes as an image: give the reference of one instead of files").At("templateFiles")
+		}
+		return s.imageVersion(ctx, f, b.Description, b.ImageSource)
+	}
+	if err := b.refuse(); err != nil {
+		return v, err
+	}
+	sources, err := s.newFiles(ctx, f, b.TemplateFiles)
+	if err != nil {
+		return v, err
+	}
+	newest, err := s.Store.Version(ctx, f.ProjectID, f.ID, 0)
+	if err != nil {
+		return v, err
+	}
+	runtime, err := s.Store.Runtime(ctx, newest.Snapshot.RuntimeID)
+	if err != nil {
+		return v, err
+	}
+	if runtime, err = s.runtimeRequired(ctx, f.ProjectID, runtime, sources); err != nil {
+		return v, err
+	}
+	return s.snapshot(ctx, f, runtime, b.Description, sources)
 }
 
 // newFiles reads the files of a request; those that are taken over by their ID
@@ -342,6 +364,9 @@ func (s *Server) getVersionLock(ctx context.Context, in *VersionInput) (*fileOut
 	v, err := s.version(ctx, in)
 	if err != nil {
 		return nil, err
+	}
+	if image := v.Snapshot.Image; image != nil {
+		return nil, warpket.Errorf(warpket.NotFound, "version %d has no lock, for it comes as an image: %s", v.Number, image.Pinned)
 	}
 	r, err := s.Store.ProjectRuntime(ctx, v.ProjectID, v.Snapshot.RuntimeID)
 	if err != nil {

@@ -121,6 +121,9 @@ func listings() []listing {
 				return body(r, err)
 			},
 			rows: rowsOf(func(f client.Function, now time.Time) []string {
+				if f.Source == client.FunctionSourceImage {
+					return []string{f.FunctionName, "image", f.Image, age(f.UpdatedDate, now), f.FunctionID}
+				}
 				return []string{f.FunctionName, f.TemplateLanguageTag, f.SDK + " " + f.SDKVersion, age(f.UpdatedDate, now), f.FunctionID}
 			}),
 		},

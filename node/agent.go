@@ -21,6 +21,7 @@ import (
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/channel/wire"
 	"github.com/warpket/warpket/runners/egress"
+	"github.com/warpket/warpket/runners/image"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/runners/sandbox"
 	"github.com/warpket/warpket/runners/worker"
@@ -36,6 +37,7 @@ type Config struct {
 	Runtimes    *runtimes.Store
 	Launcher    sandbox.Launcher
 	Egress      egress.Config // what functions with a network may reach
+	Images      *image.Store  // nil on a node that cannot run images
 	ReadyMemory int64         // bytes for interpreters that are kept ready, see worker.Pool
 	Connected   func()        // called when a server has taken the node in, each time
 	Log         *slog.Logger

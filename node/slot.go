@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel/wire"
 	"github.com/warpket/warpket/runners/egress"
+	"github.com/warpket/warpket/runners/image"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/runners/worker"
 )
@@ -27,7 +29,8 @@ type slot struct {
 	generation int64
 	in         *wire.Prepare
 	dir        string
-	env        runtimes.Env
+	env        runtimes.Env // if it runs files
+	image      *image.Image // if it runs one: held until the slot ends
 
 	prepared chan struct{} // closed when the two below are set
 	failure  *warpket.Failure
@@ -42,9 +45,17 @@ type slot struct {
 	quiet  chan struct{} // closed when the slot is closed and no call is left
 	idle   *time.Timer
 
-	worker *worker.Worker // guarded by turn
+	worker runner // guarded by turn
 	ctx    context.Context
 	kill   context.CancelFunc // ends what runs
+}
+
+// runner is what a slot asks of its worker, of whatever kind.
+type runner interface {
+	Run(ctx context.Context, call worker.Call, log io.Writer) warpket.Outcome
+	Alive() bool                   // whether it can answer calls; if not it is closed and replaced
+	LoadFailure() *warpket.Failure // why every call will fail; nil if it need not
+	Close() error
 }
 
 func (s *slot) state() *wire.SlotState {
@@ -99,15 +110,13 @@ func (a *Agent) newSlot(ctx context.Context, id warpket.ID, in *wire.Prepare) *s
 	return s
 }
 
-// start installs the runtime, fetches the files and loads the code.
+// start gets what the slot is to run, and loads it.
 func (s *slot) start(ctx context.Context, say func(string)) (*warpket.Failure, error) {
-	env, err := s.agent.install(ctx, s.in.GetRuntime(), say)
-	if err != nil {
-		return nil, err
+	get := s.files
+	if s.in.GetImage() != nil {
+		get = s.pull
 	}
-	s.env = env
-	say("fetching files")
-	if err := s.fetch(ctx); err != nil {
+	if err := get(ctx, say); err != nil {
 		return nil, err
 	}
 	say("loading the code")
@@ -125,6 +134,46 @@ func (s *slot) start(ctx context.Context, say func(string)) (*warpket.Failure, e
 	s.rest()
 	s.agent.client.SlotReady(s.state())
 	return s.worker.LoadFailure(), nil
+}
+
+// files installs the runtime and fetches the files.
+func (s *slot) files(ctx context.Context, say func(string)) (err error) {
+	if s.env, err = s.agent.install(ctx, s.in.GetRuntime(), say); err != nil {
+		return err
+	}
+	say("fetching files")
+	return s.fetch(ctx)
+}
+
+// pull gets the image.
+func (s *slot) pull(ctx context.Context, say func(string)) error {
+	store, in := s.agent.config.Images, s.in.GetImage()
+	if store == nil {
+		return warpket.Errorf(warpket.Unavailable, "this node cannot run images: its isolation is %s, and they need namespaces", s.agent.config.Launcher.Isolation().Kind)
+	}
+	pinned := warpket.Image{Pinned: in.GetReference(), Command: in.GetCommand()}
+	if pinned.SnapshotDigest(keyOf(s.in.GetRuntime()).String()) != s.in.GetDigest() {
+		return warpket.Errorf(warpket.Invalid, "the image of snapshot %s is not that of its digest", s.in.GetSnapshot())
+	}
+	auth := in.GetAuth()
+	in.Auth = nil // kept no longer than needed
+	say("pulling the image")
+	pulled, err := store.Pull(ctx, image.Request{
+		Ref: in.GetReference(), Project: s.in.GetProject(), Auth: image.Auth{User: auth.GetUser(), Password: auth.GetPassword(), Token: auth.GetToken()},
+	}, say)
+	if err == nil {
+		s.image = pulled
+		return nil
+	}
+	e, known := errors.AsType[*warpket.Error](err)
+	if !known {
+		return fmt.Errorf("pulling the image: %w", err)
+	}
+	say(e.Message) // it may be tried again and again
+	if !e.Kind.Retryable() {
+		return warpket.Because(warpket.Invalid, err, "%s", e.Message) // such as Denied, which speaks of the registry, not of the slot
+	}
+	return err
 }
 
 // fetch writes the snapshot's files and checks that they are the ones that its
@@ -196,6 +245,17 @@ func (s *slot) load(ctx context.Context) error {
 		if proxy, err = egress.New(s.agent.config.Egress); err != nil {
 			return err
 		}
+	}
+	if s.image != nil {
+		p, err := s.agent.pool.Program(worker.ProgramConfig{
+			Root: s.image.Root, Argv: s.image.Argv(s.in.GetImage().GetCommand()), ImageEnv: s.image.Env, Dir: s.image.WorkingDir,
+			Resources: warpket.Resources{CPU: int(s.in.GetCpu()), Memory: s.in.GetMemory()}, Env: s.in.GetEnvironment(), Egress: proxy,
+		})
+		if err != nil {
+			return err
+		}
+		s.worker = p
+		return nil
 	}
 	w, err := s.agent.pool.Start(ctx, worker.Config{
 		Runtime: s.env, Project: warpket.ID(s.in.GetProject()),
@@ -310,6 +370,9 @@ func (s *slot) clear() {
 		if err := s.worker.Close(); err != nil {
 			s.agent.config.Log.Error("worker not ended", "slot", s.id, "error", err)
 		}
+	}
+	if s.image != nil {
+		s.image.Release()
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		s.agent.config.Log.Error("folder of a slot not removed", "slot", s.id, "error", err)

@@ -52,3 +52,20 @@ func (v *Vault) Seal(ctx context.Context, project warpket.ID, name, value string
 	}
 	return key.Seal(name, value), nil
 }
+
+// RegistryAuth opens a project's secret that is for a registry.
+func (v *Vault) RegistryAuth(ctx context.Context, project warpket.ID, name string, sealed []byte) (warpket.RegistryAuth, error) {
+	key, err := v.Key(ctx, project)
+	if err != nil {
+		return warpket.RegistryAuth{}, err
+	}
+	value, err := key.Open(name, sealed)
+	if err != nil {
+		return warpket.RegistryAuth{}, err
+	}
+	auth, err := warpket.ParseRegistryAuth(value)
+	if err != nil {
+		return auth, warpket.Errorf(warpket.Invalid, "the secret %s is not for a registry: its value is to be %s", name, warpket.RegistryAuthForm).At("credentials")
+	}
+	return auth, nil
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
@@ -40,7 +41,7 @@ func (a *Activities) ResolveRuntime(ctx context.Context, id warpket.ID) (sdk str
 		return "", outcome(err)
 	}
 	r, err := a.Store.Runtime(ctx, d.RuntimeID)
-	sdk = r.SDK + " " + r.SDKVersion
+	sdk = strings.TrimSpace(r.SDK + " " + r.SDKVersion)
 	if err != nil || r.Status == warpket.RuntimeAvailable {
 		return sdk, outcome(err)
 	}

@@ -107,6 +107,9 @@ func (a *Activities) runtime(ctx context.Context, id warpket.ID) (warpket.Runtim
 	if err != nil {
 		return r, nil, err
 	}
+	if r.OfImages() {
+		return r, &wire.Runtime{Sdk: r.SDK, Platform: r.Platform}, nil
+	}
 	template, err := a.Catalog.Template(r.TemplateTag)
 	if err != nil {
 		return r, nil, err

@@ -26,7 +26,7 @@ func (a *Activities) lease(ctx context.Context, slot warpket.Slot, runtime warpk
 		if err != nil {
 			return slot, "", err
 		}
-		d, err := placement.Place(fleet, placement.Request{Resources: slot.Resources, Platform: runtime.Platform, Python: runtime.Python})
+		d, err := placement.Place(fleet, placement.Request{Resources: slot.Resources, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages()})
 		if err != nil {
 			return slot, "", err
 		}
@@ -66,6 +66,11 @@ func (a *Activities) prepare(ctx context.Context, slot *warpket.Slot, idle time.
 		Sdk: function.SDK, SdkVersion: function.SDKVersion, Idle: int64(idle), Project: string(slot.ProjectID),
 		Revision: int32(function.Revision), Environment: environment, Network: string(function.Settings.Network), //nolint:gosec // an integer in the database
 	}
+	if snapshot.Image != nil {
+		if in.Image, err = a.image(ctx, function, *snapshot.Image); err != nil {
+			return nil, err
+		}
+	}
 	for _, f := range snapshot.Files {
 		url, err := a.Blobs.GetURL(ctx, slot.ProjectID, f.SHA256, urlLife)
 		if err != nil {
@@ -81,8 +86,30 @@ func (a *Activities) prepare(ctx context.Context, slot *warpket.Slot, idle time.
 	return failure, a.Store.SlotIsReady(ctx, slot.ID, slot.Generation, revision)
 }
 
-// environment is what a worker finds in its environment variables. This is the
-// one place where secrets are in the clear; the node channel takes them on.
+// image says to a node what to pull, with what the registry asks for.
+func (a *Activities) image(ctx context.Context, f warpket.Function, i warpket.Image) (*wire.Image, error) {
+	out := &wire.Image{Reference: i.Pinned, Command: i.Command}
+	name := f.Settings.Credentials
+	if name == "" {
+		return out, nil
+	}
+	sealed, err := a.Store.SealedSecret(ctx, f.ProjectID, name)
+	if warpket.KindOf(err) == warpket.NotFound {
+		return nil, warpket.Errorf(warpket.Invalid, "the project has no secret %s any more, which is the function's credentials: name another", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	auth, err := a.Secrets.RegistryAuth(ctx, f.ProjectID, name, sealed)
+	if err != nil {
+		return nil, err
+	}
+	out.Auth = &wire.RegistryAuth{User: auth.User, Password: auth.Password, Token: auth.Token}
+	return out, nil
+}
+
+// environment is what a worker finds in its environment variables. Here, and in
+// image, secrets are in the clear; the node channel takes them on.
 func (a *Activities) environment(ctx context.Context, c postgres.Configuration) (map[string]string, error) {
 	f := c.Function
 	if f.Settings.Network == warpket.Egress && !c.AllowEgress {
@@ -196,7 +223,7 @@ func (a *Activities) evict(ctx context.Context, need warpket.Resources, runtime 
 			n.MemoryLeased -= slot.Resources.Memory
 		}
 	}
-	d, err := placement.Place(fleet, placement.Request{Resources: need, Platform: runtime.Platform, Python: runtime.Python})
+	d, err := placement.Place(fleet, placement.Request{Resources: need, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages()})
 	if err != nil {
 		return false
 	}

@@ -16,6 +16,7 @@ type Request struct {
 	Resources warpket.Resources
 	Platform  string // of the runtime, "linux/amd64"
 	Python    string // minor that the node must have; empty for none
+	Images    bool   // whether the node must be able to run images
 }
 
 // Decision is where a slot goes.
@@ -63,6 +64,8 @@ func misfit(n *warpket.Node, r Request, cpuLeased int, memoryLeased int64) strin
 		return fmt.Sprintf("is %s, not %s", has.Platform, r.Platform)
 	case r.Python != "" && !slices.Contains(has.Pythons, r.Python):
 		return "has no Python " + r.Python
+	case r.Images && !has.Images:
+		return fmt.Sprintf("cannot run images (isolation %s; they need namespaces)", has.Isolation.Kind)
 	case has.CPU-cpuLeased < r.Resources.CPU:
 		return fmt.Sprintf("has %s cores free", cores(has.CPU-cpuLeased))
 	case has.Memory-memoryLeased < r.Resources.Memory:
@@ -82,6 +85,9 @@ func refuse(r Request, refusals []string, possible bool) error {
 	need := fmt.Sprintf("needs %s cores and %s of memory", cores(r.Resources.CPU), mib(r.Resources.Memory))
 	if r.Python != "" {
 		need += " with Python " + r.Python
+	}
+	if r.Images {
+		need += " on a node that runs images"
 	}
 	if len(refusals) == 0 {
 		return warpket.Errorf(warpket.NoCapacity, "%s; no node has joined: start one with \"warpket node\"", need)

@@ -25,6 +25,9 @@ func TestPlace(t *testing.T) {
 	silent.Live, silent.Name = false, "silent"
 	full := small
 	full.CPULeased, full.Name = 2000, "full"
+	runsImages := large
+	runsImages.Inventory.Images = true
+	image := Request{Resources: warpket.Resources{CPU: 1}, Images: true}
 	tests := map[string]struct {
 		fleet []warpket.Node
 		need  Request
@@ -40,6 +43,8 @@ func TestPlace(t *testing.T) {
 		"what no node could ever hold is invalid":         {[]warpket.Node{small}, need(1000, 100*gib), "", warpket.Invalid, "even when empty"},
 		"without nodes the message says how to start one": {nil, need(1000, gib), "", warpket.NoCapacity, "warpket node"},
 		"a node without the Python is refused":            {[]warpket.Node{small}, Request{Resources: warpket.Resources{CPU: 1}, Python: "3.13"}, "", warpket.Invalid, "has no Python 3.13"},
+		"an image goes where images are run":              {[]warpket.Node{small, runsImages}, image, "large", "", ""},
+		"an image is refused where none are run":          {[]warpket.Node{small}, image, "", warpket.Invalid, "small cannot run images"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -1537,6 +1537,7 @@ type Prepare struct {
 	Environment   map[string]string      `protobuf:"bytes,19,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // values may be secret: never to be logged
 	Network       string                 `protobuf:"bytes,20,opt,name=network,proto3" json:"network,omitempty"`                                                                                   // none or egress
 	Project       string                 `protobuf:"bytes,21,opt,name=project,proto3" json:"project,omitempty"`
+	Image         *Image                 `protobuf:"bytes,22,opt,name=image,proto3" json:"image,omitempty"` // instead of files and entry
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1718,6 +1719,135 @@ func (x *Prepare) GetProject() string {
 	return ""
 }
 
+func (x *Prepare) GetImage() *Image {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+// Image is what a worker runs that comes as an OCI image.
+type Image struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // with its digest
+	Command       []string               `protobuf:"bytes,2,rep,name=command,proto3" json:"command,omitempty"`     // in place of the image's own, unless empty
+	Auth          *RegistryAuth          `protobuf:"bytes,3,opt,name=auth,proto3" json:"auth,omitempty"`           // never to be logged
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Image) Reset() {
+	*x = Image{}
+	mi := &file_channel_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Image) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Image) ProtoMessage() {}
+
+func (x *Image) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Image.ProtoReflect.Descriptor instead.
+func (*Image) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Image) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *Image) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *Image) GetAuth() *RegistryAuth {
+	if x != nil {
+		return x.Auth
+	}
+	return nil
+}
+
+// RegistryAuth is what a registry asks for: a user and a password, or a token.
+type RegistryAuth struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Password      string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	Token         string                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegistryAuth) Reset() {
+	*x = RegistryAuth{}
+	mi := &file_channel_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegistryAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegistryAuth) ProtoMessage() {}
+
+func (x *RegistryAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegistryAuth.ProtoReflect.Descriptor instead.
+func (*RegistryAuth) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RegistryAuth) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *RegistryAuth) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *RegistryAuth) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
 type File struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1730,7 +1860,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_channel_proto_msgTypes[20]
+	mi := &file_channel_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1872,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[20]
+	mi := &file_channel_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1885,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{20}
+	return file_channel_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *File) GetPath() string {
@@ -1796,7 +1926,7 @@ type PrepareReply struct {
 
 func (x *PrepareReply) Reset() {
 	*x = PrepareReply{}
-	mi := &file_channel_proto_msgTypes[21]
+	mi := &file_channel_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +1938,7 @@ func (x *PrepareReply) String() string {
 func (*PrepareReply) ProtoMessage() {}
 
 func (x *PrepareReply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[21]
+	mi := &file_channel_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +1951,7 @@ func (x *PrepareReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareReply.ProtoReflect.Descriptor instead.
 func (*PrepareReply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{21}
+	return file_channel_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PrepareReply) GetLoadFailure() *Failure {
@@ -1849,7 +1979,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_channel_proto_msgTypes[22]
+	mi := &file_channel_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +1991,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[22]
+	mi := &file_channel_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +2004,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{22}
+	return file_channel_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Release) GetSlot() string {
@@ -1919,7 +2049,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_channel_proto_msgTypes[23]
+	mi := &file_channel_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2061,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[23]
+	mi := &file_channel_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2074,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{23}
+	return file_channel_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Run) GetExecution() string {
@@ -2035,7 +2165,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_channel_proto_msgTypes[24]
+	mi := &file_channel_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2177,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[24]
+	mi := &file_channel_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2190,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{24}
+	return file_channel_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Attach) GetExecution() string {
@@ -2087,7 +2217,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_channel_proto_msgTypes[25]
+	mi := &file_channel_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2229,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[25]
+	mi := &file_channel_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2242,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{25}
+	return file_channel_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Cancel) GetExecution() string {
@@ -2140,7 +2270,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_channel_proto_msgTypes[26]
+	mi := &file_channel_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2282,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[26]
+	mi := &file_channel_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2295,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{26}
+	return file_channel_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Ack) GetExecution() string {
@@ -2202,7 +2332,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_channel_proto_msgTypes[27]
+	mi := &file_channel_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2214,7 +2344,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[27]
+	mi := &file_channel_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2227,7 +2357,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{27}
+	return file_channel_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Outcome) GetStatus() string {
@@ -2325,7 +2455,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_channel_proto_msgTypes[28]
+	mi := &file_channel_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2467,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[28]
+	mi := &file_channel_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2480,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{28}
+	return file_channel_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Failure) GetCode() string {
@@ -2386,7 +2516,7 @@ type Payload struct {
 
 func (x *Payload) Reset() {
 	*x = Payload{}
-	mi := &file_channel_proto_msgTypes[29]
+	mi := &file_channel_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2528,7 @@ func (x *Payload) String() string {
 func (*Payload) ProtoMessage() {}
 
 func (x *Payload) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[29]
+	mi := &file_channel_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2541,7 @@ func (x *Payload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payload.ProtoReflect.Descriptor instead.
 func (*Payload) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{29}
+	return file_channel_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Payload) GetInline() []byte {
@@ -2448,7 +2578,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_channel_proto_msgTypes[30]
+	mi := &file_channel_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2460,7 +2590,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[30]
+	mi := &file_channel_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2473,7 +2603,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{30}
+	return file_channel_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UploadRequest) GetId() uint64 {
@@ -2516,7 +2646,7 @@ type UploadReply struct {
 
 func (x *UploadReply) Reset() {
 	*x = UploadReply{}
-	mi := &file_channel_proto_msgTypes[31]
+	mi := &file_channel_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +2658,7 @@ func (x *UploadReply) String() string {
 func (*UploadReply) ProtoMessage() {}
 
 func (x *UploadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[31]
+	mi := &file_channel_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2671,7 @@ func (x *UploadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadReply.ProtoReflect.Descriptor instead.
 func (*UploadReply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{31}
+	return file_channel_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UploadReply) GetId() uint64 {
@@ -2584,7 +2714,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_channel_proto_msgTypes[32]
+	mi := &file_channel_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2596,7 +2726,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[32]
+	mi := &file_channel_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2609,7 +2739,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{32}
+	return file_channel_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LogChunk) GetExecution() string {
@@ -2648,7 +2778,7 @@ type LogsReply struct {
 
 func (x *LogsReply) Reset() {
 	*x = LogsReply{}
-	mi := &file_channel_proto_msgTypes[33]
+	mi := &file_channel_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2660,7 +2790,7 @@ func (x *LogsReply) String() string {
 func (*LogsReply) ProtoMessage() {}
 
 func (x *LogsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[33]
+	mi := &file_channel_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2673,7 +2803,7 @@ func (x *LogsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsReply.ProtoReflect.Descriptor instead.
 func (*LogsReply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{33}
+	return file_channel_proto_rawDescGZIP(), []int{35}
 }
 
 // ToPeer is a call to a node that is connected to the other server.
@@ -2687,7 +2817,7 @@ type ToPeer struct {
 
 func (x *ToPeer) Reset() {
 	*x = ToPeer{}
-	mi := &file_channel_proto_msgTypes[34]
+	mi := &file_channel_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2829,7 @@ func (x *ToPeer) String() string {
 func (*ToPeer) ProtoMessage() {}
 
 func (x *ToPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[34]
+	mi := &file_channel_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2842,7 @@ func (x *ToPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToPeer.ProtoReflect.Descriptor instead.
 func (*ToPeer) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{34}
+	return file_channel_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ToPeer) GetNode() string {
@@ -2749,7 +2879,7 @@ type FromPeer struct {
 
 func (x *FromPeer) Reset() {
 	*x = FromPeer{}
-	mi := &file_channel_proto_msgTypes[35]
+	mi := &file_channel_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2761,7 +2891,7 @@ func (x *FromPeer) String() string {
 func (*FromPeer) ProtoMessage() {}
 
 func (x *FromPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[35]
+	mi := &file_channel_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +2904,7 @@ func (x *FromPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromPeer.ProtoReflect.Descriptor instead.
 func (*FromPeer) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{35}
+	return file_channel_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *FromPeer) GetNode() string {
@@ -2911,7 +3041,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_channel_proto_msgTypes[36]
+	mi := &file_channel_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2923,7 +3053,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[36]
+	mi := &file_channel_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2936,7 +3066,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{36}
+	return file_channel_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *NodeUp) GetName() string {
@@ -2968,7 +3098,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_channel_proto_msgTypes[37]
+	mi := &file_channel_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3110,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[37]
+	mi := &file_channel_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3123,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{37}
+	return file_channel_proto_rawDescGZIP(), []int{39}
 }
 
 var File_channel_proto protoreflect.FileDescriptor
@@ -3107,7 +3237,7 @@ const file_channel_proto_rawDesc = "" +
 	"\tLockReply\x12\x12\n" +
 	"\x04lock\x18\x01 \x01(\tR\x04lock\"@\n" +
 	"\aInstall\x125\n" +
-	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\"\xd4\x05\n" +
+	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\"\x85\x06\n" +
 	"\aPrepare\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -3134,10 +3264,19 @@ const file_channel_proto_rawDesc = "" +
 	"\brevision\x18\x12 \x01(\x05R\brevision\x12S\n" +
 	"\venvironment\x18\x13 \x03(\v2,.warpket.channel.v1.Prepare.EnvironmentEntryB\x03\x80\x01\x01R\venvironment\x12\x18\n" +
 	"\anetwork\x18\x14 \x01(\tR\anetwork\x12\x18\n" +
-	"\aproject\x18\x15 \x01(\tR\aproject\x1a>\n" +
+	"\aproject\x18\x15 \x01(\tR\aproject\x12/\n" +
+	"\x05image\x18\x16 \x01(\v2\x19.warpket.channel.v1.ImageR\x05image\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"X\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +
+	"\x05Image\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x12\x18\n" +
+	"\acommand\x18\x02 \x03(\tR\acommand\x129\n" +
+	"\x04auth\x18\x03 \x01(\v2 .warpket.channel.v1.RegistryAuthB\x03\x80\x01\x01R\x04auth\"c\n" +
+	"\fRegistryAuth\x12\x17\n" +
+	"\x04user\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04user\x12\x1f\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\x12\x19\n" +
+	"\x05token\x18\x03 \x01(\tB\x03\x80\x01\x01R\x05token\"X\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x12\n" +
@@ -3256,7 +3395,7 @@ func file_channel_proto_rawDescGZIP() []byte {
 	return file_channel_proto_rawDescData
 }
 
-var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_channel_proto_goTypes = []any{
 	(*JoinRequest)(nil),   // 0: warpket.channel.v1.JoinRequest
 	(*JoinReply)(nil),     // 1: warpket.channel.v1.JoinReply
@@ -3278,27 +3417,29 @@ var file_channel_proto_goTypes = []any{
 	(*LockReply)(nil),     // 17: warpket.channel.v1.LockReply
 	(*Install)(nil),       // 18: warpket.channel.v1.Install
 	(*Prepare)(nil),       // 19: warpket.channel.v1.Prepare
-	(*File)(nil),          // 20: warpket.channel.v1.File
-	(*PrepareReply)(nil),  // 21: warpket.channel.v1.PrepareReply
-	(*Release)(nil),       // 22: warpket.channel.v1.Release
-	(*Run)(nil),           // 23: warpket.channel.v1.Run
-	(*Attach)(nil),        // 24: warpket.channel.v1.Attach
-	(*Cancel)(nil),        // 25: warpket.channel.v1.Cancel
-	(*Ack)(nil),           // 26: warpket.channel.v1.Ack
-	(*Outcome)(nil),       // 27: warpket.channel.v1.Outcome
-	(*Failure)(nil),       // 28: warpket.channel.v1.Failure
-	(*Payload)(nil),       // 29: warpket.channel.v1.Payload
-	(*UploadRequest)(nil), // 30: warpket.channel.v1.UploadRequest
-	(*UploadReply)(nil),   // 31: warpket.channel.v1.UploadReply
-	(*LogChunk)(nil),      // 32: warpket.channel.v1.LogChunk
-	(*LogsReply)(nil),     // 33: warpket.channel.v1.LogsReply
-	(*ToPeer)(nil),        // 34: warpket.channel.v1.ToPeer
-	(*FromPeer)(nil),      // 35: warpket.channel.v1.FromPeer
-	(*NodeUp)(nil),        // 36: warpket.channel.v1.NodeUp
-	(*NodeDown)(nil),      // 37: warpket.channel.v1.NodeDown
-	nil,                   // 38: warpket.channel.v1.Runtime.PackagesEntry
-	nil,                   // 39: warpket.channel.v1.Prepare.EnvironmentEntry
-	nil,                   // 40: warpket.channel.v1.UploadReply.HeaderEntry
+	(*Image)(nil),         // 20: warpket.channel.v1.Image
+	(*RegistryAuth)(nil),  // 21: warpket.channel.v1.RegistryAuth
+	(*File)(nil),          // 22: warpket.channel.v1.File
+	(*PrepareReply)(nil),  // 23: warpket.channel.v1.PrepareReply
+	(*Release)(nil),       // 24: warpket.channel.v1.Release
+	(*Run)(nil),           // 25: warpket.channel.v1.Run
+	(*Attach)(nil),        // 26: warpket.channel.v1.Attach
+	(*Cancel)(nil),        // 27: warpket.channel.v1.Cancel
+	(*Ack)(nil),           // 28: warpket.channel.v1.Ack
+	(*Outcome)(nil),       // 29: warpket.channel.v1.Outcome
+	(*Failure)(nil),       // 30: warpket.channel.v1.Failure
+	(*Payload)(nil),       // 31: warpket.channel.v1.Payload
+	(*UploadRequest)(nil), // 32: warpket.channel.v1.UploadRequest
+	(*UploadReply)(nil),   // 33: warpket.channel.v1.UploadReply
+	(*LogChunk)(nil),      // 34: warpket.channel.v1.LogChunk
+	(*LogsReply)(nil),     // 35: warpket.channel.v1.LogsReply
+	(*ToPeer)(nil),        // 36: warpket.channel.v1.ToPeer
+	(*FromPeer)(nil),      // 37: warpket.channel.v1.FromPeer
+	(*NodeUp)(nil),        // 38: warpket.channel.v1.NodeUp
+	(*NodeDown)(nil),      // 39: warpket.channel.v1.NodeDown
+	nil,                   // 40: warpket.channel.v1.Runtime.PackagesEntry
+	nil,                   // 41: warpket.channel.v1.Prepare.EnvironmentEntry
+	nil,                   // 42: warpket.channel.v1.UploadReply.HeaderEntry
 }
 var file_channel_proto_depIdxs = []int32{
 	4,  // 0: warpket.channel.v1.FromNode.hello:type_name -> warpket.channel.v1.Hello
@@ -3306,61 +3447,63 @@ var file_channel_proto_depIdxs = []int32{
 	11, // 2: warpket.channel.v1.FromNode.reply:type_name -> warpket.channel.v1.Reply
 	13, // 3: warpket.channel.v1.FromNode.progress:type_name -> warpket.channel.v1.Progress
 	14, // 4: warpket.channel.v1.FromNode.slot_gone:type_name -> warpket.channel.v1.SlotGone
-	30, // 5: warpket.channel.v1.FromNode.upload:type_name -> warpket.channel.v1.UploadRequest
+	32, // 5: warpket.channel.v1.FromNode.upload:type_name -> warpket.channel.v1.UploadRequest
 	5,  // 6: warpket.channel.v1.FromNode.slot_ready:type_name -> warpket.channel.v1.SlotState
 	6,  // 7: warpket.channel.v1.ToNode.welcome:type_name -> warpket.channel.v1.Welcome
 	9,  // 8: warpket.channel.v1.ToNode.renewed:type_name -> warpket.channel.v1.Renewed
 	10, // 9: warpket.channel.v1.ToNode.call:type_name -> warpket.channel.v1.Call
-	31, // 10: warpket.channel.v1.ToNode.upload:type_name -> warpket.channel.v1.UploadReply
+	33, // 10: warpket.channel.v1.ToNode.upload:type_name -> warpket.channel.v1.UploadReply
 	5,  // 11: warpket.channel.v1.Hello.slots:type_name -> warpket.channel.v1.SlotState
-	26, // 12: warpket.channel.v1.Hello.kept:type_name -> warpket.channel.v1.Ack
+	28, // 12: warpket.channel.v1.Hello.kept:type_name -> warpket.channel.v1.Ack
 	7,  // 13: warpket.channel.v1.Welcome.end:type_name -> warpket.channel.v1.SlotRef
 	16, // 14: warpket.channel.v1.Call.lock:type_name -> warpket.channel.v1.Lock
 	18, // 15: warpket.channel.v1.Call.install:type_name -> warpket.channel.v1.Install
 	19, // 16: warpket.channel.v1.Call.prepare:type_name -> warpket.channel.v1.Prepare
-	22, // 17: warpket.channel.v1.Call.release:type_name -> warpket.channel.v1.Release
-	23, // 18: warpket.channel.v1.Call.run:type_name -> warpket.channel.v1.Run
-	24, // 19: warpket.channel.v1.Call.attach:type_name -> warpket.channel.v1.Attach
-	25, // 20: warpket.channel.v1.Call.cancel:type_name -> warpket.channel.v1.Cancel
-	26, // 21: warpket.channel.v1.Call.ack:type_name -> warpket.channel.v1.Ack
+	24, // 17: warpket.channel.v1.Call.release:type_name -> warpket.channel.v1.Release
+	25, // 18: warpket.channel.v1.Call.run:type_name -> warpket.channel.v1.Run
+	26, // 19: warpket.channel.v1.Call.attach:type_name -> warpket.channel.v1.Attach
+	27, // 20: warpket.channel.v1.Call.cancel:type_name -> warpket.channel.v1.Cancel
+	28, // 21: warpket.channel.v1.Call.ack:type_name -> warpket.channel.v1.Ack
 	12, // 22: warpket.channel.v1.Reply.error:type_name -> warpket.channel.v1.Error
 	17, // 23: warpket.channel.v1.Reply.lock:type_name -> warpket.channel.v1.LockReply
-	21, // 24: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
-	27, // 25: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
-	38, // 26: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
+	23, // 24: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
+	29, // 25: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
+	40, // 26: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
 	15, // 27: warpket.channel.v1.Lock.runtime:type_name -> warpket.channel.v1.Runtime
 	15, // 28: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
 	15, // 29: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
-	20, // 30: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
-	39, // 31: warpket.channel.v1.Prepare.environment:type_name -> warpket.channel.v1.Prepare.EnvironmentEntry
-	28, // 32: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
-	29, // 33: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
-	28, // 34: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
-	29, // 35: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
-	12, // 36: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
-	40, // 37: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
-	10, // 38: warpket.channel.v1.ToPeer.call:type_name -> warpket.channel.v1.Call
-	36, // 39: warpket.channel.v1.FromPeer.up:type_name -> warpket.channel.v1.NodeUp
-	37, // 40: warpket.channel.v1.FromPeer.down:type_name -> warpket.channel.v1.NodeDown
-	11, // 41: warpket.channel.v1.FromPeer.reply:type_name -> warpket.channel.v1.Reply
-	13, // 42: warpket.channel.v1.FromPeer.progress:type_name -> warpket.channel.v1.Progress
-	5,  // 43: warpket.channel.v1.FromPeer.slot_ready:type_name -> warpket.channel.v1.SlotState
-	14, // 44: warpket.channel.v1.FromPeer.slot_gone:type_name -> warpket.channel.v1.SlotGone
-	32, // 45: warpket.channel.v1.FromPeer.log:type_name -> warpket.channel.v1.LogChunk
-	5,  // 46: warpket.channel.v1.NodeUp.slots:type_name -> warpket.channel.v1.SlotState
-	0,  // 47: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
-	2,  // 48: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
-	32, // 49: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
-	34, // 50: warpket.channel.v1.Channel.Peer:input_type -> warpket.channel.v1.ToPeer
-	1,  // 51: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
-	3,  // 52: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
-	33, // 53: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
-	35, // 54: warpket.channel.v1.Channel.Peer:output_type -> warpket.channel.v1.FromPeer
-	51, // [51:55] is the sub-list for method output_type
-	47, // [47:51] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	22, // 30: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
+	41, // 31: warpket.channel.v1.Prepare.environment:type_name -> warpket.channel.v1.Prepare.EnvironmentEntry
+	20, // 32: warpket.channel.v1.Prepare.image:type_name -> warpket.channel.v1.Image
+	21, // 33: warpket.channel.v1.Image.auth:type_name -> warpket.channel.v1.RegistryAuth
+	30, // 34: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
+	31, // 35: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
+	30, // 36: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
+	31, // 37: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
+	12, // 38: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
+	42, // 39: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
+	10, // 40: warpket.channel.v1.ToPeer.call:type_name -> warpket.channel.v1.Call
+	38, // 41: warpket.channel.v1.FromPeer.up:type_name -> warpket.channel.v1.NodeUp
+	39, // 42: warpket.channel.v1.FromPeer.down:type_name -> warpket.channel.v1.NodeDown
+	11, // 43: warpket.channel.v1.FromPeer.reply:type_name -> warpket.channel.v1.Reply
+	13, // 44: warpket.channel.v1.FromPeer.progress:type_name -> warpket.channel.v1.Progress
+	5,  // 45: warpket.channel.v1.FromPeer.slot_ready:type_name -> warpket.channel.v1.SlotState
+	14, // 46: warpket.channel.v1.FromPeer.slot_gone:type_name -> warpket.channel.v1.SlotGone
+	34, // 47: warpket.channel.v1.FromPeer.log:type_name -> warpket.channel.v1.LogChunk
+	5,  // 48: warpket.channel.v1.NodeUp.slots:type_name -> warpket.channel.v1.SlotState
+	0,  // 49: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
+	2,  // 50: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
+	34, // 51: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
+	36, // 52: warpket.channel.v1.Channel.Peer:input_type -> warpket.channel.v1.ToPeer
+	1,  // 53: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
+	3,  // 54: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
+	35, // 55: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
+	37, // 56: warpket.channel.v1.Channel.Peer:output_type -> warpket.channel.v1.FromPeer
+	53, // [53:57] is the sub-list for method output_type
+	49, // [49:53] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_channel_proto_init() }
@@ -3398,7 +3541,7 @@ func file_channel_proto_init() {
 		(*Reply_Prepare)(nil),
 		(*Reply_Outcome)(nil),
 	}
-	file_channel_proto_msgTypes[35].OneofWrappers = []any{
+	file_channel_proto_msgTypes[37].OneofWrappers = []any{
 		(*FromPeer_Up)(nil),
 		(*FromPeer_Down)(nil),
 		(*FromPeer_Reply)(nil),
@@ -3413,7 +3556,7 @@ func file_channel_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_channel_proto_rawDesc), len(file_channel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -116,6 +116,24 @@ func (e CreateFunctionRequestReuse) Valid() bool {
 	}
 }
 
+// Defines values for CreateFunctionRequestSource.
+const (
+	CreateFunctionRequestSourceFiles CreateFunctionRequestSource = "files"
+	CreateFunctionRequestSourceImage CreateFunctionRequestSource = "image"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionRequestSource enum.
+func (e CreateFunctionRequestSource) Valid() bool {
+	switch e {
+	case CreateFunctionRequestSourceFiles:
+		return true
+	case CreateFunctionRequestSourceImage:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CreateTokenRequestRole.
 const (
 	CreateTokenRequestRoleAdmin  CreateTokenRequestRole = "admin"
@@ -377,6 +395,24 @@ func (e FunctionReuse) Valid() bool {
 	}
 }
 
+// Defines values for FunctionSource.
+const (
+	FunctionSourceFiles FunctionSource = "files"
+	FunctionSourceImage FunctionSource = "image"
+)
+
+// Valid indicates whether the value is a known member of the FunctionSource enum.
+func (e FunctionSource) Valid() bool {
+	switch e {
+	case FunctionSourceFiles:
+		return true
+	case FunctionSourceImage:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FunctionDetailsLane.
 const (
 	FunctionDetailsLaneDurable FunctionDetailsLane = "durable"
@@ -425,6 +461,24 @@ func (e FunctionDetailsReuse) Valid() bool {
 	case FunctionDetailsReuseNone:
 		return true
 	case FunctionDetailsReuseProcess:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FunctionDetailsSource.
+const (
+	FunctionDetailsSourceFiles FunctionDetailsSource = "files"
+	FunctionDetailsSourceImage FunctionDetailsSource = "image"
+)
+
+// Valid indicates whether the value is a known member of the FunctionDetailsSource enum.
+func (e FunctionDetailsSource) Valid() bool {
+	switch e {
+	case FunctionDetailsSourceFiles:
+		return true
+	case FunctionDetailsSourceImage:
 		return true
 	default:
 		return false
@@ -877,6 +931,14 @@ type CreateExecutionRequestTarget string
 
 // CreateFunctionRequest defines model for CreateFunctionRequest.
 type CreateFunctionRequest struct {
+	// Command Program and arguments that run in the image, in place of its ENTRYPOINT and CMD; not carried over from the version before
+	Command []string `json:"command,omitempty,omitzero"`
+
+	// Credentials Name of a secret of the project that the registry of its images is given; the secret's value is the JSON {"username", "password"} or {"token"}. Empty for none; it holds for what is pulled from then on
+	//
+	// Example: REGISTRY
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
 	// Description What it does
 	Description string `json:"description,omitempty,omitzero"`
 
@@ -889,6 +951,11 @@ type CreateFunctionRequest struct {
 	//
 	// Example: bell
 	FunctionName string `json:"functionName"`
+
+	// Image Reference of an OCI image. What a tag stands for is looked up when the version is published, and holds for it from then on
+	//
+	// Example: registry.example/bell:1
+	Image string `json:"image,omitempty,omitzero"`
 
 	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
 	Lane CreateFunctionRequestLane `json:"lane,omitempty,omitzero"`
@@ -903,15 +970,18 @@ type CreateFunctionRequest struct {
 	// Reuse process keeps a worker between executions; none takes a fresh one for each
 	Reuse CreateFunctionRequestReuse `json:"reuse,omitempty,omitzero"`
 
-	// SDKVersion A release of the template's SDK; its default unless set
+	// SDKVersion A release of the template's SDK; its default unless set. Not for an image
 	//
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion,omitempty,omitzero"`
 
-	// TemplateLanguageTag Tag of a template, see GET /v1/templates
+	// Source Where its code comes from: files, which start with a template's, or an OCI image; files unless set
+	Source CreateFunctionRequestSource `json:"source,omitempty,omitzero"`
+
+	// TemplateLanguageTag Tag of a template, see GET /v1/templates; needed unless it comes as an image
 	//
 	// Example: Qiskit
-	TemplateLanguageTag string `json:"templateLanguageTag"`
+	TemplateLanguageTag string `json:"templateLanguageTag,omitempty,omitzero"`
 }
 
 // CreateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
@@ -922,6 +992,9 @@ type CreateFunctionRequestNetwork string
 
 // CreateFunctionRequestReuse process keeps a worker between executions; none takes a fresh one for each
 type CreateFunctionRequestReuse string
+
+// CreateFunctionRequestSource Where its code comes from: files, which start with a template's, or an OCI image; files unless set
+type CreateFunctionRequestSource string
 
 // CreateProjectRequest defines model for CreateProjectRequest.
 type CreateProjectRequest struct {
@@ -961,14 +1034,22 @@ type CreateTokenRequestRole string
 
 // CreateVersionRequest defines model for CreateVersionRequest.
 type CreateVersionRequest struct {
+	// Command Program and arguments that run in the image, in place of its ENTRYPOINT and CMD; not carried over from the version before
+	Command []string `json:"command,omitempty,omitzero"`
+
 	// Description What is new in it
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID The same as in the path
 	FunctionID string `json:"functionId,omitempty,omitzero"`
 
-	// TemplateFiles All its files: what is not listed is not carried over
-	TemplateFiles []SourceFile `json:"templateFiles"`
+	// Image Reference of an OCI image. What a tag stands for is looked up when the version is published, and holds for it from then on
+	//
+	// Example: registry.example/bell:1
+	Image string `json:"image,omitempty,omitzero"`
+
+	// TemplateFiles All its files: what is not listed is not carried over. Needed unless the function comes as an image
+	TemplateFiles []SourceFile `json:"templateFiles,omitempty,omitzero"`
 }
 
 // CreatedFunction defines model for CreatedFunction.
@@ -985,12 +1066,12 @@ type CreatedFunction struct {
 	FunctionName    string          `json:"functionName"`
 	FunctionVersion FunctionVersion `json:"functionVersion"`
 
-	// SDK Package name of its SDK
+	// SDK Package name of its SDK; empty for an image
 	//
 	// Example: qiskit
 	SDK string `json:"sdk"`
 
-	// SDKVersion Version of its SDK
+	// SDKVersion Version of its SDK; empty for an image
 	//
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion"`
@@ -998,7 +1079,7 @@ type CreatedFunction struct {
 	// TemplateFiles The files that it starts with
 	TemplateFiles []Source `json:"templateFiles"`
 
-	// TemplateLanguageTag The template that it was made from
+	// TemplateLanguageTag The template that it was made from; empty for an image
 	//
 	// Example: Qiskit
 	TemplateLanguageTag string `json:"templateLanguageTag"`
@@ -1259,10 +1340,13 @@ type Function struct {
 	// CreatedDate When it was created
 	CreatedDate time.Time `json:"createdDate"`
 
+	// Credentials Name of the secret that the registry of its images is given
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
 	// Description What it does
 	Description string `json:"description"`
 
-	// Entry module.function that the next version is called by
+	// Entry module.function that the next version is called by; empty for an image
 	//
 	// Example: handler.handler
 	Entry string `json:"entry"`
@@ -1274,6 +1358,14 @@ type Function struct {
 	//
 	// Example: bell
 	FunctionName string `json:"functionName"`
+
+	// Image Reference of its newest version's image, as it was given; absent for files
+	//
+	// Example: registry.example/bell:1
+	Image string `json:"image,omitempty,omitzero"`
+
+	// ImageDigest Digest that the reference stood for when that version was published
+	ImageDigest string `json:"imageDigest,omitempty,omitzero"`
 
 	// Lane How its executions are driven unless they say otherwise
 	Lane FunctionLane `json:"lane"`
@@ -1288,17 +1380,20 @@ type Function struct {
 	// Reuse Whether a worker serves more than one execution
 	Reuse FunctionReuse `json:"reuse"`
 
-	// SDK Package name of its SDK
+	// SDK Package name of its SDK; empty for an image
 	//
 	// Example: qiskit
 	SDK string `json:"sdk"`
 
-	// SDKVersion Version of its SDK
+	// SDKVersion Version of its SDK; empty for an image
 	//
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion"`
 
-	// TemplateLanguageTag The template that it was made from
+	// Source Where its code comes from
+	Source FunctionSource `json:"source"`
+
+	// TemplateLanguageTag The template that it was made from; empty for an image
 	//
 	// Example: Qiskit
 	TemplateLanguageTag string `json:"templateLanguageTag"`
@@ -1316,10 +1411,16 @@ type FunctionNetwork string
 // FunctionReuse Whether a worker serves more than one execution
 type FunctionReuse string
 
+// FunctionSource Where its code comes from
+type FunctionSource string
+
 // FunctionDetails defines model for FunctionDetails.
 type FunctionDetails struct {
 	// CreatedDate When it was created
 	CreatedDate time.Time `json:"createdDate"`
+
+	// Credentials Name of the secret that the registry of its images is given
+	Credentials string `json:"credentials,omitempty,omitzero"`
 
 	// Deployments Its deployments, newest first; at most 200
 	Deployments []Deployment `json:"deployments"`
@@ -1327,7 +1428,7 @@ type FunctionDetails struct {
 	// Description What it does
 	Description string `json:"description"`
 
-	// Entry module.function that the next version is called by
+	// Entry module.function that the next version is called by; empty for an image
 	//
 	// Example: handler.handler
 	Entry string `json:"entry"`
@@ -1339,6 +1440,14 @@ type FunctionDetails struct {
 	//
 	// Example: bell
 	FunctionName string `json:"functionName"`
+
+	// Image Reference of its newest version's image, as it was given; absent for files
+	//
+	// Example: registry.example/bell:1
+	Image string `json:"image,omitempty,omitzero"`
+
+	// ImageDigest Digest that the reference stood for when that version was published
+	ImageDigest string `json:"imageDigest,omitempty,omitzero"`
 
 	// Lane How its executions are driven unless they say otherwise
 	Lane FunctionDetailsLane `json:"lane"`
@@ -1359,15 +1468,18 @@ type FunctionDetails struct {
 	// Reuse Whether a worker serves more than one execution
 	Reuse FunctionDetailsReuse `json:"reuse"`
 
-	// SDK Package name of its SDK
+	// SDK Package name of its SDK; empty for an image
 	//
 	// Example: qiskit
 	SDK string `json:"sdk"`
 
-	// SDKVersion Version of its SDK
+	// SDKVersion Version of its SDK; empty for an image
 	//
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion"`
+
+	// Source Where its code comes from
+	Source FunctionDetailsSource `json:"source"`
 
 	// Sources Files of the newest version
 	Sources []Source `json:"sources"`
@@ -1375,7 +1487,7 @@ type FunctionDetails struct {
 	// Status How its deployments stand: deployed if any serves
 	Status FunctionDetailsStatus `json:"status"`
 
-	// TemplateLanguageTag The template that it was made from
+	// TemplateLanguageTag The template that it was made from; empty for an image
 	//
 	// Example: Qiskit
 	TemplateLanguageTag string `json:"templateLanguageTag"`
@@ -1399,21 +1511,27 @@ type FunctionDetailsNetwork string
 // FunctionDetailsReuse Whether a worker serves more than one execution
 type FunctionDetailsReuse string
 
+// FunctionDetailsSource Where its code comes from
+type FunctionDetailsSource string
+
 // FunctionDetailsStatus How its deployments stand: deployed if any serves
 type FunctionDetailsStatus string
 
 // FunctionVersion defines model for FunctionVersion.
 type FunctionVersion struct {
+	// Command Program and arguments that run in the image; absent for the image's own
+	Command []string `json:"command,omitempty,omitzero"`
+
 	// CreatedDate When it was published
 	CreatedDate time.Time `json:"createdDate"`
 
 	// Description What is new in it
 	Description string `json:"description"`
 
-	// Digest SHA-256 over all that decides a result: files, entry and runtime
+	// Digest SHA-256 over all that decides a result: files, entry and runtime, or image and command
 	Digest string `json:"digest"`
 
-	// Entry module.function that an execution of it calls
+	// Entry module.function that an execution of it calls; empty for an image
 	//
 	// Example: handler.handler
 	Entry string `json:"entry"`
@@ -1423,6 +1541,14 @@ type FunctionVersion struct {
 
 	// ID ID of the version
 	ID string `json:"id"`
+
+	// Image Reference of its image, as it was given; absent for files
+	//
+	// Example: registry.example/bell:1
+	Image string `json:"image,omitempty,omitzero"`
+
+	// ImageDigest Digest that the reference stood for when it was published, and that runs whatever it stands for now
+	ImageDigest string `json:"imageDigest,omitempty,omitzero"`
 
 	// InDeployed Whether a deployment holds it
 	InDeployed bool `json:"inDeployed"`
@@ -1587,7 +1713,10 @@ type Node struct {
 	Devices []Device `json:"devices"`
 
 	// ID ID of the node
-	ID        string    `json:"id"`
+	ID string `json:"id"`
+
+	// Images Whether it runs functions that come as an image
+	Images    bool      `json:"images"`
 	Isolation Isolation `json:"isolation"`
 
 	// Memory Bytes that slots may share
@@ -1953,6 +2082,11 @@ type TokenRole string
 
 // UpdateFunctionRequest defines model for UpdateFunctionRequest.
 type UpdateFunctionRequest struct {
+	// Credentials Name of a secret of the project that the registry of its images is given; the secret's value is the JSON {"username", "password"} or {"token"}. Empty for none; it holds for what is pulled from then on
+	//
+	// Example: REGISTRY
+	Credentials *string `json:"credentials,omitempty"`
+
 	// Description What it does
 	Description *string `json:"description,omitempty"`
 
@@ -2487,7 +2621,7 @@ type ClientInterface interface {
 
 	// CreateFunctionWithBody Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
 	//
 	// Needs the role member.
 	//
@@ -2498,7 +2632,7 @@ type ClientInterface interface {
 
 	// CreateFunction Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
 	//
 	// Needs the role member.
 	//
@@ -2587,7 +2721,7 @@ type ClientInterface interface {
 
 	// CreateVersionWithBody Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -2598,7 +2732,7 @@ type ClientInterface interface {
 
 	// CreateVersion Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -2798,7 +2932,7 @@ type ClientInterface interface {
 
 	// DeleteSecret Delete a secret
 	//
-	// Refused while a function's environment refers to it.
+	// Refused while a function's environment, or its credentials, refer to it.
 	//
 	// Needs the role admin.
 	//
@@ -3237,7 +3371,7 @@ func (c *Client) ListFunctions(ctx context.Context, params *ListFunctionsParams,
 
 // CreateFunctionWithBody Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
 //
 // Needs the role member.
 //
@@ -3258,7 +3392,7 @@ func (c *Client) CreateFunctionWithBody(ctx context.Context, contentType string,
 
 // CreateFunction Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
 //
 // Needs the role member.
 //
@@ -3437,7 +3571,7 @@ func (c *Client) ListVersions(ctx context.Context, functionID string, params *Li
 
 // CreateVersionWithBody Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -3458,7 +3592,7 @@ func (c *Client) CreateVersionWithBody(ctx context.Context, functionID string, c
 
 // CreateVersion Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -3878,7 +4012,7 @@ func (c *Client) CreateSecret(ctx context.Context, body CreateSecretJSONRequestB
 
 // DeleteSecret Delete a secret
 //
-// Refused while a function's environment refers to it.
+// Refused while a function's environment, or its credentials, refer to it.
 //
 // Needs the role admin.
 //
@@ -6691,7 +6825,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateFunctionWithBodyWithResponse Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
 	//
 	// Needs the role member.
 	//
@@ -6702,7 +6836,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateFunctionWithResponse Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
 	//
 	// Needs the role member.
 	//
@@ -6799,7 +6933,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithBodyWithResponse Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -6810,7 +6944,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithResponse Publish a version
 	//
-	// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 	//
 	// Needs the role member.
 	//
@@ -7036,7 +7170,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteSecretWithResponse Delete a secret
 	//
-	// Refused while a function's environment refers to it.
+	// Refused while a function's environment, or its credentials, refer to it.
 	//
 	// Needs the role admin.
 	//
@@ -9424,7 +9558,7 @@ func (c *ClientWithResponses) ListFunctionsWithResponse(ctx context.Context, par
 
 // CreateFunctionWithBodyWithResponse Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
 //
 // Needs the role member.
 //
@@ -9441,7 +9575,7 @@ func (c *ClientWithResponses) CreateFunctionWithBodyWithResponse(ctx context.Con
 
 // CreateFunctionWithResponse Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
 //
 // Needs the role member.
 //
@@ -9592,7 +9726,7 @@ func (c *ClientWithResponses) ListVersionsWithResponse(ctx context.Context, func
 
 // CreateVersionWithBodyWithResponse Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -9609,7 +9743,7 @@ func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Cont
 
 // CreateVersionWithResponse Publish a version
 //
-// The files are immutable from then on. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
 //
 // Needs the role member.
 //
@@ -9967,7 +10101,7 @@ func (c *ClientWithResponses) CreateSecretWithResponse(ctx context.Context, body
 
 // DeleteSecretWithResponse Delete a secret
 //
-// Refused while a function's environment refers to it.
+// Refused while a function's environment, or its credentials, refer to it.
 //
 // Needs the role admin.
 //

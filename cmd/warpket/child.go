@@ -46,7 +46,7 @@ type child struct {
 // is dev's with the given variables instead of dev's own settings.
 func (d *dev) child(verb string, env map[string]string) *child {
 	c := d.config
-	all := map[string]string{"WARPKET_PYTHON_INDEX": c.index, "WARPKET_CACHE": c.cache, "WARPKET_LOG_LEVEL": c.log}
+	all := map[string]string{"WARPKET_PYTHON_INDEX": c.index, "WARPKET_CACHE": c.cache, "WARPKET_ALLOW_REGISTRIES": c.images.allow, "WARPKET_LOG_LEVEL": c.log}
 	maps.Copy(all, env)
 	return &child{name: verb, patient: stopTime, log: d.path("log", verb+".log"), command: func() *exec.Cmd {
 		cmd := exec.Command(d.self, verb, "--watch-stdin") //nolint:noctx // ended in order, see stop

@@ -9,12 +9,17 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/warpket/warpket/runners/image"
+	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/secrets"
 )
 
@@ -31,6 +36,7 @@ type config struct {
 	index    string
 	cache    string
 	log      string
+	images   struct{ allow, space string }
 	node     struct{ server, joinToken, name, dir, isolation, runsc, require string }
 	egress   struct{ hosts, ports, networks string }
 	dev      struct {
@@ -153,6 +159,7 @@ func (c *config) shared() []setting {
 	return []setting{
 		{"python-index", "WARPKET_PYTHON_INDEX", &c.index, "", "URL of the Python package index (simple API); the public one unless set", false},
 		{"cache", "WARPKET_CACHE", &c.cache, "", "folder for runtimes and downloads, which several instances may share; the user's cache folder unless set", false},
+		{"allow-registries", "WARPKET_ALLOW_REGISTRIES", &c.images.allow, "", "networks of your own whose registries images may come from, such as 10.1.0.0/16, with commas; those of the internet may always be asked", false},
 		{"log-level", "WARPKET_LOG_LEVEL", &c.log, "info", "debug, info, warn or error", false},
 	}
 }
@@ -165,6 +172,7 @@ func (c *config) sandbox() []setting {
 		{"egress-hosts", "WARPKET_EGRESS_HOSTS", &c.egress.hosts, "", "hosts that functions with a network may reach, separated by commas: names, *.NAME, addresses; all public ones unless set", false},
 		{"egress-ports", "WARPKET_EGRESS_PORTS", &c.egress.ports, "80,443", "ports that they may reach, separated by commas", true},
 		{"egress-networks", "WARPKET_EGRESS_NETWORKS", &c.egress.networks, "", "networks that are not public and that they may reach all the same, as prefixes separated by commas", false},
+		{"image-space", "WARPKET_IMAGE_SPACE", &c.images.space, "20", "GiB for unpacked images; above it those go that nobody has used for longest", true},
 		{"require-isolation", "WARPKET_REQUIRE_ISOLATION", &c.node.require, "", "any value: do not run on a machine that cannot hold all of it", false},
 	}
 }
@@ -192,6 +200,28 @@ func (c *config) keyring() (secrets.Keyring, error) {
 		text = string(b)
 	}
 	return secrets.ParseKeyring(text)
+}
+
+// registries are what images may be asked of, and how much room they have.
+func (c *config) registries() (image.Config, error) {
+	out := image.Config{Platform: runtime.GOOS + "/" + runtime.GOARCH, Upstream: runtimes.Upstream(os.Environ())}
+	for _, text := range listed(c.images.allow) {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return out, fmt.Errorf("%q is not a network such as 10.1.0.0/16: set --allow-registries or WARPKET_ALLOW_REGISTRIES", text)
+		}
+		out.Guard.Allow = append(out.Guard.Allow, prefix.Masked())
+	}
+	return out, nil
+}
+
+// imageSpace is how many bytes unpacked images may have together.
+func (c *config) imageSpace() (int64, error) {
+	gib, err := strconv.ParseInt(c.images.space, 10, 32)
+	if err != nil || gib < 1 {
+		return 0, fmt.Errorf("the space for images is a number of GiB from 1, not %q: set --image-space or WARPKET_IMAGE_SPACE", c.images.space)
+	}
+	return gib << 30, nil
 }
 
 // logger writes one line for each event to standard error.

@@ -22,6 +22,7 @@ import (
 	"github.com/warpket/warpket/node"
 	"github.com/warpket/warpket/pypi"
 	"github.com/warpket/warpket/runners/egress"
+	"github.com/warpket/warpket/runners/image"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/runners/sandbox"
 )
@@ -60,8 +61,12 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	machine, cache := accelerators.Probe(log), c.cacheDir(dir)
 	ready := int64(0) // bytes for interpreters that are kept ready
+	var images *image.Store
 	if launcher.Isolation().Kind == "namespaces" {
 		ready = machine.Memory / 8
+		if images, err = c.imageStore(filepath.Join(cache, "images")); err != nil {
+			return err
+		}
 	}
 	platform := runtime.GOOS + "/" + runtime.GOARCH
 	store, err := runtimes.New(runtimes.Config{
@@ -77,7 +82,7 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	inventory := warpket.Inventory{
 		Platform: platform, CPU: machine.CPU * corePromises, Memory: machine.Memory - ready, Isolation: launcher.Isolation(),
-		Devices: machine.Devices, Release: release(), Notes: append(machine.Notes, notes...),
+		Devices: machine.Devices, Release: release(), Images: images != nil, Notes: append(machine.Notes, notes...),
 	}
 	for _, p := range pythons {
 		inventory.Pythons = append(inventory.Pythons, p.Minor)
@@ -87,7 +92,7 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 		return err
 	}
 	agent := node.New(node.Config{
-		Dir: dir, Server: c.node.server, Name: name, JoinToken: c.node.joinToken, Inventory: inventory, Runtimes: store, Launcher: launcher, ReadyMemory: ready, Egress: network, Log: log,
+		Dir: dir, Server: c.node.server, Name: name, JoinToken: c.node.joinToken, Inventory: inventory, Runtimes: store, Launcher: launcher, Images: images, ReadyMemory: ready, Egress: network, Log: log,
 		Connected: func() {
 			if c.watch {
 				report(map[string]string{"node": name})
@@ -95,6 +100,19 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 		},
 	})
 	return agent.Run(ctx)
+}
+
+// imageStore keeps this machine's images.
+func (c *config) imageStore(dir string) (*image.Store, error) {
+	config, err := c.registries()
+	if err != nil {
+		return nil, err
+	}
+	config.Dir = dir
+	if config.Limits.Store, err = c.imageSpace(); err != nil {
+		return nil, err
+	}
+	return image.New(config)
 }
 
 // isolation gives what keeps functions apart, with what the operator should

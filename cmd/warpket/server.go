@@ -20,6 +20,7 @@ import (
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/pypi"
+	"github.com/warpket/warpket/runners/image"
 	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/storage/blob"
 	"github.com/warpket/warpket/storage/postgres"
@@ -67,6 +68,14 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	registries, err := c.registries()
+	if err != nil {
+		return err
+	}
+	images, err := image.NewRegistries(registries)
+	if err != nil {
+		return err
+	}
 	authority, err := authority(ctx, store)
 	if err != nil {
 		return err
@@ -103,7 +112,7 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	activities.Nodes = node
 	handler := api.New(api.Config{
 		ServerID: id, Store: store, Blobs: blobs, Catalog: catalog, Hub: hub, Secrets: vault, Nodes: node, Authority: authority, Workflows: temporal,
-		Fleet: fleetOf{activities, fleet}, Platform: runtime.GOOS + "/" + runtime.GOARCH, Now: now, Log: log,
+		Fleet: fleetOf{activities, fleet}, Images: images, Platform: runtime.GOOS + "/" + runtime.GOARCH, Now: now, Log: log,
 	}).Handler()
 
 	g, ctx := errgroup.WithContext(ctx)

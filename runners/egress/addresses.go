@@ -30,7 +30,7 @@ var azure = netip.MustParseAddr("168.63.129.16")
 // Check returns an error of kind Denied unless the address may be dialled.
 func (g Guard) Check(addr netip.Addr) error {
 	addr = addr.Unmap()
-	if slices.ContainsFunc(g.Allow, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+	if g.allows(addr) {
 		return nil
 	}
 	if !public(addr) {
@@ -46,6 +46,11 @@ func (g Guard) Check(addr netip.Addr) error {
 		return warpket.Errorf(warpket.Denied, "%s is the node itself", addr)
 	}
 	return nil
+}
+
+// allows reports whether an address is one of the operator's networks.
+func (g Guard) allows(addr netip.Addr) bool {
+	return slices.ContainsFunc(g.Allow, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // public reports whether an address is one of the internet.

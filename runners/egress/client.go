@@ -13,6 +13,7 @@ import (
 // Transport is for requests of the node's own to hosts that strangers name: it
 // dials only what the guard allows, wherever redirects lead. With an upstream
 // proxy the names are that one's to look up and to refuse; see Config.
+// Addresses that are allowed as the operator's own are dialled all the same.
 func (g Guard) Transport(upstream *url.URL) http.RoundTripper {
 	dial := g.Dialer().DialContext
 	t := &http.Transport{
@@ -23,7 +24,12 @@ func (g Guard) Transport(upstream *url.URL) http.RoundTripper {
 		MaxResponseHeaderBytes: 2 * maxHeader,
 	}
 	if upstream != nil {
-		t.Proxy = http.ProxyURL(upstream)
+		t.Proxy = func(r *http.Request) (*url.URL, error) {
+			if addr, err := netip.ParseAddr(r.URL.Hostname()); err == nil && g.allows(addr.Unmap()) {
+				return nil, nil //nolint:nilnil // the operator's own networks are not behind it
+			}
+			return upstream, nil
+		}
 		dial = (&net.Dialer{Timeout: connectTimeout}).DialContext
 	}
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {

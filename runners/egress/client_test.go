@@ -27,6 +27,7 @@ func TestRequestsOfTheNodeGoWhereTheGuardAllows(t *testing.T) {
 	t.Cleanup(upstream.Close)
 	direct := &http.Client{Transport: loopback.Transport(nil)}
 	through := &http.Client{Transport: egress.Guard{}.Transport(parse(t, upstream.URL))}
+	past := &http.Client{Transport: loopback.Transport(parse(t, "http://proxy.example:1"))}
 	tests := map[string]struct {
 		client *http.Client
 		url    string
@@ -39,6 +40,7 @@ func TestRequestsOfTheNodeGoWhereTheGuardAllows(t *testing.T) {
 		"by a proxy":                        {through, at(t, server.URL, "in.example"), ""},
 		"by a proxy, an address":            {through, server.URL, warpket.Denied},
 		"by a proxy, a redirect":            {through, at(t, server.URL, "in.example") + "/?to=" + url.QueryEscape("http://169.254.169.254/"), warpket.Denied},
+		"past a proxy, an allowed address":  {past, server.URL, ""},
 		"by a proxy, this machine, by name": {through, at(t, server.URL, "LOCALHOST"), warpket.Denied},
 	}
 	for name, test := range tests {

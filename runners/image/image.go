@@ -6,11 +6,10 @@ package image
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -38,11 +37,7 @@ type Limits struct {
 }
 
 // Store keeps the images of a node.
-type Store struct {
-	config    Config
-	platform  v1.Platform
-	transport http.RoundTripper
-}
+type Store struct{ *Registries }
 
 // Image is an unpacked image, which stays as it is until it is released.
 type Image struct {
@@ -60,21 +55,16 @@ type Image struct {
 // Release lets go of the image: it may be removed when space is needed.
 func (i *Image) Release() { _ = i.lock.Close() }
 
-// Auth is what a registry asks for: a user and a password, or a token in their
-// place. It prints as nothing.
-type Auth struct {
-	User, Password string
-	Token          string
+// Argv is what runs in the image: a command, or else the image's own.
+func (i *Image) Argv(command []string) []string {
+	if len(command) > 0 {
+		return command
+	}
+	return slices.Concat(i.Entrypoint, i.Cmd)
 }
 
-// String keeps secrets out of texts.
-func (Auth) String() string { return "(secret)" }
-
-// GoString keeps secrets out of texts.
-func (a Auth) GoString() string { return a.String() }
-
-// MarshalText keeps secrets out of logs.
-func (a Auth) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+// Auth is what a registry asks for.
+type Auth = warpket.RegistryAuth
 
 // Request says which image is wanted, and by whom.
 type Request struct {
@@ -90,24 +80,14 @@ func New(config Config) (*Store, error) {
 		return nil, fmt.Errorf("finding the folder of images: %w", err)
 	}
 	config.Dir = dir
-	system, architecture, ok := strings.Cut(config.Platform, "/")
-	if !ok {
-		return nil, warpket.Errorf(warpket.Invalid, "the platform %q is not of the form linux/amd64", config.Platform)
-	}
-	if config.Limits.Bytes <= 0 {
-		config.Limits.Bytes = 20 << 30
-	}
-	if config.Limits.Files <= 0 {
-		config.Limits.Files = 500_000
-	}
 	if config.Clock == nil {
 		config.Clock = time.Now
 	}
-	s := &Store{
-		config:    config,
-		platform:  v1.Platform{OS: system, Architecture: architecture},
-		transport: config.Guard.Transport(config.Upstream),
+	registries, err := NewRegistries(config)
+	if err != nil {
+		return nil, err
 	}
+	s := &Store{registries}
 	return s, s.sweep()
 }
 

@@ -22,23 +22,48 @@ import (
 	"github.com/warpket/warpket"
 )
 
+// Registries asks registries what there is. It pulls nothing.
+type Registries struct {
+	config    Config
+	platform  v1.Platform
+	transport http.RoundTripper
+}
+
+// NewRegistries makes one for a platform; the folder and the clock of config
+// do not matter.
+func NewRegistries(config Config) (*Registries, error) {
+	system, architecture, ok := strings.Cut(config.Platform, "/")
+	if !ok {
+		return nil, warpket.Errorf(warpket.Invalid, "the platform %q is not of the form linux/amd64", config.Platform)
+	}
+	if config.Limits.Bytes <= 0 {
+		config.Limits.Bytes = 20 << 30
+	}
+	if config.Limits.Files <= 0 {
+		config.Limits.Files = 500_000
+	}
+	return &Registries{
+		config: config, platform: v1.Platform{OS: system, Architecture: architecture}, transport: config.Guard.Transport(config.Upstream),
+	}, nil
+}
+
 // Resolve finds out which image a reference, such as
-// "registry.example/name:tag", stands for now on the node's platform. It
+// "registry.example/name:tag", stands for now on the platform. It
 // returns the reference with that image's digest.
-func (s *Store) Resolve(ctx context.Context, text string, auth Auth) (string, error) {
+func (r *Registries) Resolve(ctx context.Context, text string, auth Auth) (string, error) {
 	ref, err := name.ParseReference(text)
 	if err != nil {
 		return "", warpket.Errorf(warpket.Invalid, "%q is not the reference of an image, as in registry.example/name:tag", text)
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	found, err := remote.Get(ref, s.options(ctx, auth)...)
+	found, err := remote.Get(ref, r.options(ctx, auth)...)
 	if err != nil {
 		return "", explain(err, ref, auth)
 	}
 	if !found.MediaType.IsIndex() {
 		digest := ref.Context().Digest(found.Digest.String())
-		_, err := s.image(ctx, digest, auth)
+		_, err := r.image(ctx, digest, auth)
 		return digest.Name(), err
 	}
 	index, err := found.ImageIndex()
@@ -54,9 +79,9 @@ func (s *Store) Resolve(ctx context.Context, text string, auth Auth) (string, er
 		if !child.MediaType.IsImage() || child.Platform == nil {
 			continue
 		}
-		if child.Platform.Satisfies(s.platform) {
+		if child.Platform.Satisfies(r.platform) {
 			digest := ref.Context().Digest(child.Digest.String())
-			_, err := s.image(ctx, digest, auth)
+			_, err := r.image(ctx, digest, auth)
 			return digest.Name(), err
 		}
 		if len(others) < 20 && child.Platform.OS != "unknown" { // attestations
@@ -64,15 +89,15 @@ func (s *Store) Resolve(ctx context.Context, text string, auth Auth) (string, er
 		}
 	}
 	slices.Sort(others)
-	return "", warpket.Errorf(warpket.Invalid, "%s has no image for %s; it has some for: %s", ref, s.platform, strings.Join(slices.Compact(others), ", "))
+	return "", warpket.Errorf(warpket.Invalid, "%s has no image for %s; it has some for: %s", ref, r.platform, strings.Join(slices.Compact(others), ", "))
 }
 
 const maxConfig = 4 << 20
 
 // image looks at an image without pulling its files, and refuses what is none
 // of this node's.
-func (s *Store) image(ctx context.Context, ref name.Digest, auth Auth) (v1.Image, error) {
-	found, err := remote.Get(ref, s.options(ctx, auth)...)
+func (r *Registries) image(ctx context.Context, ref name.Digest, auth Auth) (v1.Image, error) {
+	found, err := remote.Get(ref, r.options(ctx, auth)...)
 	if err != nil {
 		return nil, explain(err, ref, auth)
 	}
@@ -90,8 +115,8 @@ func (s *Store) image(ctx context.Context, ref name.Digest, auth Auth) (v1.Image
 	var packed int64
 	for _, layer := range manifest.Layers {
 		packed += max(layer.Size, 0)
-		if layer.Size < 0 || packed > s.config.Limits.Bytes {
-			return nil, s.tooLarge()
+		if layer.Size < 0 || packed > r.config.Limits.Bytes {
+			return nil, r.tooLarge()
 		}
 	}
 	if manifest.Config.Size > maxConfig {
@@ -101,13 +126,13 @@ func (s *Store) image(ctx context.Context, ref name.Digest, auth Auth) (v1.Image
 	if err != nil {
 		return nil, explain(err, ref, auth)
 	}
-	if config.OS != s.platform.OS || config.Architecture != s.platform.Architecture {
-		return nil, warpket.Errorf(warpket.Invalid, "%s is for %q, and this node is %s", ref, config.OS+"/"+config.Architecture, s.platform)
+	if config.OS != r.platform.OS || config.Architecture != r.platform.Architecture {
+		return nil, warpket.Errorf(warpket.Invalid, "%s is for %q, and this node is %s", ref, config.OS+"/"+config.Architecture, r.platform)
 	}
 	return image, nil
 }
 
-func (s *Store) options(ctx context.Context, auth Auth) []remote.Option {
+func (r *Registries) options(ctx context.Context, auth Auth) []remote.Option {
 	authenticator := authn.Anonymous
 	switch {
 	case auth.Token != "":
@@ -118,8 +143,8 @@ func (s *Store) options(ctx context.Context, auth Auth) []remote.Option {
 	return []remote.Option{
 		remote.WithContext(ctx),
 		remote.WithAuth(authenticator),
-		remote.WithTransport(s.transport),
-		remote.WithPlatform(s.platform),
+		remote.WithTransport(r.transport),
+		remote.WithPlatform(r.platform),
 	}
 }
 
@@ -154,11 +179,11 @@ func explain(err error, ref name.Reference, auth Auth) error {
 	} else if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		reason = "its certificate is signed by nobody that this node knows"
 	}
-	return warpket.Because(warpket.Unavailable, errors.New(auth.scrub(err.Error())), "registry %s did not give %s: %s", registry, ref, reason)
+	return warpket.Because(warpket.Unavailable, errors.New(scrub(auth, err.Error())), "registry %s did not give %s: %s", registry, ref, reason)
 }
 
 // scrub takes out of a text for the log what was given in confidence.
-func (a Auth) scrub(text string) string {
+func scrub(a Auth, text string) string {
 	text, _, _ = strings.Cut(text, "\n") // bodies of answers follow
 	for _, secret := range []string{a.Password, a.Token, base64.StdEncoding.EncodeToString([]byte(a.User + ":" + a.Password))} {
 		if secret != "" {

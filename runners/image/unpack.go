@@ -149,7 +149,7 @@ func (*unpacker) pulling(ctx context.Context, err error, auth Auth) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return warpket.Because(warpket.Unavailable, errors.New(auth.scrub(err.Error())), "a layer is broken, or broke off on the way")
+	return warpket.Because(warpket.Unavailable, errors.New(scrub(auth, err.Error())), "a layer is broken, or broke off on the way")
 }
 
 // written gives an error of the file system its kind.
@@ -197,8 +197,8 @@ func (b *bound) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *Store) tooLarge() error {
-	return warpket.Errorf(warpket.TooLarge, "the image has more than the %d MB that this node unpacks: use a smaller one", s.config.Limits.Bytes/1e6)
+func (r *Registries) tooLarge() error {
+	return warpket.Errorf(warpket.TooLarge, "the image has more than the %d MB that this node unpacks: use a smaller one", r.config.Limits.Bytes/1e6)
 }
 
 // maxWindow is the memory that unpacking may take.

@@ -166,6 +166,9 @@ func (g *GVisor) Start(ctx context.Context, spec Spec) (_ Sandbox, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if spec.Root != "" {
+		return nil, errNoRoot(g)
+	}
 	number, ok := g.claim(spec.Name)
 	if !ok {
 		return nil, warpket.Errorf(warpket.Conflict, "a sandbox named %q is running already", spec.Name)

@@ -45,6 +45,9 @@ func (p *Plain) Start(ctx context.Context, spec Spec) (Sandbox, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if spec.Root != "" {
+		return nil, errNoRoot(p)
+	}
 	p.once.Do(func() { go serve(p.starts) })
 
 	proc := &process{done: make(chan struct{})}

@@ -72,12 +72,16 @@ type Spec struct {
 	Stdout   *os.File // nil: dropped
 	Stderr   *os.File // nil: dropped
 	Files    []*os.File
-	Root     string   // folder with its system; the machine's /usr and what belongs to it if empty
+	Root     string   // folder with its system; the machine's /usr and what belongs to it if empty; Namespaces only
 	ReadOnly []string // paths that it may read, with what is below them
 	Writable []string // paths that it may also write
 	Devices  []string // paths of devices
 	Limits   Limits
 	Listen   bool // whether its loopback is to listen for the agent, see Listening
+}
+
+func errNoRoot(l Launcher) error {
+	return warpket.Errorf(warpket.Unavailable, "programs of an image cannot run on this node, whose isolation is %s: they need namespaces", l.Isolation().Kind)
 }
 
 // Limits are what the program may use; zero means no limit.

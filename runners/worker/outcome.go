@@ -29,8 +29,7 @@ func (w *Worker) end(ctx context.Context, err error, did string, timeout time.Du
 		if ctx.Err() != nil {
 			return &warpket.Failure{Code: warpket.CancelledCode, Message: "cancelled while it ran"}
 		}
-		message := fmt.Sprintf("%s longer than its timeout of %s s", did, strconv.FormatFloat(timeout.Seconds(), 'g', -1, 64))
-		return &warpket.Failure{Code: warpket.TimedOutCode, Message: message}
+		return tooLong(did, timeout)
 	}
 	if _, bad := errors.AsType[errFrame](err); bad {
 		_ = w.box.Close()
@@ -44,28 +43,41 @@ func (w *Worker) end(ctx context.Context, err error, did string, timeout time.Du
 	case waitErr != nil:
 		return &warpket.Failure{Code: warpket.Exited, Message: "the code closed the worker's control stream"}
 	case exit.Signal != 0:
-		f := &warpket.Failure{Code: warpket.Crashed, Message: fmt.Sprintf("the process was ended by %s", exit)}
+		f := crashed(exit)
 		w.explain(f)
 		return f
 	}
 	return &warpket.Failure{Code: warpket.Exited, Message: fmt.Sprintf("the code ended its process with %s", exit)}
 }
 
+func tooLong(did string, timeout time.Duration) *warpket.Failure {
+	message := fmt.Sprintf("%s longer than its timeout of %s s", did, strconv.FormatFloat(timeout.Seconds(), 'g', -1, 64))
+	return &warpket.Failure{Code: warpket.TimedOutCode, Message: message}
+}
+
+func crashed(exit sandbox.Exit) *warpket.Failure {
+	return &warpket.Failure{Code: warpket.Crashed, Message: fmt.Sprintf("the process was ended by %s", exit)}
+}
+
 // explain says of a failure which limit has brought it about, by what the
 // sandbox has counted since the call began, or by what the code itself has met.
 func (w *Worker) explain(f *warpket.Failure) {
 	now := w.box.Refusals()
+	explain(f, w.refusals, now, w.memory)
+	w.refusals = now
+}
+
+func explain(f *warpket.Failure, before, now sandbox.Refusals, memory int64) {
 	switch {
-	case now.Memory > w.refusals.Memory || f.Code == warpket.OutOfMemory:
+	case now.Memory > before.Memory || f.Code == warpket.OutOfMemory:
 		f.Code = warpket.OutOfMemory
-		f.Message = fmt.Sprintf("it needed more than its %d MiB of memory (resources.memory): %s", w.memory>>20, f.Message)
-	case now.Processes > w.refusals.Processes:
+		f.Message = fmt.Sprintf("it needed more than its %d MiB of memory (resources.memory): %s", memory>>20, f.Message)
+	case now.Processes > before.Processes:
 		f.Code = warpket.TooManyProcesses
 		f.Message = fmt.Sprintf("it needed more than %d processes and threads: %s", MaxProcesses, f.Message)
 	case f.Code == warpket.DiskFull:
 		f.Message = fmt.Sprintf("it wrote more than %d MiB of files: %s", MaxDisk>>20, f.Message)
 	}
-	w.refusals = now
 }
 
 // spoilt reports whether a failure leaves a worker that would harm the next

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/runners/sandbox"
 )
@@ -96,42 +97,43 @@ func argv(env runtimes.Env, harness string, more ...string) []string {
 	return append([]string{env.Python, "-I", "-B", "-X", "utf8", harness}, more...)
 }
 
+// threads say to numerical libraries how many to start.
+func threads(r warpket.Resources) []string {
+	n := strconv.Itoa(threadsOf(r))
+	return []string{"OMP_NUM_THREADS=" + n, "OPENBLAS_NUM_THREADS=" + n, "MKL_NUM_THREADS=" + n, "RAYON_NUM_THREADS=" + n}
+}
+
 // environment is what the process is started with. The function's own variables
 // come with its code.
 func environment(env runtimes.Env, r warpket.Resources, home string) []string {
-	threads := strconv.Itoa(threadsOf(r))
-	variables := []string{
-		"PATH=" + filepath.Dir(env.Python) + ":/usr/local/bin:/usr/bin:/bin",
-		"HOME=" + home,
-		"TMPDIR=" + home,
+	variables := append(threads(r),
+		"PATH="+filepath.Dir(env.Python)+":/usr/local/bin:/usr/bin:/bin",
+		"HOME="+home,
+		"TMPDIR="+home,
 		"USER=function",
 		"LANG=C.UTF-8",
-		"OMP_NUM_THREADS=" + threads,
-		"OPENBLAS_NUM_THREADS=" + threads,
-		"MKL_NUM_THREADS=" + threads,
-		"RAYON_NUM_THREADS=" + threads,
 		"QISKIT_PARALLEL=FALSE", // or it forks, which hangs once threads have run
-	}
+	)
 	if env.CacheHome != "" {
 		variables = append(variables, "XDG_CACHE_HOME="+env.CacheHome)
 	}
 	return variables
 }
 
-// connect serves the worker's way to the network, if it has one. A plain
-// process needs none: it has the machine's.
-func (w *Worker) connect(config Config) error {
-	listening, ok := w.box.(sandbox.Listening)
-	switch {
-	case config.Egress == nil || config.Launcher.Isolation().Kind == warpket.NoIsolation.Kind:
-		return nil
-	case !ok || listening.Listener() == nil:
-		return warpket.Errorf(warpket.Unavailable, "functions with a network cannot run on this node, whose isolation is %s", config.Launcher.Isolation().Kind)
+// connect serves the way of a sandbox to the network, if it has one, until end
+// is called. A plain process needs none: it has the machine's.
+func connect(box sandbox.Sandbox, launcher sandbox.Launcher, proxy *egress.Proxy) (end context.CancelFunc, err error) {
+	kind := launcher.Isolation().Kind
+	if proxy == nil || kind == warpket.NoIsolation.Kind {
+		return func() {}, nil
 	}
-	var ctx context.Context
-	ctx, w.network = context.WithCancel(context.Background())
-	go func() { _ = config.Egress.Serve(ctx, listening.Listener()) }() // ends with the worker
-	return nil
+	listening, ok := box.(sandbox.Listening)
+	if !ok || listening.Listener() == nil {
+		return func() {}, warpket.Errorf(warpket.Unavailable, "functions with a network cannot run on this node, whose isolation is %s", kind)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	go func() { _ = proxy.Serve(ctx, listening.Listener()) }()
+	return end, nil
 }
 
 // variables are the function's, and those by which programs find the proxy.
@@ -139,15 +141,18 @@ func variables(config Config) map[string]string {
 	if config.Egress == nil || config.Launcher.Isolation().Kind == warpket.NoIsolation.Kind {
 		return config.Env
 	}
-	all := maps.Clone(config.Env)
-	if all == nil {
-		all = map[string]string{}
-	}
+	all := map[string]string{}
+	maps.Copy(all, config.Env)
+	addProxy(all)
+	return all
+}
+
+// addProxy adds the variables by which programs find the proxy.
+func addProxy(all map[string]string) {
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
 		all[name] = "http://" + sandbox.ListenAddress
 	}
 	all["NO_PROXY"], all["no_proxy"] = "localhost,127.0.0.1", "localhost,127.0.0.1"
-	return all
 }
 
 func threadsOf(r warpket.Resources) int { return max(1, r.CPU/1000) }

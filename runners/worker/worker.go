@@ -65,7 +65,7 @@ type Worker struct {
 	reader  *bufio.Reader // of answers
 	output  *output
 	scratch string             // empty if the sandbox has its own /tmp
-	network context.CancelFunc // ends what serves its network; nil if it has none
+	network context.CancelFunc // ends what serves its network; nil until it is loaded
 	folder  string             // of the code, as the worker sees it
 	memory  int64              // bytes that it may use
 	failure *warpket.Failure   // why it could not be loaded; set by Start only
@@ -188,7 +188,8 @@ func (w *Worker) Close() error {
 func (w *Worker) load(ctx context.Context, config Config) error {
 	timeout := orMinute(config.LoadTimeout)
 	w.memory, w.refusals = config.Resources.Memory, w.box.Refusals()
-	if err := w.connect(config); err != nil { //nolint:contextcheck // its network is there for as long as the worker
+	var err error
+	if w.network, err = connect(w.box, config.Launcher, config.Egress); err != nil { //nolint:contextcheck // its network is there for as long as the worker
 		return err
 	}
 	header := loadHeader{

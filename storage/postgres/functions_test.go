@@ -239,3 +239,30 @@ func TestRuntimesAreOnePerKey(t *testing.T) {
 	_, err = w.SaveRuntime(t.Context(), newID(), warpket.RuntimeFailed, "", "", now())
 	wantKind(t, err, warpket.NotFound)
 }
+
+func TestASnapshotOfAnImageIsKeptWithIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.newFunction(w.project, "bell")
+	v := w.version(w.project, f.ID, "#")
+	v.Snapshot.Files = nil
+	v.Snapshot.Image = &warpket.Image{Reference: "registry.example/bell:1", Pinned: "registry.example/bell@sha256:1", Command: []string{"bell", "-x"}}
+	w.must(w.CreateFunction(t.Context(), f, v))
+	for name, read := range map[string]func() (*warpket.Image, error){
+		"its version": func() (*warpket.Image, error) {
+			v, err := w.Version(t.Context(), w.project, f.ID, 1)
+			return v.Snapshot.Image, err
+		},
+		"its snapshot": func() (*warpket.Image, error) { s, err := w.Snapshot(t.Context(), v.Snapshot.ID); return s.Image, err },
+		"its function": func() (*warpket.Image, error) {
+			f, err := w.Function(t.Context(), w.project, f.ID)
+			return f.Image, err
+		},
+	} {
+		got, err := read()
+		w.must(err)
+		if diff := cmp.Diff(v.Snapshot.Image, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}

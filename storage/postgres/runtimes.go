@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -9,12 +10,12 @@ import (
 	"github.com/warpket/warpket"
 )
 
-// EnsureRuntime gives the runtime of r's key, adding it as pending if there is
-// none.
+// EnsureRuntime gives the runtime of r's key, adding it if there is none, as
+// pending unless r says otherwise.
 func (s *Store) EnsureRuntime(ctx context.Context, r warpket.Runtime) (warpket.Runtime, error) {
 	_, err := s.pool.Exec(ctx, `insert into runtimes (id, sdk, sdk_version, python, platform, requirements, template_tag, locked_until, status, created_date, updated_date, project_id, lines)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $9, $10, $11) on conflict (sdk, sdk_version, python, platform, requirements) do nothing`,
-		r.ID, r.SDK, r.SDKVersion, r.Python, r.Platform, r.Requirements, r.TemplateTag, orNever(r.LockedUntil), r.CreatedDate, orNull(r.ProjectID), orNone(r.Lines))
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $12, $9, $9, $10, $11) on conflict (sdk, sdk_version, python, platform, requirements) do nothing`,
+		r.ID, r.SDK, r.SDKVersion, r.Python, r.Platform, r.Requirements, r.TemplateTag, orNever(r.LockedUntil), r.CreatedDate, orNull(r.ProjectID), orNone(r.Lines), cmp.Or(r.Status, warpket.RuntimePending))
 	if err != nil {
 		return r, explain(err, "runtime", r.RuntimeKey)
 	}

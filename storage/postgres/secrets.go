@@ -57,6 +57,12 @@ func (s *Store) Secret(ctx context.Context, project warpket.ID, name string) (wa
 	return secret, explain(err, "secret", name)
 }
 
+// SealedSecret gives the value of a secret of the project as it is kept.
+func (s *Store) SealedSecret(ctx context.Context, project warpket.ID, name string) ([]byte, error) {
+	sealed, err := one(ctx, s.pool, pgx.RowTo[[]byte], `select sealed from secrets where project_id = $1 and name = $2`, project, name)
+	return sealed, explain(err, "secret", name)
+}
+
 // Secrets lists the secrets of a project, without their values.
 func (s *Store) Secrets(ctx context.Context, project warpket.ID, page Page) ([]warpket.StoredSecret, string, error) {
 	before, rows, err := page.bounds()
@@ -101,19 +107,20 @@ func (s *Store) DeleteSecret(ctx context.Context, project warpket.ID, name strin
 	if err != nil {
 		return err
 	}
-	_, err = s.pool.Exec(ctx, `delete from secrets where id = $1`, secret.ID)
-	if isConstraint(err, "function_secrets_secret_id_fkey") {
+	tag, err := s.pool.Exec(ctx, `delete from secrets s where s.id = $1 and not exists (select from functions f where f.project_id = s.project_id and f.settings->>'Credentials' = s.name)`, secret.ID)
+	if isConstraint(err, "function_secrets_secret_id_fkey") || err == nil && tag.RowsAffected() == 0 {
 		if secret, err = s.Secret(ctx, project, name); err != nil {
 			return err
 		}
-		return warpket.Errorf(warpket.Conflict, "the secret %s is in the environment of the functions %s: take it out there first", name, listed(secret.UsedBy))
+		return warpket.Errorf(warpket.Conflict, "the secret %s is in the environment, or the credentials, of the functions %s: take it out there first", name, listed(secret.UsedBy))
 	}
 	return explain(err, "secret", name)
 }
 
 //nolint:gosec // the names of columns
 const secretColumns = `s.id, s.project_id, s.name, s.created_date, s.updated_date,
-	array(select distinct f.name from function_secrets u join functions f on f.id = u.function_id where u.secret_id = s.id order by f.name)`
+	array(select f.name from functions f where f.id in (select u.function_id from function_secrets u where u.secret_id = s.id)
+		or f.project_id = s.project_id and f.settings->>'Credentials' = s.name order by f.name)`
 
 func scanSecret(row pgx.CollectableRow) (s warpket.StoredSecret, err error) {
 	err = row.Scan(&s.ID, &s.ProjectID, &s.Name, &s.CreatedDate, &s.UpdatedDate, &s.UsedBy)

@@ -91,6 +91,31 @@ func TestASecretTellsItsUsersAndStaysWhileItHasAny(t *testing.T) {
 	wantKind(t, w.DeleteSecret(ctx, w.project, "TOKEN"), warpket.NotFound)
 }
 
+func TestCredentialsAreAUseOfASecretInTheirProjectOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	f, _ := w.addFunction(w.project, "bell")
+	w.addSecret(w.project, "REGISTRY", "sealed")
+	stranger := w.addProject("two")
+	w.addSecret(stranger, "REGISTRY", "other")
+	credentials := func(name string) {
+		_, err := w.UpdateFunction(ctx, w.project, f.ID, now(), func(f *warpket.Function) error { f.Settings.Credentials = name; return nil })
+		w.must(err)
+	}
+	credentials("REGISTRY")
+	if s, err := w.Secret(ctx, w.project, "REGISTRY"); err != nil || len(s.UsedBy) != 1 || s.UsedBy[0] != "bell" {
+		t.Errorf("used by %v, %v", s.UsedBy, err)
+	}
+	if sealed, err := w.SealedSecret(ctx, w.project, "REGISTRY"); err != nil || string(sealed) != "sealed" {
+		t.Errorf("it is %s, %v", sealed, err)
+	}
+	wantKind(t, w.DeleteSecret(ctx, w.project, "REGISTRY"), warpket.Conflict)
+	w.must(w.DeleteSecret(ctx, stranger, "REGISTRY"))
+	credentials("")
+	w.must(w.DeleteSecret(ctx, w.project, "REGISTRY"))
+}
+
 func TestAProjectUsesNoSecretOfAnother(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -100,6 +125,7 @@ func TestAProjectUsesNoSecretOfAnother(t *testing.T) {
 	stranger := w.addProject("two")
 	g, _ := w.addFunction(stranger, "bell")
 	for name, call := range map[string]func() error{
+		"opening":     func() error { _, err := w.SealedSecret(ctx, stranger, "TOKEN"); return err },
 		"reading":     func() error { _, err := w.Secret(ctx, stranger, "TOKEN"); return err },
 		"changing":    func() error { _, err := w.ChangeSecret(ctx, stranger, "TOKEN", postgres.Sealed{}, now()); return err },
 		"deleting":    func() error { return w.DeleteSecret(ctx, stranger, "TOKEN") },

@@ -37,8 +37,8 @@ func (s *Store) Publish(ctx context.Context, v warpket.Version) (warpket.Version
 // insertVersion writes a version with its snapshot and files.
 func insertVersion(ctx context.Context, tx pgx.Tx, v warpket.Version) error {
 	snap := v.Snapshot
-	_, err := tx.Exec(ctx, `insert into snapshots (id, project_id, function_id, runtime_id, entry, digest, created_date) values ($1, $2, $3, $4, $5, $6, $7)`,
-		snap.ID, v.ProjectID, v.FunctionID, snap.RuntimeID, snap.Entry, snap.Digest, snap.CreatedDate)
+	_, err := tx.Exec(ctx, `insert into snapshots (id, project_id, function_id, runtime_id, entry, digest, image, created_date) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		snap.ID, v.ProjectID, v.FunctionID, snap.RuntimeID, snap.Entry, snap.Digest, snap.Image, snap.CreatedDate)
 	if err != nil {
 		return err
 	}
@@ -135,13 +135,13 @@ func (s *Store) addFiles(ctx context.Context, versions []warpket.Version) error 
 
 const versionColumns = `v.id, v.project_id, v.function_id, v.number, v.description, v.created_date,
 	exists (select from deployments d where d.snapshot_id = v.snapshot_id and d.status not in ('failed', 'detached')),
-	n.id, n.runtime_id, n.entry, n.digest, n.created_date, r.requirements
+	n.id, n.runtime_id, n.entry, n.digest, n.image, n.created_date, r.requirements
 	from versions v join snapshots n on n.id = v.snapshot_id join runtimes r on r.id = n.runtime_id`
 
 func scanVersion(row pgx.CollectableRow) (v warpket.Version, err error) {
 	n := &v.Snapshot
 	err = row.Scan(&v.ID, &v.ProjectID, &v.FunctionID, &v.Number, &v.Description, &v.CreatedDate, &v.Deployed,
-		&n.ID, &n.RuntimeID, &n.Entry, &n.Digest, &n.CreatedDate, &n.Requirements)
+		&n.ID, &n.RuntimeID, &n.Entry, &n.Digest, &n.Image, &n.CreatedDate, &n.Requirements)
 	n.ProjectID, n.FunctionID = v.ProjectID, v.FunctionID
 	return v, err
 }
