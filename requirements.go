@@ -184,6 +184,7 @@ func quoted(token string) bool { return len(token) >= 2 && (token[0] == '\'' || 
 // projects never share what was installed for one of them.
 func (r Runtime) Requiring(project ID, lines []string) Runtime {
 	r.ProjectID, r.Lines, r.Requirements = "", nil, ""
+	r.Status, r.Lock, r.Message = RuntimePending, "", "" // it is another, which nobody has built
 	if len(lines) > 0 {
 		r.ProjectID, r.Lines = project, lines
 		r.Requirements = SHA256([]byte(string(project) + "\n" + strings.Join(lines, "\n")))[:32]

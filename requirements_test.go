@@ -59,13 +59,19 @@ func TestRequirementsAreTheSameInAnyOrderAndDress(t *testing.T) {
 
 func TestARuntimeWithRequirementsIsItsProjectsAlone(t *testing.T) {
 	t.Parallel()
-	shared := warpket.Runtime{RuntimeKey: warpket.RuntimeKey{SDK: "qiskit", SDKVersion: "0.45.3", Python: "3.11", Platform: "linux/amd64"}}
+	shared := warpket.Runtime{
+		RuntimeKey: warpket.RuntimeKey{SDK: "qiskit", SDKVersion: "0.45.3", Python: "3.11", Platform: "linux/amd64"},
+		Status:     warpket.RuntimeAvailable, Lock: "qiskit==0.45.3",
+	}
 	mine, theirs := shared.Requiring("one", []string{"six"}), shared.Requiring("two", []string{"six"})
 	if mine.String() == theirs.String() || mine.String() == shared.String() || mine.ProjectID != "one" {
 		t.Errorf("%s and %s", mine, theirs)
 	}
 	if mine.String() != shared.Requiring("one", []string{"six"}).String() {
 		t.Error("the same requirements are another runtime")
+	}
+	if mine.Status != warpket.RuntimePending || mine.Lock != "" {
+		t.Errorf("it counts as built: %+v", mine)
 	}
 	if back := mine.Requiring("one", nil); back.RuntimeKey != shared.RuntimeKey || back.ProjectID != "" || back.Lines != nil {
 		t.Errorf("without requirements it is %+v", back)

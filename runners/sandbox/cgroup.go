@@ -289,6 +289,15 @@ func (g *cgroup) limit(limits Limits) error {
 	if limits.Processes > 0 {
 		set("pids", "pids.max", strconv.Itoa(max(limits.Processes, leastProcesses)))
 	}
+	// Memory with swap may never be less than without: it is raised before and
+	// lowered after. It is not there on many machines.
+	swap := func() {
+		if path := g.file("memory", "memory.memsw.limit_in_bytes"); path != "" && limits.Memory > 0 && !g.of.unified {
+			_ = write(path, memory)
+		}
+	}
+	swap()
+	defer swap()
 	for _, s := range settings {
 		if path := g.file(s.controller, s.file); path != "" {
 			if err := write(path, s.value); err != nil {
@@ -296,12 +305,8 @@ func (g *cgroup) limit(limits Limits) error {
 			}
 		}
 	}
-	if limits.Memory > 0 { // swap is not there on many machines, and neither is its file
-		if g.of.unified {
-			_ = write(g.file("memory", "memory.swap.max"), "0")
-		} else {
-			_ = write(g.file("memory", "memory.memsw.limit_in_bytes"), memory)
-		}
+	if limits.Memory > 0 && g.of.unified {
+		_ = write(g.file("memory", "memory.swap.max"), "0") // as above
 	}
 	return nil
 }

@@ -159,6 +159,16 @@ func startBystander(t *testing.T, startWith func(testing.TB, worker.Config) *wor
 	return loaded(t, startWith(t, config))
 }
 
+func TestAParkedChildTakesMoreMemoryThanItWasMadeWith(t *testing.T) {
+	t.Parallel()
+	config := configFor(t, "def handler():\n    return len(bytearray(800 << 20))")
+	config.Resources.Memory = 1 << 30
+	got := loaded(t, startParked(t, config)).Run(t.Context(), call(""), nil)
+	if got.Status != warpket.Succeeded {
+		t.Errorf("%+v", got.Failure)
+	}
+}
+
 func TestWhatAnExecutionUsesIsCounted(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, how way) {
