@@ -18,7 +18,9 @@ func TestANodeAndItsExecutionsSayWhatKeepsThemApart(t *testing.T) {
 		Kind, UID  string
 		Unenforced []string
 	}
-	nodes := as[struct{ Items []struct{ Isolation isolation } }](t, c.ok(t, "GET", "/v1/nodes", nil))
+	nodes := as[struct {
+		Items []struct{ Isolation isolation }
+	}](t, c.ok(t, "GET", "/v1/nodes", nil))
 	of := nodes.Items[0].Isolation
 	if of.Kind != "namespaces" || (of.UID == "own") != (os.Geteuid() == 0) {
 		t.Errorf("the node says %+v", of)
