@@ -72,7 +72,7 @@ func (s *Server) imageVersion(ctx context.Context, f warpket.Function, descripti
 	}
 	now := s.Now()
 	runtime, err := s.Store.EnsureRuntime(ctx, warpket.Runtime{
-		ID: warpket.NewID(now), RuntimeKey: warpket.ImageRuntime(s.Platform), Status: warpket.RuntimeAvailable, CreatedDate: now,
+		ID: warpket.NewID(now), RuntimeKey: warpket.ImageRuntime(s.Platform), CreatedDate: now,
 	})
 	if err != nil {
 		return v, err

@@ -236,6 +236,15 @@ func TestRuntimesAreOnePerKey(t *testing.T) {
 	if r.Lock != "the lock" || r.Status != warpket.RuntimeAvailable || !r.LockedUntil.IsZero() {
 		t.Errorf("it is %+v", r)
 	}
+	r.ID, r.Requirements = newID(), "more" // derived from one that is available
+	r, err = w.EnsureRuntime(t.Context(), r)
+	if err != nil || r.Status != warpket.RuntimePending || r.Lock != "" {
+		t.Errorf("with requirements it is %+v (%v)", r, err)
+	}
+	r, err = w.EnsureRuntime(t.Context(), warpket.Runtime{ID: newID(), RuntimeKey: warpket.ImageRuntime("linux/amd64"), CreatedDate: now()})
+	if err != nil || r.Status != warpket.RuntimeAvailable || !r.OfImages() {
+		t.Errorf("that of images is %+v (%v)", r, err)
+	}
 	_, err = w.SaveRuntime(t.Context(), newID(), warpket.RuntimeFailed, "", "", now())
 	wantKind(t, err, warpket.NotFound)
 }

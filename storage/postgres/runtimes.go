@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"time"
 
@@ -10,12 +9,16 @@ import (
 	"github.com/warpket/warpket"
 )
 
-// EnsureRuntime gives the runtime of r's key, adding it if there is none, as
-// pending unless r says otherwise.
+// EnsureRuntime gives the runtime of r's key, adding it if there is none: as
+// pending, or available if it is of images, for which nothing is built.
 func (s *Store) EnsureRuntime(ctx context.Context, r warpket.Runtime) (warpket.Runtime, error) {
+	status := warpket.RuntimePending
+	if r.OfImages() {
+		status = warpket.RuntimeAvailable
+	}
 	_, err := s.pool.Exec(ctx, `insert into runtimes (id, sdk, sdk_version, python, platform, requirements, template_tag, locked_until, status, created_date, updated_date, project_id, lines)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $12, $9, $9, $10, $11) on conflict (sdk, sdk_version, python, platform, requirements) do nothing`,
-		r.ID, r.SDK, r.SDKVersion, r.Python, r.Platform, r.Requirements, r.TemplateTag, orNever(r.LockedUntil), r.CreatedDate, orNull(r.ProjectID), orNone(r.Lines), cmp.Or(r.Status, warpket.RuntimePending))
+		r.ID, r.SDK, r.SDKVersion, r.Python, r.Platform, r.Requirements, r.TemplateTag, orNever(r.LockedUntil), r.CreatedDate, orNull(r.ProjectID), orNone(r.Lines), status)
 	if err != nil {
 		return r, explain(err, "runtime", r.RuntimeKey)
 	}
