@@ -169,6 +169,9 @@ func measureAll(ctx context.Context, c config, dir string) ([]result, error) {
 // makeEnvironments makes what the peers need.
 func makeEnvironments(ctx context.Context, peers []string, r runtime) (map[string]environment, error) {
 	made := map[string]environment{}
+	if len(peers) == 0 {
+		return made, nil
+	}
 	for _, peer := range peers {
 		name := environmentOf(peer)
 		if _, ok := made[name]; ok {
