@@ -134,6 +134,13 @@ func measureAll(ctx context.Context, c config, dir string) ([]result, error) {
 		return nil, err
 	}
 	var results []result
+	if e, ok := made["plain"]; ok {
+		speed, err := readSpeed(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, result{Question: machine, Case: "circuit in a tight loop, 1 thread", P50: speed, At: time.Now().UTC().Truncate(time.Second)})
+	}
 	if c.asks(memory) {
 		say("measuring memory")
 		results = append(results, c.measureMemory(ctx, product))

@@ -46,6 +46,11 @@ func report(out io.Writer, results []result, file string) error {
 		}
 	}
 	fmt.Fprintln(out)
+	for _, r := range results {
+		if r.Question == machine {
+			fmt.Fprintf(out, "%s: %.2f ms at p50; it was %.2f where the targets were set\n", r.Case, r.P50, speedThen)
+		}
+	}
 	writeTargets(out, results)
 	if file == "" {
 		return nil
