@@ -68,18 +68,12 @@ func (p *product) count() census {
 	for pid, name := range nameAll(table) {
 		switch name {
 		case "node":
-			c["descriptors of the node"] = len(readDir(pid, "fd"))
-			c["mounts"] = lines(pid, "mountinfo")
-			c["threads of the node"] = len(readDir(pid, "task"))
+			c["descriptors of the node"] = descriptors(pid)
+			c["mounts"] = bytes.Count(readProc(pid, "mountinfo"), []byte("\n"))
 		case "workers":
 			c["processes of workers"]++
 		case "server":
-			c["descriptors of the server"] = 0
-			for _, fd := range readDir(pid, "fd") { // but its connections, which it keeps for a while
-				if to, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "fd", fd.Name())); err == nil && !strings.HasPrefix(to, "socket:") {
-					c["descriptors of the server"]++
-				}
-			}
+			c["descriptors of the server"] = descriptors(pid)
 		}
 	}
 	c["cgroups"] = p.cgroups()
@@ -100,14 +94,26 @@ func (p *product) cgroups() (count int) {
 	return count
 }
 
-func readDir(pid int, name string) []os.DirEntry {
-	entries, _ := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), name))
-	return entries
+// descriptors counts those of a process, less TCP connections: programs keep
+// these for the next request.
+func descriptors(pid int) (count int) {
+	tcp := map[string]bool{}
+	for line := range strings.Lines(string(readProc(pid, "net/tcp")) + string(readProc(pid, "net/tcp6"))) {
+		if fields := strings.Fields(line); len(fields) > 9 {
+			tcp["socket:["+fields[9]+"]"] = true
+		}
+	}
+	for _, fd := range glob(filepath.Join("/proc", strconv.Itoa(pid), "fd", "*")) {
+		if to, err := os.Readlink(fd); err == nil && !tcp[to] {
+			count++
+		}
+	}
+	return count
 }
 
-func lines(pid int, name string) int {
+func readProc(pid int, name string) []byte {
 	text, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), name))
-	return bytes.Count(text, []byte("\n"))
+	return text
 }
 
 func glob(pattern string) []string {

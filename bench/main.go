@@ -134,6 +134,13 @@ func measureAll(ctx context.Context, c config, dir string) ([]result, error) {
 		return nil, err
 	}
 	var results []result
+	if e, ok := made["plain"]; ok {
+		speed, err := readSpeed(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, result{Question: machine, Case: "circuit in a tight loop, 1 thread", P50: speed, At: time.Now().UTC().Truncate(time.Second)})
+	}
 	if c.asks(memory) {
 		say("measuring memory")
 		results = append(results, c.measureMemory(ctx, product))
@@ -169,6 +176,9 @@ func measureAll(ctx context.Context, c config, dir string) ([]result, error) {
 // makeEnvironments makes what the peers need.
 func makeEnvironments(ctx context.Context, peers []string, r runtime) (map[string]environment, error) {
 	made := map[string]environment{}
+	if len(peers) == 0 {
+		return made, nil
+	}
 	for _, peer := range peers {
 		name := environmentOf(peer)
 		if _, ok := made[name]; ok {

@@ -12,6 +12,7 @@ const (
 	cold       = "cold"
 	throughput = "throughput"
 	memory     = "memory"
+	machine    = "machine" // how fast it is now: asked by itself
 )
 
 var questions = []string{warm, cold, throughput, memory}

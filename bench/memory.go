@@ -78,6 +78,7 @@ func (r *result) weigh(ctx context.Context, p *product) error {
 	r.Memory = map[string]float64{
 		"function":              percentile(further, 50),
 		"function, greatest":    slices.Max(further),
+		"function, dirty":       percentile(many.dirty[1:idleFunctions], 50),
 		"function, PSS":         round(perFunction),
 		"project":               round(perProject),
 		"node and spare":        round(one.shared - perProject),
@@ -97,6 +98,7 @@ func (r *result) weigh(ctx context.Context, p *product) error {
 type nodeMemory struct {
 	shared float64   // all of it, a page that several have counted in parts
 	cells  []float64 // what is private to each cell of the zygote that has most, in the order that they were made
+	dirty  []float64 // that of it which the cell has written
 }
 
 // readNodeMemory reads the memory of the node's processes. A cell is what a
@@ -129,11 +131,12 @@ func readNodeMemory() nodeMemory {
 	}
 	slices.SortFunc(cells, func(a, b int) int { return int(table[a].started - table[b].started) })
 	for _, cell := range cells {
-		private := 0.0
+		private, dirty := 0.0, 0.0
 		for _, pid := range append(descendants(cell, table), cell) {
 			private += readMemory(pid, "Private_")
+			dirty += readMemory(pid, "Private_Dirty")
 		}
-		m.cells = append(m.cells, round(private))
+		m.cells, m.dirty = append(m.cells, round(private)), append(m.dirty, round(dirty))
 	}
 	return m
 }

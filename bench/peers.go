@@ -214,3 +214,13 @@ func startTemporal(ctx context.Context, e environment, address, dir string) (pee
 }
 
 func queue(processes int) string { return namespace + "-" + strconv.Itoa(processes) }
+
+// readSpeed measures the circuit in a tight loop, in milliseconds at p50: how
+// fast the machine is now.
+func readSpeed(ctx context.Context, e environment) (float64, error) {
+	out, err := e.command(ctx, "loop").Output()
+	if err != nil {
+		return 0, fmt.Errorf("loop.py: %w", err)
+	}
+	return strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+}

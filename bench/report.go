@@ -46,6 +46,11 @@ func report(out io.Writer, results []result, file string) error {
 		}
 	}
 	fmt.Fprintln(out)
+	for _, r := range results {
+		if r.Question == machine {
+			fmt.Fprintf(out, "%s: %.2f ms at p50; it was %.2f where the targets were set\n", r.Case, r.P50, speedThen)
+		}
+	}
 	writeTargets(out, results)
 	if file == "" {
 		return nil
@@ -133,7 +138,7 @@ func writeMemory(out io.Writer, r result) {
 		return
 	}
 	m := r.Memory
-	fmt.Fprintf(out, "each further function of a project, private: %.1f at p50, %.1f the greatest; by PSS %.1f\n", m["function"], m["function, greatest"], m["function, PSS"])
+	fmt.Fprintf(out, "each further function of a project, private: %.1f at p50, of which %.1f written, %.1f the greatest; by PSS %.1f\n", m["function"], m["function, dirty"], m["function, greatest"], m["function, PSS"])
 	fmt.Fprintf(out, "a project and runtime with one function: %.1f by PSS; the node itself with a spare: %.1f\n", m["project"], m["node and spare"])
 	fmt.Fprintf(out, "4 GiB hold %.0f functions of one project, or %.0f projects with one function; slots promise at most %.0f, of 512 MiB each\n",
 		m["functions in 4 GiB"], m["projects in 4 GiB"], m["slots leased in 4 GiB"])
