@@ -751,7 +751,7 @@ func (*gvisorBox) Counters() Counters { return Counters{} }
 func (b *gvisorBox) Refusals() (r Refusals) {
 	for _, folder := range b.launcher.cgroupFolders(b.id) {
 		for _, name := range []string{"memory.oom_control", "memory.events"} {
-			if content, err := os.ReadFile(filepath.Join(folder, name)); err == nil { //nolint:gosec // the kernel's
+			if content, err := os.ReadFile(filepath.Join(folder, name)); err == nil {
 				r.Memory += field(content, "oom_kill")
 			}
 		}
