@@ -81,9 +81,11 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 	return conn.(*net.UnixConn), theirs, nil //nolint:forcetypeassert // it is one
 }
 
-// ask sends a request and waits for its answer.
+// ask sends a request and waits for its answer. If that does not come, or ctx
+// ends before it does, the nest makes no more cells: the answer to one request
+// must not be taken for that to the next.
 func (n *Nest) ask(ctx context.Context, request any, files []*os.File) (answer []byte, fds []*os.File, err error) {
-	stop := context.AfterFunc(ctx, func() { _ = n.socket.SetReadDeadline(time.Now()) })
+	stop := context.AfterFunc(ctx, func() { _ = n.socket.Close() })
 	defer stop()
 	b, err := json.Marshal(request)
 	if err != nil {
@@ -102,6 +104,7 @@ func (n *Nest) ask(ctx context.Context, request any, files []*os.File) (answer [
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
 	case err != nil || got == 0:
+		_ = n.socket.Close()
 		return nil, nil, warpket.Because(warpket.Unavailable, err, "the program that makes sandboxes has ended")
 	}
 	answer = answer[:got]
@@ -186,6 +189,9 @@ func (n *Nest) Cell(ctx context.Context, name string, limits Limits, files [3]*o
 	return c, nil
 }
 
+// answerTimeout is how long a nest may take to fork itself.
+const answerTimeout = 20 * time.Second
+
 func (n *Nest) request(ctx context.Context, c *Cell, limits Limits, files []*os.File) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -198,6 +204,10 @@ func (n *Nest) request(ctx context.Context, c *Cell, limits Limits, files []*os.
 	if disk == 0 {
 		disk = defaultDisk
 	}
+	// Forking takes milliseconds, so whoever asks waits for that whatever
+	// becomes of him: the nest is for others, too.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
+	defer cancel()
 	_, fds, err := n.ask(ctx, struct {
 		UID  int   `json:"uid"`
 		Disk int64 `json:"disk"`

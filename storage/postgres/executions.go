@@ -71,27 +71,23 @@ func (s *Store) Executions(ctx context.Context, project warpket.ID, filter Execu
 	if err != nil {
 		return nil, "", err
 	}
-	where, args := `project_id = $1 and id < $2`, []any{project, before, rows}
-	and := func(condition string, arg any) {
-		args = append(args, arg)
-		where += fmt.Sprintf(" and "+condition, len(args))
-	}
+	w := where(`project_id = $1 and id < $2`, project, before, rows)
 	if filter.FunctionID != "" {
-		and(`function_id = $%d`, filter.FunctionID)
+		w.and(`function_id = $%d`, filter.FunctionID)
 	}
 	if filter.Version != 0 {
-		and(`version_number = $%d`, filter.Version)
+		w.and(`version_number = $%d`, filter.Version)
 	}
 	if filter.Status != "" {
-		and(`status = $%d`, filter.Status)
+		w.and(`status = $%d`, filter.Status)
 	}
 	if !filter.Since.IsZero() {
-		and(`id >= $%d`, warpket.FirstIDAt(filter.Since))
+		w.and(`id >= $%d`, warpket.FirstIDAt(filter.Since))
 	}
 	if !filter.Until.IsZero() {
-		and(`id < $%d`, warpket.FirstIDAt(filter.Until))
+		w.and(`id < $%d`, warpket.FirstIDAt(filter.Until))
 	}
-	items, err := many(ctx, s.pool, scanExecution, `select `+executionHeadColumns+` from executions where `+where+` order by id desc limit $3`, args...)
+	items, err := many(ctx, s.pool, scanExecution, `select `+executionHeadColumns+` from executions where `+w.where.String()+` order by id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "execution", "")
 	}

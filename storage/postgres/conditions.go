@@ -1,0 +1,65 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/warpket/warpket"
+)
+
+// conditions gathers the where clause of a list with its arguments.
+type conditions struct {
+	where strings.Builder
+	args  []any
+}
+
+// where starts a clause; its arguments are $1, $2, ...
+func where(sql string, args ...any) *conditions {
+	c := &conditions{args: args}
+	c.where.WriteString(sql)
+	return c
+}
+
+// and adds a condition in which %d stands for the number of its argument.
+func (c *conditions) and(sql string, arg any) {
+	c.args = append(c.args, arg)
+	fmt.Fprintf(&c.where, " and "+sql, len(c.args))
+}
+
+// compare adds a caller's condition on a column. convert makes the column's
+// type of a value; nil leaves it text.
+func (c *conditions) compare(column string, cond warpket.Condition, convert func(string) (any, error)) error {
+	if cond.Op == "" {
+		return nil
+	}
+	values := make([]any, len(cond.Values))
+	for i, text := range cond.Values {
+		values[i] = text
+		if convert != nil {
+			v, err := convert(text)
+			if err != nil {
+				return err
+			}
+			values[i] = v
+		}
+	}
+	switch cond.Op {
+	case warpket.In, warpket.Nin:
+		numbers := make([]string, len(values))
+		for i, v := range values {
+			c.args = append(c.args, v)
+			numbers[i] = fmt.Sprintf("$%d", len(c.args))
+		}
+		not := map[bool]string{true: "not "}[cond.Op == warpket.Nin]
+		fmt.Fprintf(&c.where, " and %s %sin (%s)", column, not, strings.Join(numbers, ", "))
+	case warpket.Has:
+		c.and("position($%d in "+column+") > 0", values[0])
+	default:
+		c.and(column+" "+comparisons[cond.Op]+" $%d", values[0])
+	}
+	return nil
+}
+
+var comparisons = map[warpket.Op]string{
+	warpket.Eq: "=", warpket.Neq: "<>", warpket.Gt: ">", warpket.Gte: ">=", warpket.Lt: "<", warpket.Lte: "<=",
+}
