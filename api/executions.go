@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/accelerators/placement"
@@ -208,10 +209,13 @@ func (s *Server) callee(ctx context.Context, function string, version int) (call
 	}
 	project := projectOf(ctx)
 	return s.targets.get(fmt.Sprintf("%s %s %d", project, id, version), func() (c callee, err error) {
-		if c.function, err = s.Store.Function(ctx, project, id); err != nil {
-			return c, err
-		}
-		if c.version, err = s.Store.Version(ctx, project, id, version); err != nil {
+		var reads errgroup.Group // side by side: a first call waits for them
+		reads.Go(func() (err error) {
+			c.version, err = s.Store.Version(ctx, project, id, version)
+			return err
+		})
+		c.function, err = s.Store.Function(ctx, project, id)
+		if err := cmp.Or(err, reads.Wait()); err != nil {
 			return c, err
 		}
 		if c.version.Snapshot.Image != nil {
