@@ -20,6 +20,7 @@ type target struct {
 const speedThen = 0.76
 
 func p50(r result) float64       { return r.P50 }
+func p99(r result) float64       { return r.P99 }
 func perSecond(r result) float64 { return r.PerSecond }
 func phase(name string) func(result) float64 {
 	return func(r result) float64 { return r.Phases[name] }
@@ -42,6 +43,7 @@ var targets = []target{
 	{"bell, express, 8 outstanding, per second", throughput, "bell, 8 at once", express, perSecond, 800, true, false},
 	{"echo, express, 8 outstanding, per second", throughput, "echo, 8 at once", express, perSecond, 2000, true, false},
 	{"bell, durable, 8 outstanding, per second", throughput, "bell, 8 at once", durable, perSecond, 120, true, false},
+	{"a line of a log at its reader, ms at p99", logs, "a line every 30 ms", express, p99, 200, false, true},
 	{"each further idle function, private MB", memory, "bell, idle", express, held("function"), 7, false, true},
 	{"each project and runtime, MB", memory, "bell, idle", express, held("project"), 110, false, true},
 }
