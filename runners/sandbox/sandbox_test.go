@@ -30,11 +30,7 @@ func launchers(t *testing.T) map[string]sandbox.Launcher {
 			t.Errorf("cgroups are left: %q", left)
 		}
 	})
-	all := map[string]sandbox.Launcher{"plain": sandbox.NewPlain(), "namespaces": namespaces}
-	if os.Getenv("WARPKET_TEST_RUNSC") != "" || os.Getenv("CI") != "" {
-		all["gvisor"] = gvisor(t)
-	}
-	return all
+	return map[string]sandbox.Launcher{"plain": sandbox.NewPlain(), "namespaces": namespaces}
 }
 
 // launcherName is of a test, and of this process, since others may run the
