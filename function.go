@@ -58,6 +58,11 @@ type Settings struct {
 	Credentials string // name of the secret that its images' registry asks for; may be empty
 }
 
+// NewSettings are those of a function on which nothing was set but its entry.
+func NewSettings(entry string) Settings {
+	return Settings{Entry: entry, Lane: Durable, Reuse: ReuseProcess, Network: NoNetwork, Resources: DefaultResources}
+}
+
 // Lane says how an execution is driven.
 type Lane string
 

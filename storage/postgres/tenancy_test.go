@@ -204,7 +204,7 @@ func TestEveryListPages(t *testing.T) {
 	}
 	for name, list := range map[string]func(postgres.Page) ([]warpket.ID, string, error){
 		"functions": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Functions(ctx, w.project, postgres.FunctionFilter{TemplateTag: "Qiskit"}, p)
+			l, next, err := w.Functions(ctx, w.project, postgres.FunctionFilter{TemplateTag: warpket.Condition{Op: warpket.Eq, Values: []string{"Qiskit"}}}, p)
 			return ids(l, func(x warpket.Function) warpket.ID { return x.ID }), next, err
 		},
 		"versions": func(p postgres.Page) ([]warpket.ID, string, error) {
