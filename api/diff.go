@@ -16,10 +16,10 @@ import (
 
 // Bounds of one comparison.
 const (
-	maxCompared  = 8 << 20  // bytes of all files that are compared line by line
-	maxLines     = 50_000   // of one file, in both versions
-	maxDiff      = 1 << 20  // bytes of one file's differences
-	maxAllDiffs  = 4 << 20  // bytes of all differences
+	maxCompared  = 8 << 20 // bytes of all files that are compared line by line
+	maxLines     = 50_000  // of one file, in both versions
+	maxDiff      = 1 << 20 // bytes of one file's differences
+	maxAllDiffs  = 4 << 20 // bytes of all differences
 	nullFileName = "/dev/null"
 )
 

@@ -35,8 +35,8 @@ type SetDraftRequest struct {
 
 // PublishDraftRequest says how the draft is to be published.
 type PublishDraftRequest struct {
-	Description  string `json:"description,omitempty" maxLength:"4096" doc:"What is new in the version"`
-	OnlyIfChanged bool `json:"onlyIfChanged,omitempty" doc:"Refuse with 409 a draft that does not differ from the newest version"`
+	Description   string `json:"description,omitempty" maxLength:"4096" doc:"What is new in the version"`
+	OnlyIfChanged bool   `json:"onlyIfChanged,omitempty" doc:"Refuse with 409 a draft that does not differ from the newest version"`
 }
 
 type draftOutput struct {
@@ -62,7 +62,7 @@ func (s *Server) addDrafts() {
 	})
 	register(s, Write, huma.Operation{
 		OperationID: "set-draft", Method: http.MethodPut, Path: "/v1/functions/{functionId}/draft", Tags: tags, Summary: "Set the draft of a function",
-		Description: "Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.",
+		Description:  "Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.",
 		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute,
 		Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
 	}, s.setDraft)
