@@ -101,7 +101,7 @@ func (s *Server) draftAnswer(ctx context.Context, d warpket.Draft) (*draftOutput
 		return nil, err
 	}
 	out := &draftOutput{ETag: etag(n.CreatedDate), Body: Draft{
-		FunctionID: string(n.FunctionID), Changed: d.Changed, NewestVersion: d.Newest, InDeployed: d.Deployed, Executions: counts[warpket.DraftNumber],
+		FunctionID: string(n.FunctionID), Changed: d.Changed, NewestVersion: d.Newest, InDeployed: d.Deployed, Executions: counts[n.FunctionID][warpket.DraftNumber],
 		Entry: n.Entry, Digest: n.Digest, RuntimeID: string(n.RuntimeID), UpdatedDate: n.CreatedDate,
 	}}
 	if n.Image != nil {

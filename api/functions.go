@@ -405,7 +405,7 @@ func (s *Server) details(ctx context.Context, f warpket.Function) (FunctionDetai
 		if err != nil {
 			return err
 		}
-		for _, n := range counts {
+		for _, n := range counts[f.ID] {
 			out.Executions += n
 		}
 		for _, v := range versions {

@@ -212,6 +212,9 @@ func (s *Server) createVersion(ctx context.Context, in *createVersionInput) (*cr
 	if b := in.Body.FunctionID; b != "" && !strings.EqualFold(b, in.FunctionID) {
 		return nil, warpket.Errorf(warpket.Invalid, "functionId in the body is not the one in the path").At("functionId")
 	}
+	if err := warpket.CheckDescription(in.Body.Description); err != nil {
+		return nil, err
+	}
 	v, err := s.newVersion(ctx, f, in.Body)
 	if err != nil {
 		return nil, err
@@ -361,9 +364,9 @@ func (s *Server) versionAnswer(ctx context.Context, v warpket.Version) (*version
 }
 
 // countedVersion is a version with its count.
-func countedVersion(v warpket.Version, counts map[int]int64) FunctionVersion {
+func countedVersion(v warpket.Version, counts map[warpket.ID]map[int]int64) FunctionVersion {
 	out := toVersion(v)
-	out.Executions = counts[v.Number]
+	out.Executions = counts[v.FunctionID][v.Number]
 	return out
 }
 

@@ -55,22 +55,30 @@ func (s *Store) CountExecutions(ctx context.Context) (more bool, err error) {
 	return more, explain(err, "execution count", "")
 }
 
-// ExecutionCounts tells how many executions a function has had, by the numbers of
-// its versions, those that are gone included; number 0 is its draft.
-func (s *Store) ExecutionCounts(ctx context.Context, project, function warpket.ID) (map[int]int64, error) {
-	rows, err := s.pool.Query(ctx, `select version_number, sum(n)::bigint from (
-			select version_number, count as n from execution_counts where function_id = $2
+// ExecutionCounts tells how many executions functions of a project have had, by
+// the numbers of their versions, those that are gone included; number 0 is the
+// draft.
+func (s *Store) ExecutionCounts(ctx context.Context, project warpket.ID, functions ...warpket.ID) (map[warpket.ID]map[int]int64, error) {
+	rows, err := s.pool.Query(ctx, `select function_id, version_number, sum(n)::bigint from (
+			select function_id, version_number, count as n from execution_counts where function_id = any ($2::uuid[])
 			union all
-			select version_number, count(*) from executions where function_id = $2 and id >= (select id from execution_counts_until) group by version_number) counts
-		where exists (select from functions f where f.id = $2 and f.project_id = $1) group by version_number`, project, function)
+			select function_id, version_number, count(*) from executions where function_id = any ($2::uuid[]) and id >= (select id from execution_counts_until) group by function_id, version_number) counts
+		where function_id in (select f.id from functions f where f.project_id = $1 and f.id = any ($2::uuid[])) group by function_id, version_number`, project, functions)
 	if err != nil {
-		return nil, explain(err, "function", function)
+		return nil, explain(err, "execution count", "")
 	}
-	counts := map[int]int64{}
+	counts := map[warpket.ID]map[int]int64{}
+	var function warpket.ID
 	var number int
 	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&number, &n}, func() error { counts[number] = n; return nil })
-	return counts, explain(err, "function", function)
+	_, err = pgx.ForEachRow(rows, []any{&function, &number, &n}, func() error {
+		if counts[function] == nil {
+			counts[function] = map[int]int64{}
+		}
+		counts[function][number] = n
+		return nil
+	})
+	return counts, explain(err, "execution count", "")
 }
 
 // counting wraps the statement that adds an execution, so that one whose ID is

@@ -307,6 +307,26 @@ func TestSnapshotsGoWhenNothingNeedsThem(t *testing.T) {
 	}
 }
 
+func TestADraftThatEqualsTheNewestVersionIsLeftForTheNext(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	w.setDraft(w.draft(f, "edited"))
+	n := w.draft(f, "as it was")
+	n.Digest = v.Snapshot.Digest
+	if d := w.setDraft(n); d.Changed || d.Snapshot.ID != n.ID {
+		t.Errorf("the draft is %+v", d)
+	}
+	v2, err := w.Publish(t.Context(), w.version(w.project, f.ID, "second"))
+	w.must(err)
+	if d := w.draftOf(f); d.Snapshot.ID != v2.Snapshot.ID {
+		t.Errorf("the draft is %+v", d)
+	}
+	if n := w.count(`select count(*) from snapshots where unused_date is not null`); n != 2 {
+		t.Errorf("%d snapshots will be swept, want both that were drafts only", n)
+	}
+}
+
 func TestAFunctionGoesWithItsDraft(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -20,6 +20,9 @@ func (s *Store) Publish(ctx context.Context, v warpket.Version) (warpket.Version
 		if _, err := tx.Exec(ctx, `update functions set draft_id = $2 where id = $1 and draft_id is not null`, v.FunctionID, v.Snapshot.ID); err != nil {
 			return err
 		}
+		if err := unused(ctx, tx, draft.Snapshot.ID); err != nil {
+			return err
+		}
 		return moved(ctx, tx, v.ProjectID, v.FunctionID, draft.Snapshot.ID)
 	})
 }
