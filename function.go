@@ -3,6 +3,8 @@ package warpket
 import (
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Function is a named piece of code that a project runs.
@@ -20,6 +22,29 @@ type Function struct {
 	Image       *Image // of its newest version; nil for a function of files
 	CreatedDate time.Time
 	UpdatedDate time.Time
+	Label       string // a freer name, not unique; may be empty
+}
+
+// MaxLabel is the most characters that a function's label has.
+const MaxLabel = 255
+
+// CheckLabel checks the label of a function; there need not be one.
+func CheckLabel(label string) error {
+	switch {
+	case utf8.RuneCountInString(label) > MaxLabel:
+		return Errorf(Invalid, "a label has at most %d characters", MaxLabel).At("label")
+	case !utf8.ValidString(label) || strings.ContainsFunc(label, unicode.IsControl):
+		return Errorf(Invalid, "a label has no control characters").At("label")
+	}
+	return nil
+}
+
+// CheckDescription checks what is said of a function or version.
+func CheckDescription(description string) error {
+	if !utf8.ValidString(description) || strings.ContainsRune(description, 0) {
+		return Errorf(Invalid, "a description has no NUL characters").At("description")
+	}
+	return nil
 }
 
 // Settings say how a function runs. They can be changed without a new version.
@@ -31,6 +56,11 @@ type Settings struct {
 	Retries     int // attempts after the first, 0 to 10
 	Resources   Resources
 	Credentials string // name of the secret that its images' registry asks for; may be empty
+}
+
+// NewSettings are those of a function on which nothing was set but its entry.
+func NewSettings(entry string) Settings {
+	return Settings{Entry: entry, Lane: Durable, Reuse: ReuseProcess, Network: NoNetwork, Resources: DefaultResources}
 }
 
 // Lane says how an execution is driven.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -54,6 +55,49 @@ type Version struct {
 	Snapshot    Snapshot
 	Deployed    bool // whether a deployment holds it
 	CreatedDate time.Time
+	UpdatedDate time.Time // when its description last changed
+}
+
+// DraftNumber stands for the draft where a version has its number.
+const DraftNumber = 0
+
+// VersionName is what people read for the number of a version.
+func VersionName(number int) string {
+	if number == DraftNumber {
+		return "the draft"
+	}
+	return "version " + strconv.Itoa(number)
+}
+
+// Draft is the snapshot that a function's next version will have when it is
+// published. While nobody has changed it, that is the newest version's.
+type Draft struct {
+	Snapshot Snapshot
+	Newest   int  // number of the newest version; 0 before the first
+	Versions int  // how many there are
+	Changed  bool // whether it differs from the newest version
+	Deployed bool // whether a deployment holds it
+}
+
+// Version is the draft as executions and deployments take it.
+func (d Draft) Version() Version {
+	n := d.Snapshot
+	return Version{ProjectID: n.ProjectID, FunctionID: n.FunctionID, Number: DraftNumber, Snapshot: n, Deployed: d.Deployed, CreatedDate: n.CreatedDate, UpdatedDate: n.CreatedDate}
+}
+
+// Worker is the process of a function that a slot holds.
+type Worker struct {
+	Slot       ID
+	NodeID     ID
+	Node       string // its name
+	Deployment ID     // empty for one on demand
+	Snapshot   ID
+	Version    int // number of the version that it runs; 0 for a draft
+	Status     SlotStatus
+	Resources  Resources
+	Devices    []string
+	Reason     string // why it is there
+	Since      time.Time
 }
 
 // SHA256 is the content address of bytes, in hexadecimal.

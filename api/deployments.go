@@ -16,7 +16,7 @@ type Deployment struct {
 	ID           string    `json:"id" doc:"ID of the deployment, and of its Temporal workflow"`
 	FunctionID   string    `json:"functionId" doc:"ID of its function"`
 	FunctionName string    `json:"functionName" doc:"Name of its function" example:"bell"`
-	Version      int       `json:"version" doc:"Number of the version" example:"1"`
+	Version      int       `json:"version" doc:"Number of the version; 0 for the draft, which it follows" example:"1"`
 	Slots        int       `json:"slots" doc:"Slots that are wanted" example:"1"`
 	Ready        int       `json:"ready" doc:"Slots that serve now, with the current configuration of the function" example:"1"`
 	Status       string    `json:"status" enum:"pending,building,placing,preparing,ready,degraded,failed,detached" doc:"ready: all slots serve; degraded: some do, and the rest is being repaired; failed and detached are final"`
@@ -103,9 +103,10 @@ func (s *Server) addDeployments() {
 		PageInput
 		FunctionID string `query:"functionId" maxLength:"64" doc:"Only those of this function"`
 		Status     string `query:"status" enum:"pending,building,placing,preparing,ready,degraded,failed,detached" doc:"Only those with this status"`
+		NumberInput
 	},
 	) (*listOutput[Deployment], error) {
-		filter := postgres.DeploymentFilter{Status: warpket.DeploymentStatus(in.Status)}
+		filter := postgres.DeploymentFilter{Status: warpket.DeploymentStatus(in.Status), Version: in.number()}
 		if in.FunctionID != "" {
 			id, err := warpket.ParseID("function", in.FunctionID)
 			if err != nil {
@@ -171,12 +172,17 @@ func (s *Server) createDeployment(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	return s.deploy(ctx, f, v, in.Body, in.Prefer)
+}
+
+// deploy deploys a version, or the draft as one, and answers how far it is.
+func (s *Server) deploy(ctx context.Context, f warpket.Function, v warpket.Version, b *CreateDeploymentRequest, prefer string) (*deploymentOutput, error) {
 	slots, resources := 1, f.Settings.Resources
-	if in.Body != nil {
-		if in.Body.Slots != nil {
-			slots = *in.Body.Slots
+	if b != nil {
+		if b.Slots != nil {
+			slots = *b.Slots
 		}
-		resources = in.Body.Resources.domain().Or(resources)
+		resources = b.Resources.domain().Or(resources)
 	}
 	if err := resources.Check(); err != nil {
 		return nil, err
@@ -192,7 +198,7 @@ func (s *Server) createDeployment(ctx context.Context, in *struct {
 	if err := s.Workflows.StartDeployment(context.WithoutCancel(ctx), d); err != nil {
 		s.Log.WarnContext(ctx, "workflow not started; the sweeper does", "deployment", d.ID, "error", err)
 	}
-	return s.followDeployment(ctx, d.ID, in.Prefer, warpket.Deployment.Settled)
+	return s.followDeployment(ctx, d.ID, prefer, warpket.Deployment.Settled)
 }
 
 // followDeployment answers with a deployment, held as long as the caller

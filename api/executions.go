@@ -25,7 +25,7 @@ type Execution struct {
 	ID           string      `json:"id" doc:"ID of the execution, and of its Temporal workflow"`
 	FunctionID   string      `json:"functionId" doc:"ID of its function"`
 	FunctionName string      `json:"functionName" doc:"Name of its function when it was asked for" example:"bell"`
-	Version      int         `json:"version" doc:"Number of the version that it runs" example:"1"`
+	Version      int         `json:"version" doc:"Number of the version that it runs; 0 for the draft as it was then" example:"1"`
 	Status       string      `json:"status" enum:"queued,running,succeeded,failed,cancelled,timed_out,lost" doc:"All but queued and running are final; lost: it had started and its outcome cannot be known"`
 	Lane         string      `json:"lane" enum:"durable,express" doc:"durable: a Temporal workflow drives it; express: the server does, which is faster"`
 	Target       string      `json:"target" enum:"cpu,simulator,gpu,compile,sim" doc:"Where it runs"`
@@ -146,6 +146,7 @@ type CreateExecutionRequest struct {
 	Resources   *Resources `json:"resources,omitempty" doc:"What it may use; the function's unless set"`
 	Description string     `json:"description,omitempty" maxLength:"4096" doc:"What you say of it"`
 	Tags        []string   `json:"tags,omitempty" maxItems:"20" nullable:"false" doc:"Your labels, each at most 64 bytes"`
+	Draft       bool       `json:"draft,omitempty" doc:"Run the function's draft instead of a version"`
 }
 
 type (
@@ -214,15 +215,24 @@ type callee struct {
 }
 
 // callee finds what to run; a warm call finds it in the cache.
-func (s *Server) callee(ctx context.Context, function string, version int) (callee, error) {
+func (s *Server) callee(ctx context.Context, function string, version int, draft bool) (callee, error) {
+	if draft && version != 0 {
+		return callee{}, warpket.Errorf(warpket.Invalid, "version and draft cannot both be given").At("draft")
+	}
 	id, err := warpket.ParseID("function", function)
 	if err != nil {
 		return callee{}, err
 	}
 	project := projectOf(ctx)
-	return s.targets.get(fmt.Sprintf("%s %s %d", project, id, version), func() (c callee, err error) {
+	return s.targets.get(fmt.Sprintf("%s %s %d %t", project, id, version, draft), func() (c callee, err error) {
 		var reads errgroup.Group // side by side: a first call waits for them
 		reads.Go(func() (err error) {
+			if draft {
+				var d warpket.Draft
+				d, err = s.Store.Draft(ctx, project, id)
+				c.version = d.Version()
+				return err
+			}
 			c.version, err = s.Store.Version(ctx, project, id, version)
 			return err
 		})
@@ -242,7 +252,7 @@ func (s *Server) callee(ctx context.Context, function string, version int) (call
 
 func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) (*executionOutput, error) {
 	received := time.Now()
-	c, err := s.callee(ctx, in.Body.FunctionID, in.Body.Version)
+	c, err := s.callee(ctx, in.Body.FunctionID, in.Body.Version, in.Body.Draft)
 	if err != nil {
 		return nil, err
 	}
@@ -454,7 +464,9 @@ func (s *Server) getResult(ctx context.Context, in *ExecutionInput) (*huma.Strea
 func stream(contentType string, write func(io.Writer) error) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		ctx.SetHeader("Content-Type", contentType)
-		_ = write(ctx.BodyWriter()) // the head is out: a reader sees the answer break off
+		if write(ctx.BodyWriter()) != nil {
+			panic(http.ErrAbortHandler) // the head is out: a reader sees the answer break off
+		}
 	}}
 }
 

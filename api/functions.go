@@ -38,6 +38,7 @@ type Function struct {
 	Resources           Resources `json:"resources" doc:"What its workers may use"`
 	CreatedDate         time.Time `json:"createdDate" doc:"When it was created"`
 	UpdatedDate         time.Time `json:"updatedDate" doc:"When it last changed"`
+	Label               string    `json:"label,omitempty" doc:"A freer name, not unique; absent for none" example:"Bell state, two qubits"`
 }
 
 func toFunction(f warpket.Function) Function {
@@ -45,7 +46,7 @@ func toFunction(f warpket.Function) Function {
 		Source: filesSource, Credentials: f.Settings.Credentials,
 		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
 		Entry: f.Settings.Entry, Lane: string(cmp.Or(f.Settings.Lane, warpket.Durable)), Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
-		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate,
+		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate, Label: f.Label,
 	}
 	if f.Image != nil {
 		out.Source, out.Image, out.ImageDigest = imageSource, f.Image.Reference, f.Image.Digest()
@@ -75,12 +76,13 @@ type CreatedFunction struct {
 type FunctionDetails struct {
 	Function
 	Name        string            `json:"name" doc:"The same as functionName"`
-	Sources     []Source          `json:"sources" nullable:"false" doc:"Files of the newest version"`
-	Version     int               `json:"version" doc:"Number of the newest version"`
+	Sources     []Source          `json:"sources" nullable:"false" doc:"Files of the newest version; of the draft before the first"`
+	Version     int               `json:"version" doc:"Number of the newest version; 0 before the first"`
 	VersionList []FunctionVersion `json:"versionList" nullable:"false" doc:"Versions, newest first; at most 200"`
 	Status      string            `json:"status" enum:"created,deploying,deployed,failed" doc:"How its deployments stand: deployed if any serves"`
 	Deployments []Deployment      `json:"deployments" nullable:"false" doc:"Its deployments, newest first; at most 200"`
 	Logs        []string          `json:"logs" nullable:"false" doc:"The last 100 lines that its latest execution wrote"`
+	Executions  int64             `json:"executions" doc:"How many executions it has had, also those that are listed no longer"`
 }
 
 // Source is one file with its content.
@@ -98,9 +100,15 @@ type (
 	FunctionInput struct {
 		FunctionID string `path:"functionId" maxLength:"64" doc:"ID of the function"`
 	}
-	functionOutput        struct{ Body Function }
+	functionOutput struct {
+		ETag string `header:"ETag" doc:"For If-Match"`
+		Body Function
+	}
 	createdFunctionOutput struct{ Body CreatedFunction }
-	functionDetailsOutput struct{ Body FunctionDetails }
+	functionDetailsOutput struct {
+		ETag string `header:"ETag" doc:"For If-Match"`
+		Body FunctionDetails
+	}
 )
 
 // FunctionSettings are what can be set on a function, on creation or later.
@@ -151,6 +159,7 @@ type CreateFunctionRequest struct {
 	ImageSource
 	Description string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
 	FunctionSettings
+	Label string `json:"label,omitempty" maxLength:"255" doc:"A freer name, which need not be unique" example:"Bell state, two qubits"`
 }
 
 // UpdateFunctionRequest changes what it sets.
@@ -158,6 +167,54 @@ type UpdateFunctionRequest struct {
 	FunctionName string  `json:"functionName,omitempty" maxLength:"63" doc:"A new name" example:"bell-2"`
 	Description  *string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
 	FunctionSettings
+	Label *string `json:"label,omitempty" maxLength:"255" doc:"A freer name, which need not be unique; empty for none"`
+}
+
+// ReplaceFunctionRequest sets all that can be set: what is left out is again what
+// it is on a function that has just been created.
+type ReplaceFunctionRequest struct {
+	FunctionName string `json:"functionName" minLength:"1" maxLength:"63" doc:"Its name" example:"bell"`
+	Description  string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
+	FunctionSettings
+	Label string `json:"label,omitempty" maxLength:"255" doc:"A freer name, which need not be unique"`
+}
+
+// FunctionConditions narrow a list of functions. It is exported for huma, which
+// reads no other embedded fields.
+type FunctionConditions struct {
+	Name        string `query:"name" maxLength:"1000" doc:"By name: eq, in, has" example:"bell"`
+	Label       string `query:"label" maxLength:"1000" doc:"By label: eq, in, has" example:"has:qubits"`
+	Description string `query:"description" maxLength:"1000" doc:"By description: has, eq" example:"has:two qubits"`
+	Tag         string `query:"templateLanguageTag" maxLength:"1000" doc:"By template: eq, in" example:"Qiskit"`
+	SDK         string `query:"sdk" maxLength:"1000" doc:"By the package name of the SDK: eq, in" example:"in:qiskit,cirq"`
+	SDKVersion  string `query:"sdkVersion" maxLength:"1000" doc:"By the version of the SDK: eq, in" example:"0.45.3"`
+	Created     string `query:"createdDate" maxLength:"100" doc:"By when it was created: gte, gt, lt, lte" example:"gte:2026-11-27T15:00:00Z"`
+	Updated     string `query:"updatedDate" maxLength:"100" doc:"By when it last changed: gte, gt, lt, lte" example:"gte:2026-11-27T15:00:00Z"`
+}
+
+func (c FunctionConditions) filter() (f postgres.FunctionFilter, err error) {
+	text := []warpket.Op{warpket.Eq, warpket.In, warpket.Has}
+	word := []warpket.Op{warpket.Eq, warpket.In}
+	time := []warpket.Op{warpket.Gte, warpket.Gt, warpket.Lt, warpket.Lte}
+	for _, p := range []struct {
+		to          *warpket.Condition
+		field, text string
+		ops         []warpket.Op
+	}{
+		{&f.Name, "name", c.Name, text},
+		{&f.Label, "label", c.Label, text},
+		{&f.Description, "description", c.Description, []warpket.Op{warpket.Has, warpket.Eq}},
+		{&f.TemplateTag, "templateLanguageTag", c.Tag, word},
+		{&f.SDK, "sdk", c.SDK, word},
+		{&f.SDKVersion, "sdkVersion", c.SDKVersion, word},
+		{&f.CreatedDate, "createdDate", c.Created, time},
+		{&f.UpdatedDate, "updatedDate", c.Updated, time},
+	} {
+		if *p.to, err = warpket.ParseCondition(p.field, p.text, p.ops...); err != nil {
+			return f, err
+		}
+	}
+	return f, nil
 }
 
 // DeletedFunction names a function that is gone.
@@ -174,13 +231,17 @@ func (s *Server) addFunctions() {
 	}, s.createFunction)
 	register(s, Read, huma.Operation{
 		OperationID: "list-functions", Method: http.MethodGet, Path: "/v1/functions", Tags: tags, Summary: "List functions",
+		Description: "A filter is a value, or operator:value, as in has:bell or gte:2026-11-27T15:00:00Z. in takes several values with commas between them; has finds what holds a text. All filters have to hold.",
 	}, func(ctx context.Context, in *struct {
 		PageInput
-		Name string `query:"name" maxLength:"63" doc:"Only the function of this name"`
-		Tag  string `query:"templateLanguageTag" maxLength:"64" doc:"Only functions of this template"`
+		FunctionConditions
 	},
 	) (*listOutput[Function], error) {
-		items, next, err := s.Store.Functions(ctx, projectOf(ctx), postgres.FunctionFilter{Name: in.Name, TemplateTag: in.Tag}, in.page())
+		filter, err := in.filter()
+		if err != nil {
+			return nil, err
+		}
+		items, next, err := s.Store.Functions(ctx, projectOf(ctx), filter, in.page())
 		return list(items, next, toFunction), err
 	})
 	register(s, Read, huma.Operation{
@@ -188,9 +249,14 @@ func (s *Server) addFunctions() {
 		Description: "With the files of its newest version, its versions, its deployments and the end of its latest log.", Errors: []int{http.StatusNotFound},
 	}, s.getFunction)
 	register(s, Write, huma.Operation{
+		OperationID: "replace-function", Method: http.MethodPut, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Set all of a function",
+		Description: "Sets all that can be set: what is left out is as on a function that has just been created. " + changeEffect,
+		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity},
+	}, s.replaceFunction)
+	register(s, Write, huma.Operation{
 		OperationID: "update-function", Method: http.MethodPatch, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Change a function",
-		Description: "Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. " + revisionPromise,
-		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
+		Description: "Changes what is set and leaves the rest. " + changeEffect,
+		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity},
 	}, s.updateFunction)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-function", Method: http.MethodDelete, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Delete a function", DefaultStatus: http.StatusOK,
@@ -199,9 +265,14 @@ func (s *Server) addFunctions() {
 	}, s.deleteFunction)
 }
 
+const changeEffect = "A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. " + revisionPromise
+
 func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunctionRequest }) (*createdFunctionOutput, error) {
 	b := in.Body
 	if err := warpket.CheckName("function", b.FunctionName); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(warpket.CheckLabel(b.Label), warpket.CheckDescription(b.Description)); err != nil {
 		return nil, err
 	}
 	if b.Source == imageSource {
@@ -217,7 +288,7 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if err != nil {
 		return nil, err
 	}
-	settings := warpket.Settings{Entry: template.Entry, Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources}
+	settings := warpket.NewSettings(template.Entry)
 	if err := b.apply(&settings, false); err != nil {
 		return nil, err
 	}
@@ -228,7 +299,7 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	now, project := s.Now(), projectOf(ctx)
 	f := warpket.Function{
 		ID: s.newID(ctx), ProjectID: project, Name: b.FunctionName, Description: b.Description, TemplateTag: template.Tag,
-		SDK: runtime.SDK, SDKVersion: runtime.SDKVersion, Settings: settings, CreatedDate: now, UpdatedDate: now,
+		SDK: runtime.SDK, SDKVersion: runtime.SDKVersion, Settings: settings, CreatedDate: now, UpdatedDate: now, Label: b.Label,
 	}
 	sources := make([]newFile, len(template.Files))
 	for i, t := range template.Files {
@@ -247,7 +318,7 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if v, err = s.Store.Version(ctx, project, f.ID, 1); err != nil {
 		return nil, err
 	}
-	files, err := s.sources(ctx, v)
+	files, err := s.sources(ctx, v.Snapshot)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +388,7 @@ func (s *Server) getFunction(ctx context.Context, in *FunctionInput) (*functionD
 		return nil, err
 	}
 	out, err := s.details(ctx, f)
-	return &functionDetailsOutput{out}, err
+	return &functionDetailsOutput{ETag: etag(f.UpdatedDate), Body: out}, err
 }
 
 // details gathers what a function's page shows; its parts are read side by side.
@@ -327,14 +398,29 @@ func (s *Server) details(ctx context.Context, f warpket.Function) (FunctionDetai
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		versions, _, err := s.Store.Versions(ctx, f.ProjectID, f.ID, all)
-		if err != nil || len(versions) == 0 {
+		if err != nil {
 			return err
 		}
+		counts, err := s.Store.ExecutionCounts(ctx, f.ProjectID, f.ID)
+		if err != nil {
+			return err
+		}
+		for _, n := range counts[f.ID] {
+			out.Executions += n
+		}
 		for _, v := range versions {
-			out.VersionList = append(out.VersionList, toVersion(v))
+			out.VersionList = append(out.VersionList, countedVersion(v, counts))
+		}
+		if len(versions) == 0 {
+			draft, err := s.Store.Draft(ctx, f.ProjectID, f.ID)
+			if err != nil {
+				return err
+			}
+			out.Sources, err = s.sources(ctx, draft.Snapshot)
+			return err
 		}
 		out.Version = versions[0].Number
-		out.Sources, err = s.sources(ctx, versions[0])
+		out.Sources, err = s.sources(ctx, versions[0].Snapshot)
 		return err
 	})
 	g.Go(func() error {
@@ -381,32 +467,72 @@ func functionStatus(deployments []warpket.Deployment) string {
 
 func (s *Server) updateFunction(ctx context.Context, in *struct {
 	FunctionInput
+	MatchInput
 	Body UpdateFunctionRequest
 },
 ) (*functionOutput, error) {
-	id, err := warpket.ParseID("function", in.FunctionID)
+	return s.changeFunction(ctx, in.FunctionID, in.MatchInput, in.Body.FunctionSettings, func(f *warpket.Function) error {
+		f.Name = cmp.Or(in.Body.FunctionName, f.Name)
+		if in.Body.Description != nil {
+			f.Description = *in.Body.Description
+		}
+		if in.Body.Label != nil {
+			f.Label = *in.Body.Label
+		}
+		return nil
+	})
+}
+
+func (s *Server) replaceFunction(ctx context.Context, in *struct {
+	FunctionInput
+	MatchInput
+	Body ReplaceFunctionRequest
+},
+) (*functionOutput, error) {
+	return s.changeFunction(ctx, in.FunctionID, in.MatchInput, in.Body.FunctionSettings, func(f *warpket.Function) error {
+		f.Name, f.Description, f.Label = in.Body.FunctionName, in.Body.Description, in.Body.Label
+		f.Settings = s.defaultSettings(*f)
+		return nil
+	})
+}
+
+// defaultSettings are what a function has that nothing was set on.
+func (s *Server) defaultSettings(f warpket.Function) warpket.Settings {
+	out := warpket.NewSettings(f.Settings.Entry) // without a template, the one that it has
+	if f.Image != nil {
+		return out
+	}
+	if template, err := s.Catalog.Template(f.TemplateTag); err == nil {
+		out.Entry = template.Entry
+	}
+	return out
+}
+
+// changeFunction has change alter a function, then applies settings to it.
+func (s *Server) changeFunction(ctx context.Context, id string, match MatchInput, settings FunctionSettings, change func(*warpket.Function) error) (*functionOutput, error) {
+	parsed, err := warpket.ParseID("function", id)
 	if err != nil {
 		return nil, err
 	}
-	if name := in.Body.Credentials; name != nil && *name != "" {
+	if name := settings.Credentials; name != nil && *name != "" {
 		if err := s.hasSecret(ctx, projectOf(ctx), *name); err != nil {
 			return nil, err
 		}
 	}
 	defer s.targets.drop()
-	f, err := s.Store.UpdateFunction(ctx, projectOf(ctx), id, s.Now(), func(f *warpket.Function) error {
-		if in.Body.FunctionName != "" {
-			if err := warpket.CheckName("function", in.Body.FunctionName); err != nil {
-				return err
-			}
-			f.Name = in.Body.FunctionName
+	f, err := s.Store.UpdateFunction(ctx, projectOf(ctx), parsed, s.Now(), func(f *warpket.Function) error {
+		if err := match.check("function", f.UpdatedDate); err != nil {
+			return err
 		}
-		if in.Body.Description != nil {
-			f.Description = *in.Body.Description
+		if err := change(f); err != nil {
+			return err
 		}
-		return in.Body.apply(&f.Settings, f.Image != nil)
+		if err := errors.Join(warpket.CheckName("function", f.Name), warpket.CheckLabel(f.Label), warpket.CheckDescription(f.Description)); err != nil {
+			return err
+		}
+		return settings.apply(&f.Settings, f.Image != nil)
 	})
-	return &functionOutput{toFunction(f)}, err
+	return &functionOutput{ETag: etag(f.UpdatedDate), Body: toFunction(f)}, err
 }
 
 type deletedFunctionOutput struct{ Body DeletedFunction }
@@ -487,14 +613,14 @@ func (s *Server) store(ctx context.Context, project warpket.ID, files []newFile)
 	return g.Wait()
 }
 
-// sources reads the files of a version.
-func (s *Server) sources(ctx context.Context, v warpket.Version) ([]Source, error) {
-	out := make([]Source, len(v.Snapshot.Files))
+// sources reads the files of a snapshot.
+func (s *Server) sources(ctx context.Context, n warpket.Snapshot) ([]Source, error) {
+	out := make([]Source, len(n.Files))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(16)
-	for i, f := range v.Snapshot.Files {
+	for i, f := range n.Files {
 		g.Go(func() error {
-			b, err := s.Blobs.Get(ctx, v.ProjectID, f.SHA256)
+			b, err := s.Blobs.Get(ctx, n.ProjectID, f.SHA256)
 			out[i] = Source{Filename: f.Path, Language: f.Language, FileID: string(f.ID)}
 			if utf8.Valid(b) {
 				out[i].Content = string(b)

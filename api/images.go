@@ -32,13 +32,13 @@ func (s *Server) createImageFunction(ctx context.Context, b CreateFunctionReques
 			return nil, warpket.Errorf(warpket.Invalid, "an image brings its own code and SDK: leave %s out", field).At("%s", field)
 		}
 	}
-	settings := warpket.Settings{Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources}
+	settings := warpket.NewSettings("")
 	if err := b.apply(&settings, true); err != nil {
 		return nil, err
 	}
 	now := s.Now()
 	f := warpket.Function{
-		ID: s.newID(ctx), ProjectID: projectOf(ctx), Name: b.FunctionName, Description: b.Description, Settings: settings, CreatedDate: now, UpdatedDate: now,
+		ID: s.newID(ctx), ProjectID: projectOf(ctx), Name: b.FunctionName, Description: b.Description, Settings: settings, CreatedDate: now, UpdatedDate: now, Label: b.Label,
 	}
 	v, err := s.imageVersion(ctx, f, "", b.ImageSource)
 	if err != nil {

@@ -68,7 +68,7 @@ func TestAFunctionMayComeAsAnImage(t *testing.T) {
 		t.Errorf("listed as %s", body)
 	}
 	for request, want := range map[string]int{
-		"GET /versions/1/lock": 404, "GET /versions/1/archive": 200, "GET /versions/1/files/x": 404, "GET /versions/1": 200, "GET /environment": 200,
+		"GET /versions/1/lock": 404, "GET /versions/1/archive": 404, "GET /versions/1/files/x": 404, "GET /versions/1": 200, "GET /environment": 200,
 		"POST /versions/1/deployments": 202,
 	} {
 		method, rest, _ := strings.Cut(request, " ")

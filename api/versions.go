@@ -1,11 +1,10 @@
 package api
 
 import (
-	"archive/zip"
-	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"path"
 	"strings"
@@ -32,6 +31,8 @@ type FunctionVersion struct {
 	ImageDigest  string        `json:"imageDigest,omitempty" doc:"Digest that the reference stood for when it was published, and that runs whatever it stands for now"`
 	Command      []string      `json:"command,omitempty" nullable:"false" doc:"Program and arguments that run in the image; absent for the image's own"`
 	Files        []VersionFile `json:"files" nullable:"false" doc:"Its files"`
+	UpdatedDate  time.Time     `json:"updatedDate" doc:"When its description last changed"`
+	Executions   int64         `json:"executions" doc:"How many executions it has had, also those that are listed no longer"`
 }
 
 // VersionFile is a file in the object store.
@@ -46,7 +47,7 @@ type VersionFile struct {
 
 func toVersion(v warpket.Version) FunctionVersion {
 	out := FunctionVersion{
-		ID: string(v.ID), Version: v.Number, InDeployed: v.Deployed, CreatedDate: v.CreatedDate, Description: v.Description,
+		ID: string(v.ID), Version: v.Number, InDeployed: v.Deployed, CreatedDate: v.CreatedDate, Description: v.Description, UpdatedDate: v.UpdatedDate,
 		Entry: v.Snapshot.Entry, Digest: v.Snapshot.Digest, RuntimeID: string(v.Snapshot.RuntimeID), Requirements: v.Snapshot.Requirements, Files: make([]VersionFile, len(v.Snapshot.Files)),
 	}
 	if image := v.Snapshot.Image; image != nil {
@@ -76,6 +77,11 @@ type CreateVersionRequest struct {
 	ImageSource
 }
 
+// UpdateVersionRequest changes what it sets.
+type UpdateVersionRequest struct {
+	Description *string `json:"description,omitempty" maxLength:"4096" doc:"What is new in it" example:"Two qubits more"`
+}
+
 // SourceFile is a file of a new version.
 type SourceFile struct {
 	Filename      string  `json:"filename" maxLength:"1024" doc:"Path from the function's folder, relative, with / between folders" example:"handler.py"`
@@ -94,7 +100,10 @@ type CreatedVersion struct {
 
 type (
 	createdVersionOutput struct{ Body CreatedVersion }
-	versionOutput        struct{ Body FunctionVersion }
+	versionOutput        struct {
+		ETag string `header:"ETag" doc:"For If-Match"`
+		Body FunctionVersion
+	}
 	// VersionInput names a version in a path. It is exported for huma, which
 	// reads no other embedded fields.
 	VersionInput struct {
@@ -123,12 +132,36 @@ func (s *Server) addVersions() {
 			return nil, err
 		}
 		items, next, err := s.Store.Versions(ctx, f.ProjectID, f.ID, in.page())
-		return list(items, next, toVersion), err
+		if err != nil {
+			return nil, err
+		}
+		counts, err := s.Store.ExecutionCounts(ctx, f.ProjectID, f.ID)
+		return list(items, next, func(v warpket.Version) FunctionVersion { return countedVersion(v, counts) }), err
 	})
 	register(s, Read, huma.Operation{
 		OperationID: "get-version", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}", Tags: tags, Summary: "Get a version",
 		Description: "Asks the object store for each file, whose status says what it answered.", Errors: []int{http.StatusNotFound},
 	}, s.getVersion)
+	register(s, Write, huma.Operation{
+		OperationID: "update-version", Method: http.MethodPatch, Path: "/v1/functions/{functionId}/versions/{version}", Tags: tags, Summary: "Change the description of a version",
+		Description: "All else of a version stays as it is.", Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed, http.StatusUnprocessableEntity},
+	}, s.updateVersion)
+	register(s, Write, huma.Operation{
+		OperationID: "delete-version", Method: http.MethodDelete, Path: "/v1/functions/{functionId}/versions/{version}", Tags: tags, Summary: "Delete a version", DefaultStatus: http.StatusNoContent,
+		Description: "Its number is not used again. Its executions stay listed; those that are queued or running go on. Refused while a deployment that is not detached, or anything else, refers to it, and if it is all the code that the function has.",
+		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
+	}, func(ctx context.Context, in *struct {
+		VersionInput
+		MatchInput
+	},
+	) (*struct{}, error) {
+		id, err := warpket.ParseID("function", in.FunctionID)
+		if err != nil {
+			return nil, err
+		}
+		defer s.targets.drop()
+		return nil, s.Store.DeleteVersion(ctx, projectOf(ctx), id, in.Version, s.Now(), func(v warpket.Version) error { return in.check("version", v.UpdatedDate) })
+	})
 	register(s, Read, huma.Operation{
 		OperationID: "get-version-file", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/files/{path}", Tags: tags, Summary: "Download a file of a version",
 		Description: "The path may hold slashes, written as %2F or as they are.", Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/octet-stream", "The file"),
@@ -152,6 +185,10 @@ func (s *Server) addVersions() {
 		OperationID: "get-version-archive", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/archive", Tags: tags, Summary: "Download a version as a zip",
 		Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/zip", "The files"),
 	}, s.getVersionArchive)
+	register(s, Read, huma.Operation{
+		OperationID: "get-draft-archive", Method: http.MethodGet, Path: "/v1/functions/{functionId}/draft/archive", Tags: tags, Summary: "Download the draft as a zip",
+		Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/zip", "The files"),
+	}, s.getDraftArchive)
 }
 
 func bytesResponse(contentType, description string) map[string]*huma.Response {
@@ -174,6 +211,9 @@ func (s *Server) createVersion(ctx context.Context, in *createVersionInput) (*cr
 	}
 	if b := in.Body.FunctionID; b != "" && !strings.EqualFold(b, in.FunctionID) {
 		return nil, warpket.Errorf(warpket.Invalid, "functionId in the body is not the one in the path").At("functionId")
+	}
+	if err := warpket.CheckDescription(in.Body.Description); err != nil {
+		return nil, err
 	}
 	v, err := s.newVersion(ctx, f, in.Body)
 	if err != nil {
@@ -202,11 +242,11 @@ func (s *Server) newVersion(ctx context.Context, f warpket.Function, b CreateVer
 	if err != nil {
 		return v, err
 	}
-	newest, err := s.Store.Version(ctx, f.ProjectID, f.ID, 0)
+	draft, err := s.Store.Draft(ctx, f.ProjectID, f.ID)
 	if err != nil {
 		return v, err
 	}
-	runtime, err := s.Store.Runtime(ctx, newest.Snapshot.RuntimeID)
+	runtime, err := s.Store.Runtime(ctx, draft.Snapshot.RuntimeID)
 	if err != nil {
 		return v, err
 	}
@@ -301,17 +341,58 @@ func (s *Server) getVersion(ctx context.Context, in *VersionInput) (*versionOutp
 	if err != nil {
 		return nil, err
 	}
-	out := toVersion(v)
+	out, err := s.versionAnswer(ctx, v)
+	if err != nil {
+		return nil, err
+	}
 	for i, f := range v.Snapshot.Files {
 		stored, _, err := s.Blobs.Has(ctx, v.ProjectID, f.SHA256)
 		if err != nil {
 			return nil, err
 		}
 		if !stored {
-			out.Files[i].Status = "missing"
+			out.Body.Files[i].Status = "missing"
 		}
 	}
-	return &versionOutput{out}, nil
+	return out, nil
+}
+
+// versionAnswer is a version with its count.
+func (s *Server) versionAnswer(ctx context.Context, v warpket.Version) (*versionOutput, error) {
+	counts, err := s.Store.ExecutionCounts(ctx, v.ProjectID, v.FunctionID)
+	return &versionOutput{ETag: etag(v.UpdatedDate), Body: countedVersion(v, counts)}, err
+}
+
+// countedVersion is a version with its count.
+func countedVersion(v warpket.Version, counts map[warpket.ID]map[int]int64) FunctionVersion {
+	out := toVersion(v)
+	out.Executions = counts[v.FunctionID][v.Number]
+	return out
+}
+
+func (s *Server) updateVersion(ctx context.Context, in *struct {
+	VersionInput
+	MatchInput
+	Body UpdateVersionRequest
+},
+) (*versionOutput, error) {
+	id, err := warpket.ParseID("function", in.FunctionID)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Store.UpdateVersion(ctx, projectOf(ctx), id, in.Version, s.Now(), func(v *warpket.Version) error {
+		if err := in.check("version", v.UpdatedDate); err != nil {
+			return err
+		}
+		if in.Body.Description != nil {
+			v.Description = *in.Body.Description
+		}
+		return warpket.CheckDescription(v.Description)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.versionAnswer(ctx, v)
 }
 
 type fileOutput struct {
@@ -378,28 +459,44 @@ func (s *Server) getVersionLock(ctx context.Context, in *VersionInput) (*fileOut
 	return &fileOutput{ContentType: "text/plain; charset=utf-8", ContentDisposition: attachment("requirements.lock"), Body: []byte(r.Lock)}, nil
 }
 
-func (s *Server) getVersionArchive(ctx context.Context, in *VersionInput) (*fileOutput, error) {
+func (s *Server) getVersionArchive(ctx context.Context, in *VersionInput) (*huma.StreamResponse, error) {
+	f, err := s.function(ctx, in.FunctionID)
+	if err != nil {
+		return nil, err
+	}
 	v, err := s.version(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer
-	z := zip.NewWriter(&b)
-	for _, f := range v.Snapshot.Files {
-		content, err := s.Blobs.Get(ctx, v.ProjectID, f.SHA256)
-		if err != nil {
-			return nil, err
-		}
-		w, err := z.CreateHeader(&zip.FileHeader{Name: f.Path, Method: zip.Deflate, Modified: v.CreatedDate})
-		if err == nil {
-			_, err = w.Write(content)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("packing %s: %w", f.Path, err)
-		}
+	return s.archive(ctx, fmt.Sprintf("%s-v%d.zip", f.Name, v.Number), v.Snapshot)
+}
+
+func (s *Server) getDraftArchive(ctx context.Context, in *FunctionInput) (*huma.StreamResponse, error) {
+	f, err := s.function(ctx, in.FunctionID)
+	if err != nil {
+		return nil, err
 	}
-	if err := z.Close(); err != nil {
-		return nil, fmt.Errorf("packing version %d: %w", v.Number, err)
+	d, err := s.Store.Draft(ctx, f.ProjectID, f.ID)
+	if err != nil {
+		return nil, err
 	}
-	return &fileOutput{ContentType: "application/zip", ContentDisposition: attachment(fmt.Sprintf("%s-v%d.zip", v.FunctionID, v.Number)), Body: b.Bytes()}, nil
+	return s.archive(ctx, f.Name+"-draft.zip", d.Snapshot)
+}
+
+// archive answers with the files of a snapshot, packed while they are sent.
+func (s *Server) archive(ctx context.Context, name string, n warpket.Snapshot) (*huma.StreamResponse, error) {
+	if n.Image != nil {
+		return nil, warpket.Errorf(warpket.NotFound, "there is no archive, for this is an image: pull %s", n.Image.Pinned)
+	}
+	packed := stream("application/zip", func(w io.Writer) error {
+		err := s.Blobs.Zip(ctx, w, n.ProjectID, n.Files, n.CreatedDate)
+		if err != nil && ctx.Err() == nil {
+			s.Log.ErrorContext(ctx, "archive broken off", "snapshot", n.ID, "error", err)
+		}
+		return err
+	})
+	return &huma.StreamResponse{Body: func(ctx huma.Context) {
+		ctx.SetHeader("Content-Disposition", attachment(name))
+		packed.Body(ctx)
+	}}, nil
 }

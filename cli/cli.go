@@ -41,7 +41,7 @@ func AddTo(root *cobra.Command, env Env) {
 	a := &app{env: env}
 	root.AddGroup(&cobra.Group{ID: "use", Title: "Use warpket:"})
 	for _, c := range []*cobra.Command{
-		a.loginCommand(), a.templatesCommand(), a.initCommand(), a.deployCommand(), a.runCommand(), a.logsCommand(), a.listCommand(), a.deleteCommand(),
+		a.loginCommand(), a.templatesCommand(), a.initCommand(), a.deployCommand(), a.runCommand(), a.logsCommand(), a.listCommand(), a.diffCommand(), a.downloadCommand(), a.deleteCommand(),
 	} {
 		c.GroupID = "use"
 		root.AddCommand(a.verb(c))
@@ -148,7 +148,7 @@ func findFunction(ctx context.Context, c *client.ClientWithResponses, name strin
 			SDK: d.SDK, SDKVersion: d.SDKVersion, Entry: d.Entry, Resources: d.Resources, CreatedDate: d.CreatedDate, UpdatedDate: d.UpdatedDate,
 		}, nil
 	}
-	if len(name) > 63 { // no function has such a name
+	if warpket.CheckName("function", name) != nil { // no function has such a name
 		return client.Function{}, noFunction(name)
 	}
 	r, err := c.ListFunctionsWithResponse(ctx, &client.ListFunctionsParams{Name: &name})

@@ -114,7 +114,7 @@ func (a *app) ensureFunction(ctx context.Context, server *client.ClientWithRespo
 	if change.Entry == "" && change.Description == nil {
 		return f, nil
 	}
-	changed, err := server.UpdateFunctionWithResponse(ctx, f.FunctionID, change)
+	changed, err := server.UpdateFunctionWithResponse(ctx, f.FunctionID, nil, change)
 	if err != nil {
 		return f, err
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,8 +20,10 @@ type listing struct {
 	header string
 	// filters are the flags that narrow it
 	filters []string
-	read    func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error)
-	rows    func(items []json.RawMessage, now time.Time) ([][]string, error)
+	// ofFunction says that --function is needed
+	ofFunction bool
+	read       func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error)
+	rows       func(items []json.RawMessage, now time.Time) ([][]string, error)
 }
 
 // filter is what a list is narrowed to, and which page of it is read.
@@ -43,7 +46,7 @@ func (a *app) listCommand() *cobra.Command {
 		Args:      takes("[WHAT]"),
 		ValidArgs: names,
 	}
-	c.Flags().StringVar(&function, "function", "", "only those of this function: executions, deployments")
+	c.Flags().StringVar(&function, "function", "", "only those of this function: executions, deployments, versions, workers")
 	c.Flags().StringVar(&status, "status", "", "only those with this status: executions, deployments")
 	c.Flags().IntVar(&limit, "limit", 50, "how many at most")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -60,6 +63,9 @@ func (a *app) listCommand() *cobra.Command {
 			if c.Flags().Changed(flag) && !slices.Contains(l.filters, flag) {
 				return &usageError{c.CommandPath(), fmt.Sprintf("--%s is not for %s", flag, what)}
 			}
+		}
+		if l.ofFunction && function == "" {
+			return &usageError{c.CommandPath(), fmt.Sprintf("--function is missing: %s are those of one function", what)}
 		}
 		if limit < 1 {
 			return &usageError{c.CommandPath(), "--limit is at least 1"}
@@ -128,6 +134,27 @@ func listings() []listing {
 			}),
 		},
 		{
+			name: "versions", header: "VERSION\tDEPLOYED\tEXECUTIONS\tFILES\tCREATED\tDESCRIPTION", filters: []string{"function"}, ofFunction: true,
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListVersionsWithResponse(ctx, f.function, &client.ListVersionsParams{Cursor: f.cursor, Limit: f.limit})
+				return body(r, err)
+			},
+			rows: rowsOf(func(v client.FunctionVersion, now time.Time) []string {
+				deployed := map[bool]string{true: "yes", false: "-"}[v.InDeployed]
+				return []string{number(float64(v.Version)), deployed, number(float64(v.Executions)), number(float64(len(v.Files))), age(v.CreatedDate, now), clip(v.Description)}
+			}),
+		},
+		{
+			name: "workers", header: "VERSION\tSTATUS\tNODE\tDEPLOYMENT\tSINCE\tDEVICES\tID", filters: []string{"function"}, ofFunction: true,
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListWorkersWithResponse(ctx, f.function, &client.ListWorkersParams{Cursor: f.cursor, Limit: f.limit})
+				return body(r, err)
+			},
+			rows: rowsOf(func(w client.Worker, now time.Time) []string {
+				return []string{versionText(w.Version), string(w.Status), w.Node, cmp.Or(w.DeploymentID, "on demand"), age(w.Since, now), dash(clip(strings.Join(w.Devices, ", "))), w.SlotID}
+			}),
+		},
+		{
 			name: "executions", header: "FUNCTION\tVERSION\tSTATUS\tTARGET\tTOOK\tNODE\tCREATED\tID", filters: []string{"function", "status"},
 			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
 				r, err := server.ListExecutionsWithResponse(ctx, &client.ListExecutionsParams{
@@ -140,7 +167,7 @@ func listings() []listing {
 				if e.Timings.TotalMs > 0 {
 					took = duration(milliseconds(e.Timings.TotalMs))
 				}
-				return []string{e.FunctionName, number(float64(e.Version)), string(e.Status), string(e.Target), took, dash(e.Placement.Node), age(e.CreatedDate, now), e.ID}
+				return []string{e.FunctionName, versionText(e.Version), string(e.Status), string(e.Target), took, dash(e.Placement.Node), age(e.CreatedDate, now), e.ID}
 			}),
 		},
 		{
@@ -152,7 +179,7 @@ func listings() []listing {
 				return body(r, err)
 			},
 			rows: rowsOf(func(d client.Deployment, now time.Time) []string {
-				return []string{d.FunctionName, number(float64(d.Version)), string(d.Status), fmt.Sprintf("%d of %d", d.Ready, d.Slots), d.Isolation, age(d.CreatedDate, now), d.ID, clip(d.Message)}
+				return []string{d.FunctionName, versionText(d.Version), string(d.Status), fmt.Sprintf("%d of %d", d.Ready, d.Slots), d.Isolation, age(d.CreatedDate, now), d.ID, clip(d.Message)}
 			}),
 		},
 		{

@@ -156,11 +156,19 @@ func (c *Client) startExecution(ctx context.Context, e warpket.Execution, launch
 		TaskQueue:                executionQueue,
 		EnableEagerStart:         true,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		StaticSummary:            fmt.Sprintf("%s v%d", e.FunctionName, e.VersionNumber),
+		StaticSummary:            summary(e.FunctionName, e.VersionNumber),
 		TypedSearchAttributes: temporal.NewSearchAttributes(kind.ValueSet("execution"), projectID.ValueSet(string(e.ProjectID)),
 			functionID.ValueSet(string(e.FunctionID)), functionVersion.ValueSet(int64(e.VersionNumber))),
 	}, Execute, ExecuteInput{ExecutionID: e.ID, SnapshotID: e.SnapshotID, CPU: e.Resources.CPU, Memory: e.Resources.Memory, Revision: e.Revision, Launched: launched})
 	return explain(err)
+}
+
+// summary is what a workflow is called in lists.
+func summary(function string, version int) string {
+	if version == warpket.DraftNumber {
+		return function + " draft"
+	}
+	return fmt.Sprintf("%s v%d", function, version)
 }
 
 // StartDeployment starts the workflow of a deployment. Starting it again does
@@ -170,9 +178,9 @@ func (c *Client) StartDeployment(ctx context.Context, d warpket.Deployment) erro
 		ID:                       string(d.ID),
 		TaskQueue:                deploymentQueue,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		StaticSummary:            fmt.Sprintf("%s v%d on %d slots", d.FunctionName, d.VersionNumber, d.Slots),
-		StaticDetails: fmt.Sprintf("Keeps version %d of the function **%s** on %d slots until it is detached.\n\n* function `%s`\n* snapshot `%s`\n* runtime `%s`",
-			d.VersionNumber, d.FunctionName, d.Slots, d.FunctionID, d.SnapshotID, d.RuntimeID),
+		StaticSummary:            fmt.Sprintf("%s on %d slots", summary(d.FunctionName, d.VersionNumber), d.Slots),
+		StaticDetails: fmt.Sprintf("Keeps %s of the function **%s** on %d slots until it is detached.\n\n* function `%s`\n* snapshot `%s`\n* runtime `%s`",
+			warpket.VersionName(d.VersionNumber), d.FunctionName, d.Slots, d.FunctionID, d.SnapshotID, d.RuntimeID),
 		TypedSearchAttributes: temporal.NewSearchAttributes(kind.ValueSet("deployment"), projectID.ValueSet(string(d.ProjectID)),
 			functionID.ValueSet(string(d.FunctionID)), functionVersion.ValueSet(int64(d.VersionNumber)), phase.ValueSet(string(d.Status))),
 	}, Deploy, DeployInput{DeploymentID: d.ID})

@@ -16,7 +16,7 @@ import (
 type Plan struct {
 	Prepare []warpket.ID // slots that are leased and not ready
 	Release []warpket.ID // slots that are too many, or that have to make room
-	Replace []warpket.ID // slots that go when those of Prepare are ready: their function has a later revision
+	Replace []warpket.ID // slots that go when those of Prepare are ready: their function has a later revision, or another draft
 	Short   string       // why slots that are wanted could not be placed
 }
 
@@ -74,20 +74,26 @@ func (a *Activities) passOn(ctx context.Context, d warpket.Deployment, sdk strin
 }
 
 // Place leases the slots that a deployment lacks and picks those that it has
-// too many. A slot of an earlier revision than the function's counts as
-// lacking: it goes when a new one is ready, or makes room for it when there is
-// none. Without room Place says why and leaves the rest for a later round.
+// too many. A slot of an earlier revision than the function's, or of what the
+// draft was before, counts as lacking: it goes when a new one is ready, or makes
+// room for it when there is none. Without room Place says why and leaves the rest
+// for a later round.
 func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 	d, slots, runtime, err := a.deployment(ctx, id)
 	if err != nil {
 		return Plan{}, outcome(err)
+	}
+	if runtime.Status != warpket.RuntimeAvailable {
+		return Plan{}, nil // the draft has changed since its runtime was resolved: Settle asks for another round
 	}
 	var plan Plan
 	held := 0
 	for _, slot := range slots {
 		switch {
 		case slot.Status == warpket.SlotLost: // leased until its node answers, but it serves nobody
-		case slot.Status == warpket.SlotReady && slot.Revision < d.Revision:
+		case slot.SnapshotID != d.SnapshotID && slot.Status == warpket.SlotPreparing: // the draft has changed meanwhile
+			plan.Release = append(plan.Release, slot.ID)
+		case slot.Status == warpket.SlotReady && (slot.Revision < d.Revision || slot.SnapshotID != d.SnapshotID):
 			plan.Replace = append(plan.Replace, slot.ID)
 		case held >= d.Slots:
 			plan.Release = append(plan.Release, slot.ID)
@@ -168,6 +174,8 @@ func (a *Activities) Prepare(ctx context.Context, id, slotID warpket.ID) error {
 		}
 	})
 	switch {
+	case failure != nil && a.outdated(ctx, id, slot):
+		return nil // the next round gives it back
 	case failure != nil:
 		return outcome(warpket.Errorf(warpket.Invalid, "the code does not load (%s): %s", failure.Code, failure.Message))
 	case errors.Is(err, channel.ErrNotConnected) || errors.Is(err, channel.ErrBroken):
@@ -185,6 +193,12 @@ func (a *Activities) Prepare(ctx context.Context, id, slotID warpket.ID) error {
 	}
 	a.serve(slot, node.Name)
 	return nil
+}
+
+// outdated reports whether a slot holds what its deployment's draft was before.
+func (a *Activities) outdated(ctx context.Context, id warpket.ID, slot warpket.Slot) bool {
+	d, err := a.Store.DeploymentByID(ctx, id)
+	return err == nil && d.SnapshotID != slot.SnapshotID
 }
 
 // ReleaseSlot gives one slot back.

@@ -131,7 +131,7 @@ func (a *Activities) unprovided(ctx context.Context, e warpket.Execution, cause 
 	case warpket.Invalid:
 		return true, a.refuse(ctx, e, warpket.FailedWith(warpket.NoRuntime, messageOf(cause), ""))
 	case warpket.NotFound:
-		return true, a.refuse(ctx, e, warpket.FailedWith(warpket.NotPrepared, "its function was deleted", ""))
+		return true, a.refuse(ctx, e, warpket.FailedWith(warpket.NotPrepared, "its function, or the code that it was to run, was deleted", ""))
 	case warpket.Denied:
 		return true, a.refuse(ctx, e, warpket.FailedWith(warpket.NotPrepared, messageOf(cause), ""))
 	default:

@@ -28,7 +28,8 @@ type cluster struct {
 	store     *postgres.Store
 	authority *channel.Authority
 	project   warpket.ID
-	public    string // address that servers tell nodes; each its own unless set
+	public    string  // address that servers tell nodes; each its own unless set
+	client    *Client // of Temporal; none unless set
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -83,7 +84,7 @@ func (c *cluster) server() *testServer {
 	c.must(err)
 	id := warpket.NewID(time.Now())
 	s := &testServer{cluster: c, address: l.Addr().String()}
-	s.Activities = New(Config{ServerID: id, Store: c.store, Hub: live.New(), Catalog: anyTemplate{}, Now: time.Now, IdleSlot: time.Minute, Log: slog.New(slog.DiscardHandler)})
+	s.Activities = New(Config{ServerID: id, Store: c.store, Hub: live.New(), Catalog: anyTemplate{}, Client: c.client, Now: time.Now, IdleSlot: time.Minute, Log: slog.New(slog.DiscardHandler)})
 	s.fleet = &Fleet{Activities: s.Activities, Server: postgres.Server{ID: id, Channel: stdcmp.Or(c.public, s.address), Peer: s.address}}
 	s.Nodes = channel.NewServer(id, c.authority, s.fleet, s.Log)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))

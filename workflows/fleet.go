@@ -185,6 +185,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	every(5*time.Second, "keeping promises", f.keepPromises)
 	every(30*time.Second, "releasing orphaned slots", f.releaseOrphans)
 	every(30*time.Second, "ending outdated slots", f.endOutdated)
+	every(15*time.Second, "counting executions", f.countExecutions)
 	every(time.Hour, "housekeeping", f.housekeep)
 	return f.resume(ctx)
 }
@@ -272,6 +273,18 @@ func (f *Fleet) endOutdated(ctx context.Context) error {
 			continue // it is busy, or another server's
 		}
 		if err := a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countExecutions adds the executions of a while ago to the counts of their
+// functions.
+func (f *Fleet) countExecutions(ctx context.Context) error {
+	for more := true; more; {
+		var err error
+		if more, err = f.Activities.Store.CountExecutions(ctx); err != nil {
 			return err
 		}
 	}
@@ -453,6 +466,12 @@ func (f *Fleet) housekeep(ctx context.Context) error {
 	}
 	if err := a.Store.ForgetRequests(ctx); err != nil {
 		return err
+	}
+	for n := -1; n != 0; {
+		var err error
+		if n, err = a.Store.SweepSnapshots(ctx, a.Now().Add(-24*time.Hour)); err != nil {
+			return err
+		}
 	}
 	for {
 		n, err := a.Store.SweepObjects(ctx, a.Now().Add(-24*time.Hour), func(ctx context.Context, o postgres.Object) error {

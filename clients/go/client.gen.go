@@ -341,6 +341,30 @@ func (e FailureCode) Valid() bool {
 	}
 }
 
+// Defines values for FileDiffStatus.
+const (
+	Added    FileDiffStatus = "added"
+	Modified FileDiffStatus = "modified"
+	Removed  FileDiffStatus = "removed"
+	Renamed  FileDiffStatus = "renamed"
+)
+
+// Valid indicates whether the value is a known member of the FileDiffStatus enum.
+func (e FileDiffStatus) Valid() bool {
+	switch e {
+	case Added:
+		return true
+	case Modified:
+		return true
+	case Removed:
+		return true
+	case Renamed:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FunctionLane.
 const (
 	FunctionLaneDurable FunctionLane = "durable"
@@ -662,6 +686,60 @@ func (e ProblemCode) Valid() bool {
 	}
 }
 
+// Defines values for ReplaceFunctionRequestLane.
+const (
+	ReplaceFunctionRequestLaneDurable ReplaceFunctionRequestLane = "durable"
+	ReplaceFunctionRequestLaneExpress ReplaceFunctionRequestLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the ReplaceFunctionRequestLane enum.
+func (e ReplaceFunctionRequestLane) Valid() bool {
+	switch e {
+	case ReplaceFunctionRequestLaneDurable:
+		return true
+	case ReplaceFunctionRequestLaneExpress:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplaceFunctionRequestNetwork.
+const (
+	ReplaceFunctionRequestNetworkEgress ReplaceFunctionRequestNetwork = "egress"
+	ReplaceFunctionRequestNetworkNone   ReplaceFunctionRequestNetwork = "none"
+)
+
+// Valid indicates whether the value is a known member of the ReplaceFunctionRequestNetwork enum.
+func (e ReplaceFunctionRequestNetwork) Valid() bool {
+	switch e {
+	case ReplaceFunctionRequestNetworkEgress:
+		return true
+	case ReplaceFunctionRequestNetworkNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplaceFunctionRequestReuse.
+const (
+	ReplaceFunctionRequestReuseNone    ReplaceFunctionRequestReuse = "none"
+	ReplaceFunctionRequestReuseProcess ReplaceFunctionRequestReuse = "process"
+)
+
+// Valid indicates whether the value is a known member of the ReplaceFunctionRequestReuse enum.
+func (e ReplaceFunctionRequestReuse) Valid() bool {
+	switch e {
+	case ReplaceFunctionRequestReuseNone:
+		return true
+	case ReplaceFunctionRequestReuseProcess:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RuntimeStatus.
 const (
 	RuntimeStatusAvailable RuntimeStatus = "available"
@@ -680,6 +758,33 @@ func (e RuntimeStatus) Valid() bool {
 	case RuntimeStatusFailed:
 		return true
 	case RuntimeStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SettingName.
+const (
+	SettingNameCommand      SettingName = "command"
+	SettingNameEntry        SettingName = "entry"
+	SettingNameImage        SettingName = "image"
+	SettingNameRequirements SettingName = "requirements"
+	SettingNameRuntimeID    SettingName = "runtimeId"
+)
+
+// Valid indicates whether the value is a known member of the SettingName enum.
+func (e SettingName) Valid() bool {
+	switch e {
+	case SettingNameCommand:
+		return true
+	case SettingNameEntry:
+		return true
+	case SettingNameImage:
+		return true
+	case SettingNameRequirements:
+		return true
+	case SettingNameRuntimeID:
 		return true
 	default:
 		return false
@@ -803,6 +908,27 @@ func (e VersionFileStatus) Valid() bool {
 	}
 }
 
+// Defines values for WorkerStatus.
+const (
+	WorkerStatusLost      WorkerStatus = "lost"
+	WorkerStatusPreparing WorkerStatus = "preparing"
+	WorkerStatusReady     WorkerStatus = "ready"
+)
+
+// Valid indicates whether the value is a known member of the WorkerStatus enum.
+func (e WorkerStatus) Valid() bool {
+	switch e {
+	case WorkerStatusLost:
+		return true
+	case WorkerStatusPreparing:
+		return true
+	case WorkerStatusReady:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListDeploymentsParamsStatus.
 const (
 	ListDeploymentsParamsStatusBuilding  ListDeploymentsParamsStatus = "building"
@@ -887,6 +1013,9 @@ type CreateExecutionRequest struct {
 	// Description What you say of it
 	Description string `json:"description,omitempty,omitzero"`
 
+	// Draft Run the function's draft instead of a version
+	Draft bool `json:"draft,omitempty,omitzero"`
+
 	// FunctionID ID of the function
 	FunctionID string `json:"functionId"`
 
@@ -956,6 +1085,11 @@ type CreateFunctionRequest struct {
 	//
 	// Example: registry.example/bell:1
 	Image string `json:"image,omitempty,omitzero"`
+
+	// Label A freer name, which need not be unique
+	//
+	// Example: Bell state, two qubits
+	Label string `json:"label,omitempty,omitzero"`
 
 	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
 	Lane CreateFunctionRequestLane `json:"lane,omitempty,omitzero"`
@@ -1147,7 +1281,7 @@ type Deployment struct {
 	// UpdatedDate When it last changed
 	UpdatedDate time.Time `json:"updatedDate"`
 
-	// Version Number of the version
+	// Version Number of the version; 0 for the draft, which it follows
 	//
 	// Example: 1
 	Version int64 `json:"version"`
@@ -1198,6 +1332,56 @@ type Device struct {
 
 // DeviceKind What sort of device it is
 type DeviceKind string
+
+// Draft defines model for Draft.
+type Draft struct {
+	// Changed Whether it differs from the newest version; true before the first
+	//
+	// Example: true
+	Changed bool `json:"changed"`
+
+	// Command Program and arguments that run in the image; absent for the image's own
+	Command []string `json:"command,omitempty,omitzero"`
+
+	// Digest SHA-256 over all that decides a result: files, entry and runtime, or image and command
+	Digest string `json:"digest"`
+
+	// Entry module.function that an execution of it calls; empty for an image
+	//
+	// Example: handler.handler
+	Entry string `json:"entry"`
+
+	// Executions How many executions drafts of the function have had
+	Executions int64 `json:"executions"`
+
+	// FunctionID ID of the function
+	FunctionID string `json:"functionId"`
+
+	// Image Reference of its image, as it was given; absent for files
+	//
+	// Example: registry.example/bell:1
+	Image string `json:"image,omitempty,omitzero"`
+
+	// ImageDigest Digest that the reference stood for when the draft was set
+	ImageDigest string `json:"imageDigest,omitempty,omitzero"`
+
+	// InDeployed Whether a deployment holds it
+	InDeployed bool `json:"inDeployed"`
+
+	// NewestVersion Number of the newest version; 0 before the first
+	//
+	// Example: 1
+	NewestVersion int64 `json:"newestVersion"`
+
+	// RuntimeID ID of the runtime that it runs on
+	RuntimeID string `json:"runtimeId"`
+
+	// Sources Its files
+	Sources []Source `json:"sources"`
+
+	// UpdatedDate When it was set
+	UpdatedDate time.Time `json:"updatedDate"`
+}
 
 // Environment defines model for Environment.
 type Environment struct {
@@ -1303,7 +1487,7 @@ type Execution struct {
 	Timings     Timings `json:"timings,omitempty,omitzero"`
 	Usage       Usage   `json:"usage,omitempty,omitzero"`
 
-	// Version Number of the version that it runs
+	// Version Number of the version that it runs; 0 for the draft as it was then
 	//
 	// Example: 1
 	Version int64 `json:"version"`
@@ -1334,6 +1518,38 @@ type Failure struct {
 
 // FailureCode A stable word for the reason
 type FailureCode string
+
+// FileDiff defines model for FileDiff.
+type FileDiff struct {
+	// Binary Whether it is no text in one of the versions; then there is no diff
+	Binary bool `json:"binary"`
+
+	// Diff Its lines that differ, in the unified format; empty without any
+	Diff string `json:"diff"`
+
+	// Filename Its path in the other version; where it was, if it was removed
+	//
+	// Example: handler.py
+	Filename string `json:"filename"`
+
+	// From Where it was, if it was renamed
+	From string `json:"from,omitempty,omitzero"`
+
+	// NewSize Bytes in the other version; 0 if it was removed
+	NewSize int64 `json:"newSize"`
+
+	// OldSize Bytes in the first version; 0 if it was added
+	OldSize int64 `json:"oldSize"`
+
+	// Status What has happened to it; renamed: the same bytes have another name
+	Status FileDiffStatus `json:"status"`
+
+	// TooLarge Whether it, or all that differs together, is too large to be compared line by line; then there is no diff
+	TooLarge bool `json:"tooLarge"`
+}
+
+// FileDiffStatus What has happened to it; renamed: the same bytes have another name
+type FileDiffStatus string
 
 // Function defines model for Function.
 type Function struct {
@@ -1366,6 +1582,11 @@ type Function struct {
 
 	// ImageDigest Digest that the reference stood for when that version was published
 	ImageDigest string `json:"imageDigest,omitempty,omitzero"`
+
+	// Label A freer name, not unique; absent for none
+	//
+	// Example: Bell state, two qubits
+	Label string `json:"label,omitempty,omitzero"`
 
 	// Lane How its executions are driven unless they say otherwise
 	Lane FunctionLane `json:"lane"`
@@ -1433,6 +1654,9 @@ type FunctionDetails struct {
 	// Example: handler.handler
 	Entry string `json:"entry"`
 
+	// Executions How many executions it has had, also those that are listed no longer
+	Executions int64 `json:"executions"`
+
 	// FunctionID ID of the function
 	FunctionID string `json:"functionId"`
 
@@ -1448,6 +1672,11 @@ type FunctionDetails struct {
 
 	// ImageDigest Digest that the reference stood for when that version was published
 	ImageDigest string `json:"imageDigest,omitempty,omitzero"`
+
+	// Label A freer name, not unique; absent for none
+	//
+	// Example: Bell state, two qubits
+	Label string `json:"label,omitempty,omitzero"`
 
 	// Lane How its executions are driven unless they say otherwise
 	Lane FunctionDetailsLane `json:"lane"`
@@ -1481,7 +1710,7 @@ type FunctionDetails struct {
 	// Source Where its code comes from
 	Source FunctionDetailsSource `json:"source"`
 
-	// Sources Files of the newest version
+	// Sources Files of the newest version; of the draft before the first
 	Sources []Source `json:"sources"`
 
 	// Status How its deployments stand: deployed if any serves
@@ -1495,7 +1724,7 @@ type FunctionDetails struct {
 	// UpdatedDate When it last changed
 	UpdatedDate time.Time `json:"updatedDate"`
 
-	// Version Number of the newest version
+	// Version Number of the newest version; 0 before the first
 	Version int64 `json:"version"`
 
 	// VersionList Versions, newest first; at most 200
@@ -1536,6 +1765,9 @@ type FunctionVersion struct {
 	// Example: handler.handler
 	Entry string `json:"entry"`
 
+	// Executions How many executions it has had, also those that are listed no longer
+	Executions int64 `json:"executions"`
+
 	// Files Its files
 	Files []VersionFile `json:"files"`
 
@@ -1558,6 +1790,9 @@ type FunctionVersion struct {
 
 	// RuntimeID ID of the runtime that it runs on
 	RuntimeID string `json:"runtimeId"`
+
+	// UpdatedDate When its description last changed
+	UpdatedDate time.Time `json:"updatedDate"`
 
 	// Version Its number, from 1; never reused
 	//
@@ -1698,6 +1933,15 @@ type ListToken struct {
 	NextCursor string `json:"nextCursor,omitempty,omitzero"`
 }
 
+// ListWorker defines model for ListWorker.
+type ListWorker struct {
+	// Items Newest first
+	Items []Worker `json:"items"`
+
+	// NextCursor Cursor of the next page; absent on the last
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
+
 // Node defines model for Node.
 type Node struct {
 	// CPU Thousandths of a core that slots may share
@@ -1824,6 +2068,61 @@ type Project struct {
 	Name string `json:"name"`
 }
 
+// PublishDraftRequest defines model for PublishDraftRequest.
+type PublishDraftRequest struct {
+	// Description What is new in the version
+	Description string `json:"description,omitempty,omitzero"`
+
+	// OnlyIfChanged Refuse with 409 a draft that does not differ from the newest version
+	OnlyIfChanged bool `json:"onlyIfChanged,omitempty,omitzero"`
+}
+
+// ReplaceFunctionRequest defines model for ReplaceFunctionRequest.
+type ReplaceFunctionRequest struct {
+	// Credentials Name of a secret of the project that the registry of its images is given; the secret's value is the JSON {"username", "password"} or {"token"}. Empty for none; it holds for what is pulled from then on
+	//
+	// Example: REGISTRY
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Description What it does
+	Description string `json:"description,omitempty,omitzero"`
+
+	// Entry module.function that an execution calls; the template's unless set
+	//
+	// Example: handler.handler
+	Entry string `json:"entry,omitempty,omitzero"`
+
+	// FunctionName Its name
+	//
+	// Example: bell
+	FunctionName string `json:"functionName"`
+
+	// Label A freer name, which need not be unique
+	Label string `json:"label,omitempty,omitzero"`
+
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	Lane ReplaceFunctionRequestLane `json:"lane,omitempty,omitzero"`
+
+	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
+	Network   ReplaceFunctionRequestNetwork `json:"network,omitempty,omitzero"`
+	Resources Resources                     `json:"resources,omitempty,omitzero"`
+
+	// Retries Attempts after the first when an execution fails; 0 unless set
+	Retries int64 `json:"retries,omitempty,omitzero"`
+
+	// Reuse process keeps a worker between executions; none takes a fresh one for each
+	Reuse ReplaceFunctionRequestReuse `json:"reuse,omitempty,omitzero"`
+}
+
+// ReplaceFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+type ReplaceFunctionRequestLane string
+
+// ReplaceFunctionRequestNetwork none, which is the default, or egress: public addresses, through the node's proxy, if the project may
+type ReplaceFunctionRequestNetwork string
+
+// ReplaceFunctionRequestReuse process keeps a worker between executions; none takes a fresh one for each
+type ReplaceFunctionRequestReuse string
+
 // Resources defines model for Resources.
 type Resources struct {
 	// CPU Thousandths of a core; 1000 unless set
@@ -1916,6 +2215,35 @@ type Secret struct {
 	// UsedBy Names of the functions whose environment refers to it
 	UsedBy []string `json:"usedBy"`
 }
+
+// SetDraftRequest defines model for SetDraftRequest.
+type SetDraftRequest struct {
+	// Command Program and arguments that run in the image, in place of its ENTRYPOINT and CMD; not carried over from the version before
+	Command []string `json:"command,omitempty,omitzero"`
+
+	// Image Reference of an OCI image. What a tag stands for is looked up when the version is published, and holds for it from then on
+	//
+	// Example: registry.example/bell:1
+	Image string `json:"image,omitempty,omitzero"`
+
+	// TemplateFiles All its files: what is not listed is not carried over. A fileId may be of any version, or of the draft before. Needed unless the function comes as an image
+	TemplateFiles []SourceFile `json:"templateFiles,omitempty,omitzero"`
+}
+
+// Setting defines model for Setting.
+type Setting struct {
+	// From What it is in the first; empty for nothing
+	From string `json:"from"`
+
+	// Name What it is
+	Name SettingName `json:"name"`
+
+	// To What it is in the other; empty for nothing
+	To string `json:"to"`
+}
+
+// SettingName What it is
+type SettingName string
 
 // SlotPlace defines model for SlotPlace.
 type SlotPlace struct {
@@ -2100,6 +2428,9 @@ type UpdateFunctionRequest struct {
 	// Example: bell-2
 	FunctionName string `json:"functionName,omitempty,omitzero"`
 
+	// Label A freer name, which need not be unique; empty for none
+	Label string `json:"label,omitempty,omitzero"`
+
 	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
 	Lane UpdateFunctionRequestLane `json:"lane,omitempty,omitzero"`
 
@@ -2135,6 +2466,14 @@ type UpdateSecretRequest struct {
 	Value string `json:"value"`
 }
 
+// UpdateVersionRequest defines model for UpdateVersionRequest.
+type UpdateVersionRequest struct {
+	// Description What is new in it
+	//
+	// Example: Two qubits more
+	Description string `json:"description,omitempty,omitzero"`
+}
+
 // Usage defines model for Usage.
 type Usage struct {
 	// CPUSeconds Time on processors, of all its processes
@@ -2142,6 +2481,31 @@ type Usage struct {
 
 	// PeakMemory Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell
 	PeakMemory int64 `json:"peakMemory"`
+}
+
+// VersionDiff defines model for VersionDiff.
+type VersionDiff struct {
+	// Changes What differs besides files
+	Changes []Setting `json:"changes"`
+
+	// Files Files that differ, by name
+	Files []FileDiff `json:"files"`
+
+	// From Number of the version that is compared; 0 for the draft
+	//
+	// Example: 1
+	From int64 `json:"from"`
+
+	// FunctionID ID of the function
+	FunctionID string `json:"functionId"`
+
+	// Same Whether all that decides a result is the same: files, entry and runtime, or image and command
+	Same bool `json:"same"`
+
+	// To Number of the version that it is compared with; 0 for the draft
+	//
+	// Example: 2
+	To int64 `json:"to"`
 }
 
 // VersionFile defines model for VersionFile.
@@ -2170,6 +2534,41 @@ type VersionFile struct {
 // VersionFileStatus Whether the object store has it
 type VersionFileStatus string
 
+// Worker defines model for Worker.
+type Worker struct {
+	// DeploymentID ID of the deployment that keeps it; absent for one on demand, which goes when it is idle
+	DeploymentID string `json:"deploymentId,omitempty,omitzero"`
+
+	// Devices Devices that it holds alone
+	Devices []string `json:"devices"`
+
+	// Node Name of the node that it is on
+	//
+	// Example: gpu-1
+	Node string `json:"node"`
+
+	// Reason Why it is there
+	Reason    string    `json:"reason"`
+	Resources Resources `json:"resources"`
+
+	// Since When its slot was taken
+	Since time.Time `json:"since"`
+
+	// SlotID ID of its slot
+	SlotID string `json:"slotId"`
+
+	// Status preparing: its slot is held and it is not up yet; lost: its node is silent
+	Status WorkerStatus `json:"status"`
+
+	// Version Number of the version that it runs; 0 for a draft
+	//
+	// Example: 1
+	Version int64 `json:"version"`
+}
+
+// WorkerStatus preparing: its slot is held and it is not up yet; lost: its node is silent
+type WorkerStatus string
+
 // ListDeploymentsParams defines parameters for ListDeployments.
 type ListDeploymentsParams struct {
 	// Cursor nextCursor of the page before; leave it out for the first page
@@ -2183,6 +2582,12 @@ type ListDeploymentsParams struct {
 
 	// Status Only those with this status
 	Status *ListDeploymentsParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Version Only those of the version with this number
+	Version *int64 `form:"version,omitempty" json:"version,omitempty"`
+
+	// Draft Only those of drafts
+	Draft *bool `form:"draft,omitempty" json:"draft,omitempty"`
 }
 
 // ListDeploymentsParamsStatus defines parameters for ListDeployments.
@@ -2274,17 +2679,65 @@ type ListFunctionsParams struct {
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Name Only the function of this name
+	// Name By name: eq, in, has
 	Name *string `form:"name,omitempty" json:"name,omitempty"`
 
-	// TemplateLanguageTag Only functions of this template
+	// Label By label: eq, in, has
+	Label *string `form:"label,omitempty" json:"label,omitempty"`
+
+	// Description By description: has, eq
+	Description *string `form:"description,omitempty" json:"description,omitempty"`
+
+	// TemplateLanguageTag By template: eq, in
 	TemplateLanguageTag *string `form:"templateLanguageTag,omitempty" json:"templateLanguageTag,omitempty"`
+
+	// SDK By the package name of the SDK: eq, in
+	SDK *string `form:"sdk,omitempty" json:"sdk,omitempty"`
+
+	// SDKVersion By the version of the SDK: eq, in
+	SDKVersion *string `form:"sdkVersion,omitempty" json:"sdkVersion,omitempty"`
+
+	// CreatedDate By when it was created: gte, gt, lt, lte
+	CreatedDate *string `form:"createdDate,omitempty" json:"createdDate,omitempty"`
+
+	// UpdatedDate By when it last changed: gte, gt, lt, lte
+	UpdatedDate *string `form:"updatedDate,omitempty" json:"updatedDate,omitempty"`
 }
 
 // DeleteFunctionParams defines parameters for DeleteFunction.
 type DeleteFunctionParams struct {
 	// Force Cancel what is queued or running
 	Force *bool `form:"force,omitempty" json:"force,omitempty"`
+}
+
+// UpdateFunctionParams defines parameters for UpdateFunction.
+type UpdateFunctionParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// ReplaceFunctionParams defines parameters for ReplaceFunction.
+type ReplaceFunctionParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// SetDraftParams defines parameters for SetDraft.
+type SetDraftParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// CreateDraftDeploymentParams defines parameters for CreateDraftDeployment.
+type CreateDraftDeploymentParams struct {
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// PublishDraftParams defines parameters for PublishDraft.
+type PublishDraftParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
 }
 
 // ListVersionsParams defines parameters for ListVersions.
@@ -2296,10 +2749,37 @@ type ListVersionsParams struct {
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
+// DeleteVersionParams defines parameters for DeleteVersion.
+type DeleteVersionParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// UpdateVersionParams defines parameters for UpdateVersion.
+type UpdateVersionParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
 // CreateDeploymentParams defines parameters for CreateDeployment.
 type CreateDeploymentParams struct {
 	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
 	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// ListWorkersParams defines parameters for ListWorkers.
+type ListWorkersParams struct {
+	// Cursor nextCursor of the page before; leave it out for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit How many items at most
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Version Only those of the version with this number
+	Version *int64 `form:"version,omitempty" json:"version,omitempty"`
+
+	// Draft Only those of drafts
+	Draft *bool `form:"draft,omitempty" json:"draft,omitempty"`
 }
 
 // ListNodesParams defines parameters for ListNodes.
@@ -2359,11 +2839,26 @@ type CreateFunctionJSONRequestBody = CreateFunctionRequest
 // UpdateFunctionJSONRequestBody defines body for UpdateFunction for application/json ContentType.
 type UpdateFunctionJSONRequestBody = UpdateFunctionRequest
 
+// ReplaceFunctionJSONRequestBody defines body for ReplaceFunction for application/json ContentType.
+type ReplaceFunctionJSONRequestBody = ReplaceFunctionRequest
+
+// SetDraftJSONRequestBody defines body for SetDraft for application/json ContentType.
+type SetDraftJSONRequestBody = SetDraftRequest
+
+// CreateDraftDeploymentJSONRequestBody defines body for CreateDraftDeployment for application/json ContentType.
+type CreateDraftDeploymentJSONRequestBody = CreateDeploymentRequest
+
+// PublishDraftJSONRequestBody defines body for PublishDraft for application/json ContentType.
+type PublishDraftJSONRequestBody = PublishDraftRequest
+
 // SetEnvironmentJSONRequestBody defines body for SetEnvironment for application/json ContentType.
 type SetEnvironmentJSONRequestBody = Environment
 
 // CreateVersionJSONRequestBody defines body for CreateVersion for application/json ContentType.
 type CreateVersionJSONRequestBody = CreateVersionRequest
+
+// UpdateVersionJSONRequestBody defines body for UpdateVersion for application/json ContentType.
+type UpdateVersionJSONRequestBody = UpdateVersionRequest
 
 // CreateDeploymentJSONRequestBody defines body for CreateDeployment for application/json ContentType.
 type CreateDeploymentJSONRequestBody = CreateDeploymentRequest
@@ -2614,6 +3109,8 @@ type ClientInterface interface {
 
 	// ListFunctions List functions
 	//
+	// A filter is a value, or operator:value, as in has:bell or gte:2026-11-27T15:00:00Z. in takes several values with commas between them; has finds what holds a text. All filters have to hold.
+	//
 	// Needs the role viewer.
 	//
 	// Corresponds with GET /v1/functions (the `ListFunctions` operationId).
@@ -2661,25 +3158,129 @@ type ClientInterface interface {
 
 	// UpdateFunctionWithBody Change a function
 	//
-	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 	//
 	// Needs the role member.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
-	UpdateFunctionWithBody(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateFunctionWithBody(ctx context.Context, functionID string, params *UpdateFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateFunction Change a function
 	//
-	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 	//
 	// Needs the role member.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
-	UpdateFunction(ctx context.Context, functionID string, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateFunction(ctx context.Context, functionID string, params *UpdateFunctionParams, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplaceFunctionWithBody Set all of a function
+	//
+	// Sets all that can be set: what is left out is as on a function that has just been created. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/functions/{functionId} (the `ReplaceFunction` operationId).
+	ReplaceFunctionWithBody(ctx context.Context, functionID string, params *ReplaceFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplaceFunction Set all of a function
+	//
+	// Sets all that can be set: what is left out is as on a function that has just been created. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/functions/{functionId} (the `ReplaceFunction` operationId).
+	ReplaceFunction(ctx context.Context, functionID string, params *ReplaceFunctionParams, body ReplaceFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDraft Get the draft of a function
+	//
+	// The code that is being edited, with its files. While nobody has changed it, it is the newest version's.
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/functions/{functionId}/draft (the `GetDraft` operationId).
+	GetDraft(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetDraftWithBody Set the draft of a function
+	//
+	// Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/functions/{functionId}/draft (the `SetDraft` operationId).
+	SetDraftWithBody(ctx context.Context, functionID string, params *SetDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetDraft Set the draft of a function
+	//
+	// Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/functions/{functionId}/draft (the `SetDraft` operationId).
+	SetDraft(ctx context.Context, functionID string, params *SetDraftParams, body SetDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDraftArchive Download the draft as a zip
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/functions/{functionId}/draft/archive (the `GetDraftArchive` operationId).
+	GetDraftArchive(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateDraftDeploymentWithBody Deploy the draft
+	//
+	// Keeps the draft ready on slots, as create-deployment does a version, and follows it when it is set. A draft that does not load fails its deployment. The deployment's version is 0.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/functions/{functionId}/draft/deployments (the `CreateDraftDeployment` operationId).
+	CreateDraftDeploymentWithBody(ctx context.Context, functionID string, params *CreateDraftDeploymentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateDraftDeployment Deploy the draft
+	//
+	// Keeps the draft ready on slots, as create-deployment does a version, and follows it when it is set. A draft that does not load fails its deployment. The deployment's version is 0.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/functions/{functionId}/draft/deployments (the `CreateDraftDeployment` operationId).
+	CreateDraftDeployment(ctx context.Context, functionID string, params *CreateDraftDeploymentParams, body CreateDraftDeploymentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PublishDraftWithBody Publish the draft as a version
+	//
+	// Gives it the next number. The draft stays what it is until it is set again.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/functions/{functionId}/draft/publish (the `PublishDraft` operationId).
+	PublishDraftWithBody(ctx context.Context, functionID string, params *PublishDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PublishDraft Publish the draft as a version
+	//
+	// Gives it the next number. The draft stays what it is until it is set again.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/functions/{functionId}/draft/publish (the `PublishDraft` operationId).
+	PublishDraft(ctx context.Context, functionID string, params *PublishDraftParams, body PublishDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetEnvironment Get the environment of a function
 	//
@@ -2741,6 +3342,15 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/functions/{functionId}/versions (the `CreateVersion` operationId).
 	CreateVersion(ctx context.Context, functionID string, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteVersion Delete a version
+	//
+	// Its number is not used again. Its executions stay listed; those that are queued or running go on. Refused while a deployment that is not detached, or anything else, refers to it, and if it is all the code that the function has.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with DELETE /v1/functions/{functionId}/versions/{version} (the `DeleteVersion` operationId).
+	DeleteVersion(ctx context.Context, functionID string, version int64, params *DeleteVersionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetVersion Get a version
 	//
 	// Asks the object store for each file, whose status says what it answered.
@@ -2749,6 +3359,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/functions/{functionId}/versions/{version} (the `GetVersion` operationId).
 	GetVersion(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateVersionWithBody Change the description of a version
+	//
+	// All else of a version stays as it is.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/functions/{functionId}/versions/{version} (the `UpdateVersion` operationId).
+	UpdateVersionWithBody(ctx context.Context, functionID string, version int64, params *UpdateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateVersion Change the description of a version
+	//
+	// All else of a version stays as it is.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/functions/{functionId}/versions/{version} (the `UpdateVersion` operationId).
+	UpdateVersion(ctx context.Context, functionID string, version int64, params *UpdateVersionParams, body UpdateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetVersionArchive Download a version as a zip
 	//
@@ -2779,6 +3411,15 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/functions/{functionId}/versions/{version}/deployments (the `CreateDeployment` operationId).
 	CreateDeployment(ctx context.Context, functionID string, version int64, params *CreateDeploymentParams, body CreateDeploymentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CompareVersions Compare two versions
+	//
+	// What one has to change in the version to get the other. 0 stands for the draft. At most 8 MiB of files are compared line by line, 50,000 lines and 1 MiB of differences of each.
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/diff/{other} (the `CompareVersions` operationId).
+	CompareVersions(ctx context.Context, functionID string, version int64, other int64, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetVersionFile Download a file of a version
 	//
 	// The path may hold slashes, written as %2F or as they are.
@@ -2796,6 +3437,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
 	GetVersionLock(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListWorkers List the workers of a function
+	//
+	// The processes that serve its executions, and the slots in which one is being prepared.
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/functions/{functionId}/workers (the `ListWorkers` operationId).
+	ListWorkers(ctx context.Context, functionID string, params *ListWorkersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListNodes List nodes
 	//
@@ -3354,6 +4004,8 @@ func (c *Client) GetExecutionResult(ctx context.Context, id string, reqEditors .
 
 // ListFunctions List functions
 //
+// A filter is a value, or operator:value, as in has:bell or gte:2026-11-27T15:00:00Z. in takes several values with commas between them; has finds what holds a text. All filters have to hold.
+//
 // Needs the role viewer.
 //
 // Corresponds with GET /v1/functions (the `ListFunctions` operationId).
@@ -3451,15 +4103,15 @@ func (c *Client) GetFunction(ctx context.Context, functionID string, reqEditors 
 
 // UpdateFunctionWithBody Change a function
 //
-// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 //
 // Needs the role member.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
-func (c *Client) UpdateFunctionWithBody(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateFunctionRequestWithBody(c.Server, functionID, contentType, body)
+func (c *Client) UpdateFunctionWithBody(ctx context.Context, functionID string, params *UpdateFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateFunctionRequestWithBody(c.Server, functionID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3472,15 +4124,219 @@ func (c *Client) UpdateFunctionWithBody(ctx context.Context, functionID string, 
 
 // UpdateFunction Change a function
 //
-// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 //
 // Needs the role member.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
-func (c *Client) UpdateFunction(ctx context.Context, functionID string, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateFunctionRequest(c.Server, functionID, body)
+func (c *Client) UpdateFunction(ctx context.Context, functionID string, params *UpdateFunctionParams, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateFunctionRequest(c.Server, functionID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplaceFunctionWithBody Set all of a function
+//
+// Sets all that can be set: what is left out is as on a function that has just been created. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/functions/{functionId} (the `ReplaceFunction` operationId).
+func (c *Client) ReplaceFunctionWithBody(ctx context.Context, functionID string, params *ReplaceFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplaceFunctionRequestWithBody(c.Server, functionID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplaceFunction Set all of a function
+//
+// Sets all that can be set: what is left out is as on a function that has just been created. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/functions/{functionId} (the `ReplaceFunction` operationId).
+func (c *Client) ReplaceFunction(ctx context.Context, functionID string, params *ReplaceFunctionParams, body ReplaceFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplaceFunctionRequest(c.Server, functionID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDraft Get the draft of a function
+//
+// The code that is being edited, with its files. While nobody has changed it, it is the newest version's.
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/functions/{functionId}/draft (the `GetDraft` operationId).
+func (c *Client) GetDraft(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDraftRequest(c.Server, functionID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetDraftWithBody Set the draft of a function
+//
+// Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/functions/{functionId}/draft (the `SetDraft` operationId).
+func (c *Client) SetDraftWithBody(ctx context.Context, functionID string, params *SetDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetDraftRequestWithBody(c.Server, functionID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetDraft Set the draft of a function
+//
+// Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/functions/{functionId}/draft (the `SetDraft` operationId).
+func (c *Client) SetDraft(ctx context.Context, functionID string, params *SetDraftParams, body SetDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetDraftRequest(c.Server, functionID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDraftArchive Download the draft as a zip
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/functions/{functionId}/draft/archive (the `GetDraftArchive` operationId).
+func (c *Client) GetDraftArchive(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDraftArchiveRequest(c.Server, functionID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateDraftDeploymentWithBody Deploy the draft
+//
+// Keeps the draft ready on slots, as create-deployment does a version, and follows it when it is set. A draft that does not load fails its deployment. The deployment's version is 0.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/functions/{functionId}/draft/deployments (the `CreateDraftDeployment` operationId).
+func (c *Client) CreateDraftDeploymentWithBody(ctx context.Context, functionID string, params *CreateDraftDeploymentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateDraftDeploymentRequestWithBody(c.Server, functionID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateDraftDeployment Deploy the draft
+//
+// Keeps the draft ready on slots, as create-deployment does a version, and follows it when it is set. A draft that does not load fails its deployment. The deployment's version is 0.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/functions/{functionId}/draft/deployments (the `CreateDraftDeployment` operationId).
+func (c *Client) CreateDraftDeployment(ctx context.Context, functionID string, params *CreateDraftDeploymentParams, body CreateDraftDeploymentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateDraftDeploymentRequest(c.Server, functionID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PublishDraftWithBody Publish the draft as a version
+//
+// Gives it the next number. The draft stays what it is until it is set again.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/functions/{functionId}/draft/publish (the `PublishDraft` operationId).
+func (c *Client) PublishDraftWithBody(ctx context.Context, functionID string, params *PublishDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPublishDraftRequestWithBody(c.Server, functionID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PublishDraft Publish the draft as a version
+//
+// Gives it the next number. The draft stays what it is until it is set again.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/functions/{functionId}/draft/publish (the `PublishDraft` operationId).
+func (c *Client) PublishDraft(ctx context.Context, functionID string, params *PublishDraftParams, body PublishDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPublishDraftRequest(c.Server, functionID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3611,6 +4467,25 @@ func (c *Client) CreateVersion(ctx context.Context, functionID string, body Crea
 	return c.Client.Do(req)
 }
 
+// DeleteVersion Delete a version
+//
+// Its number is not used again. Its executions stay listed; those that are queued or running go on. Refused while a deployment that is not detached, or anything else, refers to it, and if it is all the code that the function has.
+//
+// Needs the role member.
+//
+// Corresponds with DELETE /v1/functions/{functionId}/versions/{version} (the `DeleteVersion` operationId).
+func (c *Client) DeleteVersion(ctx context.Context, functionID string, version int64, params *DeleteVersionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteVersionRequest(c.Server, functionID, version, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetVersion Get a version
 //
 // Asks the object store for each file, whose status says what it answered.
@@ -3620,6 +4495,48 @@ func (c *Client) CreateVersion(ctx context.Context, functionID string, body Crea
 // Corresponds with GET /v1/functions/{functionId}/versions/{version} (the `GetVersion` operationId).
 func (c *Client) GetVersion(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetVersionRequest(c.Server, functionID, version)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateVersionWithBody Change the description of a version
+//
+// All else of a version stays as it is.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/functions/{functionId}/versions/{version} (the `UpdateVersion` operationId).
+func (c *Client) UpdateVersionWithBody(ctx context.Context, functionID string, version int64, params *UpdateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateVersionRequestWithBody(c.Server, functionID, version, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateVersion Change the description of a version
+//
+// All else of a version stays as it is.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/functions/{functionId}/versions/{version} (the `UpdateVersion` operationId).
+func (c *Client) UpdateVersion(ctx context.Context, functionID string, version int64, params *UpdateVersionParams, body UpdateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateVersionRequest(c.Server, functionID, version, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3689,6 +4606,25 @@ func (c *Client) CreateDeployment(ctx context.Context, functionID string, versio
 	return c.Client.Do(req)
 }
 
+// CompareVersions Compare two versions
+//
+// What one has to change in the version to get the other. 0 stands for the draft. At most 8 MiB of files are compared line by line, 50,000 lines and 1 MiB of differences of each.
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/functions/{functionId}/versions/{version}/diff/{other} (the `CompareVersions` operationId).
+func (c *Client) CompareVersions(ctx context.Context, functionID string, version int64, other int64, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCompareVersionsRequest(c.Server, functionID, version, other)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetVersionFile Download a file of a version
 //
 // The path may hold slashes, written as %2F or as they are.
@@ -3717,6 +4653,25 @@ func (c *Client) GetVersionFile(ctx context.Context, functionID string, version 
 // Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
 func (c *Client) GetVersionLock(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetVersionLockRequest(c.Server, functionID, version)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListWorkers List the workers of a function
+//
+// The processes that serve its executions, and the slots in which one is being prepared.
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/functions/{functionId}/workers (the `ListWorkers` operationId).
+func (c *Client) ListWorkers(ctx context.Context, functionID string, params *ListWorkersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListWorkersRequest(c.Server, functionID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4327,6 +5282,30 @@ func NewListDeploymentsRequest(server string, params *ListDeploymentsParams) (*h
 		if params.Status != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Draft != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "draft", *params.Draft, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -5070,9 +6049,81 @@ func NewListFunctionsRequest(server string, params *ListFunctionsParams) (*http.
 
 		}
 
+		if params.Label != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "label", *params.Label, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Description != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "description", *params.Description, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.TemplateLanguageTag != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "templateLanguageTag", *params.TemplateLanguageTag, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SDK != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "sdk", *params.SDK, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SDKVersion != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "sdkVersion", *params.SDKVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedDate != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "createdDate", *params.CreatedDate, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UpdatedDate != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "updatedDate", *params.UpdatedDate, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -5232,18 +6283,18 @@ func NewGetFunctionRequest(server string, functionID string) (*http.Request, err
 }
 
 // NewUpdateFunctionRequest calls the generic UpdateFunction builder with application/json body
-func NewUpdateFunctionRequest(server string, functionID string, body UpdateFunctionJSONRequestBody) (*http.Request, error) {
+func NewUpdateFunctionRequest(server string, functionID string, params *UpdateFunctionParams, body UpdateFunctionJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewUpdateFunctionRequestWithBody(server, functionID, "application/json", bodyReader)
+	return NewUpdateFunctionRequestWithBody(server, functionID, params, "application/json", bodyReader)
 }
 
 // NewUpdateFunctionRequestWithBody constructs an http.Request for the UpdateFunction method, with any body, and a specified content type
-func NewUpdateFunctionRequestWithBody(server string, functionID string, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateFunctionRequestWithBody(server string, functionID string, params *UpdateFunctionParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -5274,6 +6325,337 @@ func NewUpdateFunctionRequestWithBody(server string, functionID string, contentT
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewReplaceFunctionRequest calls the generic ReplaceFunction builder with application/json body
+func NewReplaceFunctionRequest(server string, functionID string, params *ReplaceFunctionParams, body ReplaceFunctionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReplaceFunctionRequestWithBody(server, functionID, params, "application/json", bodyReader)
+}
+
+// NewReplaceFunctionRequestWithBody constructs an http.Request for the ReplaceFunction method, with any body, and a specified content type
+func NewReplaceFunctionRequestWithBody(server string, functionID string, params *ReplaceFunctionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetDraftRequest constructs an http.Request for the GetDraft method
+func NewGetDraftRequest(server string, functionID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/draft", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetDraftRequest calls the generic SetDraft builder with application/json body
+func NewSetDraftRequest(server string, functionID string, params *SetDraftParams, body SetDraftJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetDraftRequestWithBody(server, functionID, params, "application/json", bodyReader)
+}
+
+// NewSetDraftRequestWithBody constructs an http.Request for the SetDraft method, with any body, and a specified content type
+func NewSetDraftRequestWithBody(server string, functionID string, params *SetDraftParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/draft", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetDraftArchiveRequest constructs an http.Request for the GetDraftArchive method
+func NewGetDraftArchiveRequest(server string, functionID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/draft/archive", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateDraftDeploymentRequest calls the generic CreateDraftDeployment builder with application/json body
+func NewCreateDraftDeploymentRequest(server string, functionID string, params *CreateDraftDeploymentParams, body CreateDraftDeploymentJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateDraftDeploymentRequestWithBody(server, functionID, params, "application/json", bodyReader)
+}
+
+// NewCreateDraftDeploymentRequestWithBody constructs an http.Request for the CreateDraftDeployment method, with any body, and a specified content type
+func NewCreateDraftDeploymentRequestWithBody(server string, functionID string, params *CreateDraftDeploymentParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/draft/deployments", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPublishDraftRequest calls the generic PublishDraft builder with application/json body
+func NewPublishDraftRequest(server string, functionID string, params *PublishDraftParams, body PublishDraftJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPublishDraftRequestWithBody(server, functionID, params, "application/json", bodyReader)
+}
+
+// NewPublishDraftRequestWithBody constructs an http.Request for the PublishDraft method, with any body, and a specified content type
+func NewPublishDraftRequestWithBody(server string, functionID string, params *PublishDraftParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/draft/publish", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -5479,6 +6861,62 @@ func NewCreateVersionRequestWithBody(server string, functionID string, contentTy
 	return req, nil
 }
 
+// NewDeleteVersionRequest constructs an http.Request for the DeleteVersion method
+func NewDeleteVersionRequest(server string, functionID string, version int64, params *DeleteVersionParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/versions/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetVersionRequest constructs an http.Request for the GetVersion method
 func NewGetVersionRequest(server string, functionID string, version int64) (*http.Request, error) {
 	var err error
@@ -5515,6 +6953,75 @@ func NewGetVersionRequest(server string, functionID string, version int64) (*htt
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateVersionRequest calls the generic UpdateVersion builder with application/json body
+func NewUpdateVersionRequest(server string, functionID string, version int64, params *UpdateVersionParams, body UpdateVersionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateVersionRequestWithBody(server, functionID, version, params, "application/json", bodyReader)
+}
+
+// NewUpdateVersionRequestWithBody constructs an http.Request for the UpdateVersion method, with any body, and a specified content type
+func NewUpdateVersionRequestWithBody(server string, functionID string, version int64, params *UpdateVersionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/versions/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -5630,6 +7137,54 @@ func NewCreateDeploymentRequestWithBody(server string, functionID string, versio
 	return req, nil
 }
 
+// NewCompareVersionsRequest constructs an http.Request for the CompareVersions method
+func NewCompareVersionsRequest(server string, functionID string, version int64, other int64) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam2 string
+
+	pathParam2, err = runtime.StyleParamWithOptions("simple", false, "other", other, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/versions/%s/diff/%s", pathParam0, pathParam1, pathParam2)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetVersionFileRequest constructs an http.Request for the GetVersionFile method
 func NewGetVersionFileRequest(server string, functionID string, version int64, path string) (*http.Request, error) {
 	var err error
@@ -5709,6 +7264,103 @@ func NewGetVersionLockRequest(server string, functionID string, version int64) (
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListWorkersRequest constructs an http.Request for the ListWorkers method
+func NewListWorkersRequest(server string, functionID string, params *ListWorkersParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "functionId", functionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/functions/%s/workers", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Draft != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "draft", *params.Draft, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -6816,6 +8468,8 @@ type ClientWithResponsesInterface interface {
 
 	// ListFunctionsWithResponse List functions
 	//
+	// A filter is a value, or operator:value, as in has:bell or gte:2026-11-27T15:00:00Z. in takes several values with commas between them; has finds what holds a text. All filters have to hold.
+	//
 	// Needs the role viewer.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6869,25 +8523,133 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateFunctionWithBodyWithResponse Change a function
 	//
-	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 	//
 	// Needs the role member.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
-	UpdateFunctionWithBodyWithResponse(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateFunctionResponse, error)
+	UpdateFunctionWithBodyWithResponse(ctx context.Context, functionID string, params *UpdateFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateFunctionResponse, error)
 
 	// UpdateFunctionWithResponse Change a function
 	//
-	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 	//
 	// Needs the role member.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
-	UpdateFunctionWithResponse(ctx context.Context, functionID string, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateFunctionResponse, error)
+	UpdateFunctionWithResponse(ctx context.Context, functionID string, params *UpdateFunctionParams, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateFunctionResponse, error)
+
+	// ReplaceFunctionWithBodyWithResponse Set all of a function
+	//
+	// Sets all that can be set: what is left out is as on a function that has just been created. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/functions/{functionId} (the `ReplaceFunction` operationId).
+	ReplaceFunctionWithBodyWithResponse(ctx context.Context, functionID string, params *ReplaceFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReplaceFunctionResponse, error)
+
+	// ReplaceFunctionWithResponse Set all of a function
+	//
+	// Sets all that can be set: what is left out is as on a function that has just been created. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/functions/{functionId} (the `ReplaceFunction` operationId).
+	ReplaceFunctionWithResponse(ctx context.Context, functionID string, params *ReplaceFunctionParams, body ReplaceFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplaceFunctionResponse, error)
+
+	// GetDraftWithResponse Get the draft of a function
+	//
+	// The code that is being edited, with its files. While nobody has changed it, it is the newest version's.
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/functions/{functionId}/draft (the `GetDraft` operationId).
+	GetDraftWithResponse(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*GetDraftResponse, error)
+
+	// SetDraftWithBodyWithResponse Set the draft of a function
+	//
+	// Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/functions/{functionId}/draft (the `SetDraft` operationId).
+	SetDraftWithBodyWithResponse(ctx context.Context, functionID string, params *SetDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetDraftResponse, error)
+
+	// SetDraftWithResponse Set the draft of a function
+	//
+	// Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/functions/{functionId}/draft (the `SetDraft` operationId).
+	SetDraftWithResponse(ctx context.Context, functionID string, params *SetDraftParams, body SetDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*SetDraftResponse, error)
+
+	// GetDraftArchiveWithResponse Download the draft as a zip
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/functions/{functionId}/draft/archive (the `GetDraftArchive` operationId).
+	GetDraftArchiveWithResponse(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*GetDraftArchiveResponse, error)
+
+	// CreateDraftDeploymentWithBodyWithResponse Deploy the draft
+	//
+	// Keeps the draft ready on slots, as create-deployment does a version, and follows it when it is set. A draft that does not load fails its deployment. The deployment's version is 0.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/functions/{functionId}/draft/deployments (the `CreateDraftDeployment` operationId).
+	CreateDraftDeploymentWithBodyWithResponse(ctx context.Context, functionID string, params *CreateDraftDeploymentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateDraftDeploymentResponse, error)
+
+	// CreateDraftDeploymentWithResponse Deploy the draft
+	//
+	// Keeps the draft ready on slots, as create-deployment does a version, and follows it when it is set. A draft that does not load fails its deployment. The deployment's version is 0.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/functions/{functionId}/draft/deployments (the `CreateDraftDeployment` operationId).
+	CreateDraftDeploymentWithResponse(ctx context.Context, functionID string, params *CreateDraftDeploymentParams, body CreateDraftDeploymentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDraftDeploymentResponse, error)
+
+	// PublishDraftWithBodyWithResponse Publish the draft as a version
+	//
+	// Gives it the next number. The draft stays what it is until it is set again.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/functions/{functionId}/draft/publish (the `PublishDraft` operationId).
+	PublishDraftWithBodyWithResponse(ctx context.Context, functionID string, params *PublishDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishDraftResponse, error)
+
+	// PublishDraftWithResponse Publish the draft as a version
+	//
+	// Gives it the next number. The draft stays what it is until it is set again.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/functions/{functionId}/draft/publish (the `PublishDraft` operationId).
+	PublishDraftWithResponse(ctx context.Context, functionID string, params *PublishDraftParams, body PublishDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*PublishDraftResponse, error)
 
 	// GetEnvironmentWithResponse Get the environment of a function
 	//
@@ -6953,6 +8715,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/functions/{functionId}/versions (the `CreateVersion` operationId).
 	CreateVersionWithResponse(ctx context.Context, functionID string, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error)
 
+	// DeleteVersionWithResponse Delete a version
+	//
+	// Its number is not used again. Its executions stay listed; those that are queued or running go on. Refused while a deployment that is not detached, or anything else, refers to it, and if it is all the code that the function has.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/functions/{functionId}/versions/{version} (the `DeleteVersion` operationId).
+	DeleteVersionWithResponse(ctx context.Context, functionID string, version int64, params *DeleteVersionParams, reqEditors ...RequestEditorFn) (*DeleteVersionResponse, error)
+
 	// GetVersionWithResponse Get a version
 	//
 	// Asks the object store for each file, whose status says what it answered.
@@ -6963,6 +8736,28 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/functions/{functionId}/versions/{version} (the `GetVersion` operationId).
 	GetVersionWithResponse(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*GetVersionResponse, error)
+
+	// UpdateVersionWithBodyWithResponse Change the description of a version
+	//
+	// All else of a version stays as it is.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/functions/{functionId}/versions/{version} (the `UpdateVersion` operationId).
+	UpdateVersionWithBodyWithResponse(ctx context.Context, functionID string, version int64, params *UpdateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateVersionResponse, error)
+
+	// UpdateVersionWithResponse Change the description of a version
+	//
+	// All else of a version stays as it is.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/functions/{functionId}/versions/{version} (the `UpdateVersion` operationId).
+	UpdateVersionWithResponse(ctx context.Context, functionID string, version int64, params *UpdateVersionParams, body UpdateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateVersionResponse, error)
 
 	// GetVersionArchiveWithResponse Download a version as a zip
 	//
@@ -6995,6 +8790,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/functions/{functionId}/versions/{version}/deployments (the `CreateDeployment` operationId).
 	CreateDeploymentWithResponse(ctx context.Context, functionID string, version int64, params *CreateDeploymentParams, body CreateDeploymentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDeploymentResponse, error)
 
+	// CompareVersionsWithResponse Compare two versions
+	//
+	// What one has to change in the version to get the other. 0 stands for the draft. At most 8 MiB of files are compared line by line, 50,000 lines and 1 MiB of differences of each.
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/diff/{other} (the `CompareVersions` operationId).
+	CompareVersionsWithResponse(ctx context.Context, functionID string, version int64, other int64, reqEditors ...RequestEditorFn) (*CompareVersionsResponse, error)
+
 	// GetVersionFileWithResponse Download a file of a version
 	//
 	// The path may hold slashes, written as %2F or as they are.
@@ -7016,6 +8822,17 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/functions/{functionId}/versions/{version}/lock (the `GetVersionLock` operationId).
 	GetVersionLockWithResponse(ctx context.Context, functionID string, version int64, reqEditors ...RequestEditorFn) (*GetVersionLockResponse, error)
+
+	// ListWorkersWithResponse List the workers of a function
+	//
+	// The processes that serve its executions, and the slots in which one is being prepared.
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/functions/{functionId}/workers (the `ListWorkers` operationId).
+	ListWorkersWithResponse(ctx context.Context, functionID string, params *ListWorkersParams, reqEditors ...RequestEditorFn) (*ListWorkersResponse, error)
 
 	// ListNodesWithResponse List nodes
 	//
@@ -8097,6 +9914,252 @@ func (r UpdateFunctionResponse) ContentType() string {
 	return ""
 }
 
+type ReplaceFunctionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Function
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReplaceFunctionResponse) GetJSON200() *Function {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ReplaceFunctionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReplaceFunctionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReplaceFunctionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReplaceFunctionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDraftResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Draft
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDraftResponse) GetJSON200() *Draft {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDraftResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDraftResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDraftResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDraftResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SetDraftResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Draft
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetDraftResponse) GetJSON200() *Draft {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r SetDraftResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetDraftResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetDraftResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetDraftResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDraftArchiveResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDraftArchiveResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDraftArchiveResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDraftArchiveResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDraftArchiveResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateDraftDeploymentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Deployment
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Deployment
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateDraftDeploymentResponse) GetJSON200() *Deployment {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CreateDraftDeploymentResponse) GetJSON202() *Deployment {
+	return r.JSON202
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateDraftDeploymentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateDraftDeploymentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateDraftDeploymentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateDraftDeploymentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PublishDraftResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FunctionVersion
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PublishDraftResponse) GetJSON200() *FunctionVersion {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r PublishDraftResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PublishDraftResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PublishDraftResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PublishDraftResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetEnvironmentResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -8261,6 +10324,40 @@ func (r CreateVersionResponse) ContentType() string {
 	return ""
 }
 
+type DeleteVersionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteVersionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteVersionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteVersionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteVersionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetVersionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -8296,6 +10393,47 @@ func (r GetVersionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetVersionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateVersionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FunctionVersion
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateVersionResponse) GetJSON200() *FunctionVersion {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateVersionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateVersionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateVersionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateVersionResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8384,6 +10522,47 @@ func (r CreateDeploymentResponse) ContentType() string {
 	return ""
 }
 
+type CompareVersionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *VersionDiff
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CompareVersionsResponse) GetJSON200() *VersionDiff {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r CompareVersionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CompareVersionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CompareVersionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CompareVersionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetVersionFileResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -8446,6 +10625,47 @@ func (r GetVersionLockResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetVersionLockResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListWorkersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListWorker
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListWorkersResponse) GetJSON200() *ListWorker {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListWorkersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListWorkersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListWorkersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListWorkersResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9543,6 +11763,8 @@ func (c *ClientWithResponses) GetExecutionResultWithResponse(ctx context.Context
 
 // ListFunctionsWithResponse List functions
 //
+// A filter is a value, or operator:value, as in has:bell or gte:2026-11-27T15:00:00Z. in takes several values with commas between them; has finds what holds a text. All filters have to hold.
+//
 // Needs the role viewer.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9626,15 +11848,15 @@ func (c *ClientWithResponses) GetFunctionWithResponse(ctx context.Context, funct
 
 // UpdateFunctionWithBodyWithResponse Change a function
 //
-// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 //
 // Needs the role member.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
-func (c *ClientWithResponses) UpdateFunctionWithBodyWithResponse(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateFunctionResponse, error) {
-	rsp, err := c.UpdateFunctionWithBody(ctx, functionID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) UpdateFunctionWithBodyWithResponse(ctx context.Context, functionID string, params *UpdateFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateFunctionResponse, error) {
+	rsp, err := c.UpdateFunctionWithBody(ctx, functionID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -9643,19 +11865,187 @@ func (c *ClientWithResponses) UpdateFunctionWithBodyWithResponse(ctx context.Con
 
 // UpdateFunctionWithResponse Change a function
 //
-// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+// Changes what is set and leaves the rest. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
 //
 // Needs the role member.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/functions/{functionId} (the `UpdateFunction` operationId).
-func (c *ClientWithResponses) UpdateFunctionWithResponse(ctx context.Context, functionID string, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateFunctionResponse, error) {
-	rsp, err := c.UpdateFunction(ctx, functionID, body, reqEditors...)
+func (c *ClientWithResponses) UpdateFunctionWithResponse(ctx context.Context, functionID string, params *UpdateFunctionParams, body UpdateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateFunctionResponse, error) {
+	rsp, err := c.UpdateFunction(ctx, functionID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseUpdateFunctionResponse(rsp)
+}
+
+// ReplaceFunctionWithBodyWithResponse Set all of a function
+//
+// Sets all that can be set: what is left out is as on a function that has just been created. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/functions/{functionId} (the `ReplaceFunction` operationId).
+func (c *ClientWithResponses) ReplaceFunctionWithBodyWithResponse(ctx context.Context, functionID string, params *ReplaceFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReplaceFunctionResponse, error) {
+	rsp, err := c.ReplaceFunctionWithBody(ctx, functionID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReplaceFunctionResponse(rsp)
+}
+
+// ReplaceFunctionWithResponse Set all of a function
+//
+// Sets all that can be set: what is left out is as on a function that has just been created. A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/functions/{functionId} (the `ReplaceFunction` operationId).
+func (c *ClientWithResponses) ReplaceFunctionWithResponse(ctx context.Context, functionID string, params *ReplaceFunctionParams, body ReplaceFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplaceFunctionResponse, error) {
+	rsp, err := c.ReplaceFunction(ctx, functionID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReplaceFunctionResponse(rsp)
+}
+
+// GetDraftWithResponse Get the draft of a function
+//
+// The code that is being edited, with its files. While nobody has changed it, it is the newest version's.
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/functions/{functionId}/draft (the `GetDraft` operationId).
+func (c *ClientWithResponses) GetDraftWithResponse(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*GetDraftResponse, error) {
+	rsp, err := c.GetDraft(ctx, functionID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDraftResponse(rsp)
+}
+
+// SetDraftWithBodyWithResponse Set the draft of a function
+//
+// Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/functions/{functionId}/draft (the `SetDraft` operationId).
+func (c *ClientWithResponses) SetDraftWithBodyWithResponse(ctx context.Context, functionID string, params *SetDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetDraftResponse, error) {
+	rsp, err := c.SetDraftWithBody(ctx, functionID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetDraftResponse(rsp)
+}
+
+// SetDraftWithResponse Set the draft of a function
+//
+// Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/functions/{functionId}/draft (the `SetDraft` operationId).
+func (c *ClientWithResponses) SetDraftWithResponse(ctx context.Context, functionID string, params *SetDraftParams, body SetDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*SetDraftResponse, error) {
+	rsp, err := c.SetDraft(ctx, functionID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetDraftResponse(rsp)
+}
+
+// GetDraftArchiveWithResponse Download the draft as a zip
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/functions/{functionId}/draft/archive (the `GetDraftArchive` operationId).
+func (c *ClientWithResponses) GetDraftArchiveWithResponse(ctx context.Context, functionID string, reqEditors ...RequestEditorFn) (*GetDraftArchiveResponse, error) {
+	rsp, err := c.GetDraftArchive(ctx, functionID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDraftArchiveResponse(rsp)
+}
+
+// CreateDraftDeploymentWithBodyWithResponse Deploy the draft
+//
+// Keeps the draft ready on slots, as create-deployment does a version, and follows it when it is set. A draft that does not load fails its deployment. The deployment's version is 0.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/functions/{functionId}/draft/deployments (the `CreateDraftDeployment` operationId).
+func (c *ClientWithResponses) CreateDraftDeploymentWithBodyWithResponse(ctx context.Context, functionID string, params *CreateDraftDeploymentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateDraftDeploymentResponse, error) {
+	rsp, err := c.CreateDraftDeploymentWithBody(ctx, functionID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateDraftDeploymentResponse(rsp)
+}
+
+// CreateDraftDeploymentWithResponse Deploy the draft
+//
+// Keeps the draft ready on slots, as create-deployment does a version, and follows it when it is set. A draft that does not load fails its deployment. The deployment's version is 0.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/functions/{functionId}/draft/deployments (the `CreateDraftDeployment` operationId).
+func (c *ClientWithResponses) CreateDraftDeploymentWithResponse(ctx context.Context, functionID string, params *CreateDraftDeploymentParams, body CreateDraftDeploymentJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDraftDeploymentResponse, error) {
+	rsp, err := c.CreateDraftDeployment(ctx, functionID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateDraftDeploymentResponse(rsp)
+}
+
+// PublishDraftWithBodyWithResponse Publish the draft as a version
+//
+// Gives it the next number. The draft stays what it is until it is set again.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/functions/{functionId}/draft/publish (the `PublishDraft` operationId).
+func (c *ClientWithResponses) PublishDraftWithBodyWithResponse(ctx context.Context, functionID string, params *PublishDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishDraftResponse, error) {
+	rsp, err := c.PublishDraftWithBody(ctx, functionID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePublishDraftResponse(rsp)
+}
+
+// PublishDraftWithResponse Publish the draft as a version
+//
+// Gives it the next number. The draft stays what it is until it is set again.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/functions/{functionId}/draft/publish (the `PublishDraft` operationId).
+func (c *ClientWithResponses) PublishDraftWithResponse(ctx context.Context, functionID string, params *PublishDraftParams, body PublishDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*PublishDraftResponse, error) {
+	rsp, err := c.PublishDraft(ctx, functionID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePublishDraftResponse(rsp)
 }
 
 // GetEnvironmentWithResponse Get the environment of a function
@@ -9758,6 +12148,23 @@ func (c *ClientWithResponses) CreateVersionWithResponse(ctx context.Context, fun
 	return ParseCreateVersionResponse(rsp)
 }
 
+// DeleteVersionWithResponse Delete a version
+//
+// Its number is not used again. Its executions stay listed; those that are queued or running go on. Refused while a deployment that is not detached, or anything else, refers to it, and if it is all the code that the function has.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/functions/{functionId}/versions/{version} (the `DeleteVersion` operationId).
+func (c *ClientWithResponses) DeleteVersionWithResponse(ctx context.Context, functionID string, version int64, params *DeleteVersionParams, reqEditors ...RequestEditorFn) (*DeleteVersionResponse, error) {
+	rsp, err := c.DeleteVersion(ctx, functionID, version, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteVersionResponse(rsp)
+}
+
 // GetVersionWithResponse Get a version
 //
 // Asks the object store for each file, whose status says what it answered.
@@ -9773,6 +12180,40 @@ func (c *ClientWithResponses) GetVersionWithResponse(ctx context.Context, functi
 		return nil, err
 	}
 	return ParseGetVersionResponse(rsp)
+}
+
+// UpdateVersionWithBodyWithResponse Change the description of a version
+//
+// All else of a version stays as it is.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/functions/{functionId}/versions/{version} (the `UpdateVersion` operationId).
+func (c *ClientWithResponses) UpdateVersionWithBodyWithResponse(ctx context.Context, functionID string, version int64, params *UpdateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateVersionResponse, error) {
+	rsp, err := c.UpdateVersionWithBody(ctx, functionID, version, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateVersionResponse(rsp)
+}
+
+// UpdateVersionWithResponse Change the description of a version
+//
+// All else of a version stays as it is.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/functions/{functionId}/versions/{version} (the `UpdateVersion` operationId).
+func (c *ClientWithResponses) UpdateVersionWithResponse(ctx context.Context, functionID string, version int64, params *UpdateVersionParams, body UpdateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateVersionResponse, error) {
+	rsp, err := c.UpdateVersion(ctx, functionID, version, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateVersionResponse(rsp)
 }
 
 // GetVersionArchiveWithResponse Download a version as a zip
@@ -9824,6 +12265,23 @@ func (c *ClientWithResponses) CreateDeploymentWithResponse(ctx context.Context, 
 	return ParseCreateDeploymentResponse(rsp)
 }
 
+// CompareVersionsWithResponse Compare two versions
+//
+// What one has to change in the version to get the other. 0 stands for the draft. At most 8 MiB of files are compared line by line, 50,000 lines and 1 MiB of differences of each.
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/functions/{functionId}/versions/{version}/diff/{other} (the `CompareVersions` operationId).
+func (c *ClientWithResponses) CompareVersionsWithResponse(ctx context.Context, functionID string, version int64, other int64, reqEditors ...RequestEditorFn) (*CompareVersionsResponse, error) {
+	rsp, err := c.CompareVersions(ctx, functionID, version, other, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCompareVersionsResponse(rsp)
+}
+
 // GetVersionFileWithResponse Download a file of a version
 //
 // The path may hold slashes, written as %2F or as they are.
@@ -9856,6 +12314,23 @@ func (c *ClientWithResponses) GetVersionLockWithResponse(ctx context.Context, fu
 		return nil, err
 	}
 	return ParseGetVersionLockResponse(rsp)
+}
+
+// ListWorkersWithResponse List the workers of a function
+//
+// The processes that serve its executions, and the slots in which one is being prepared.
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/functions/{functionId}/workers (the `ListWorkers` operationId).
+func (c *ClientWithResponses) ListWorkersWithResponse(ctx context.Context, functionID string, params *ListWorkersParams, reqEditors ...RequestEditorFn) (*ListWorkersResponse, error) {
+	rsp, err := c.ListWorkers(ctx, functionID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListWorkersResponse(rsp)
 }
 
 // ListNodesWithResponse List nodes
@@ -10775,6 +13250,159 @@ func ParseUpdateFunctionResponse(rsp *http.Response) (*UpdateFunctionResponse, e
 	return response, nil
 }
 
+// ParseReplaceFunctionResponse parses an HTTP response from a ReplaceFunctionWithResponse call
+func ParseReplaceFunctionResponse(rsp *http.Response) (*ReplaceFunctionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReplaceFunctionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Function
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDraftResponse parses an HTTP response from a GetDraftWithResponse call
+func ParseGetDraftResponse(rsp *http.Response) (*GetDraftResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDraftResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Draft
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetDraftResponse parses an HTTP response from a SetDraftWithResponse call
+func ParseSetDraftResponse(rsp *http.Response) (*SetDraftResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetDraftResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Draft
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDraftArchiveResponse parses an HTTP response from a GetDraftArchiveWithResponse call
+func ParseGetDraftArchiveResponse(rsp *http.Response) (*GetDraftArchiveResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDraftArchiveResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseCreateDraftDeploymentResponse parses an HTTP response from a CreateDraftDeploymentWithResponse call
+func ParseCreateDraftDeploymentResponse(rsp *http.Response) (*CreateDraftDeploymentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateDraftDeploymentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Deployment
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Deployment
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePublishDraftResponse parses an HTTP response from a PublishDraftWithResponse call
+func ParsePublishDraftResponse(rsp *http.Response) (*PublishDraftResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PublishDraftResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FunctionVersion
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetEnvironmentResponse parses an HTTP response from a GetEnvironmentWithResponse call
 func ParseGetEnvironmentResponse(rsp *http.Response) (*GetEnvironmentResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10879,6 +13507,22 @@ func ParseCreateVersionResponse(rsp *http.Response) (*CreateVersionResponse, err
 	return response, nil
 }
 
+// ParseDeleteVersionResponse parses an HTTP response from a DeleteVersionWithResponse call
+func ParseDeleteVersionResponse(rsp *http.Response) (*DeleteVersionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteVersionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
 // ParseGetVersionResponse parses an HTTP response from a GetVersionWithResponse call
 func ParseGetVersionResponse(rsp *http.Response) (*GetVersionResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10888,6 +13532,32 @@ func ParseGetVersionResponse(rsp *http.Response) (*GetVersionResponse, error) {
 	}
 
 	response := &GetVersionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FunctionVersion
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateVersionResponse parses an HTTP response from a UpdateVersionWithResponse call
+func ParseUpdateVersionResponse(rsp *http.Response) (*UpdateVersionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateVersionResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
@@ -10954,6 +13624,32 @@ func ParseCreateDeploymentResponse(rsp *http.Response) (*CreateDeploymentRespons
 	return response, nil
 }
 
+// ParseCompareVersionsResponse parses an HTTP response from a CompareVersionsWithResponse call
+func ParseCompareVersionsResponse(rsp *http.Response) (*CompareVersionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CompareVersionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest VersionDiff
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetVersionFileResponse parses an HTTP response from a GetVersionFileWithResponse call
 func ParseGetVersionFileResponse(rsp *http.Response) (*GetVersionFileResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10981,6 +13677,32 @@ func ParseGetVersionLockResponse(rsp *http.Response) (*GetVersionLockResponse, e
 	response := &GetVersionLockResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseListWorkersResponse parses an HTTP response from a ListWorkersWithResponse call
+func ParseListWorkersResponse(rsp *http.Response) (*ListWorkersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListWorkersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListWorker
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	}
 
 	return response, nil

@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/warpket/warpket"
 )
@@ -53,11 +54,55 @@ func (c *conditions) compare(column string, cond warpket.Condition, convert func
 		not := map[bool]string{true: "not "}[cond.Op == warpket.Nin]
 		fmt.Fprintf(&c.where, " and %s %sin (%s)", column, not, strings.Join(numbers, ", "))
 	case warpket.Has:
-		c.and("position($%d in "+column+") > 0", values[0])
+		c.and(column+" like $%d", "%"+likeText.Replace(cond.Values[0])+"%") // which trigrams serve
 	default:
 		c.and(column+" "+comparisons[cond.Op]+" $%d", values[0])
 	}
 	return nil
+}
+
+// likeText writes a text so that a pattern finds just it.
+var likeText = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+
+// keptFor is how long after its first try a request may be repeated.
+const keptFor = 48 * time.Hour
+
+// compareCreated adds a caller's condition on the column created_date. IDs begin
+// with the time, so they bound what has to be looked at.
+func (c *conditions) compareCreated(cond warpket.Condition) error {
+	convert := date("createdDate")
+	if err := c.compare("created_date", cond, convert); err != nil || cond.Op == "" {
+		return err
+	}
+	v, _ := convert(cond.Values[0]) // as compare has read it
+	t, _ := v.(time.Time)
+	switch cond.Op {
+	case warpket.Gt, warpket.Gte: // a request that is repeated creates under the ID that it first got
+		c.and("id >= $%d", warpket.FirstIDAt(later(t, -keptFor-time.Hour)))
+	case warpket.Lt, warpket.Lte:
+		c.and("id < $%d", warpket.FirstIDAt(later(t, time.Minute)))
+	default:
+	}
+	return nil
+}
+
+// later moves a time, but not out of what an ID can hold.
+func later(t time.Time, by time.Duration) time.Time {
+	if t = t.Add(by); t.Before(time.Unix(0, 0)) {
+		return time.Unix(0, 0)
+	}
+	return t
+}
+
+// date reads the values of a condition on a date.
+func date(field string) func(string) (any, error) {
+	return func(text string) (any, error) {
+		t, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return nil, warpket.Errorf(warpket.Invalid, "%s is compared with a date such as 2026-11-27T15:00:00Z, not with %.40q", field, text).At("query.%s", field)
+		}
+		return t, nil
+	}
 }
 
 var comparisons = map[warpket.Op]string{

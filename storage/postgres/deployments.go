@@ -9,10 +9,21 @@ import (
 	"github.com/warpket/warpket"
 )
 
-// CreateDeployment adds a deployment and the promise of its workflow. Adding
-// the same ID again does nothing.
+// CreateDeployment adds a deployment and the promise of its workflow. Its
+// snapshot is the version's, or the draft's for the number 0, at that moment.
+// Adding the same ID again does nothing.
 func (s *Store) CreateDeployment(ctx context.Context, d warpket.Deployment) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		// Until it is there the draft stays as it is, and no version is deleted.
+		if _, err := one(ctx, tx, pgx.RowTo[warpket.ID], `select id from functions where id = $1 and project_id = $2 for share`, d.FunctionID, d.ProjectID); err != nil {
+			return explain(err, "function", d.FunctionID)
+		}
+		err := tx.QueryRow(ctx, `select n.id, n.runtime_id from functions f join snapshots n on n.id = coalesce(
+				case when $2 = 0 then f.draft_id end, (select v.snapshot_id from versions v where v.function_id = f.id and ($2 = 0 or v.number = $2) order by v.number desc limit 1)) where f.id = $1`,
+			d.FunctionID, d.VersionNumber).Scan(&d.SnapshotID, &d.RuntimeID)
+		if err != nil {
+			return explain(err, "version", d.VersionNumber)
+		}
 		tag, err := tx.Exec(ctx, `insert into deployments (id, project_id, function_id, version_number, snapshot_id, runtime_id, slots, resources, status, created_date, updated_date)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10) on conflict (id) do nothing`,
 			d.ID, d.ProjectID, d.FunctionID, d.VersionNumber, d.SnapshotID, d.RuntimeID, d.Slots, d.Resources, d.Status, d.CreatedDate)
@@ -50,6 +61,7 @@ func (s *Store) deployment(ctx context.Context, where string, id warpket.ID, mor
 type DeploymentFilter struct {
 	FunctionID warpket.ID
 	Status     warpket.DeploymentStatus
+	Version    *int // 0 for the draft's
 }
 
 // Deployments lists the deployments of a project.
@@ -59,8 +71,8 @@ func (s *Store) Deployments(ctx context.Context, project warpket.ID, filter Depl
 		return nil, "", err
 	}
 	items, err := many(ctx, s.pool, scanDeployment, `select `+deploymentColumns+` where d.project_id = $1 and d.id < $2
-		and ($3::uuid is null or d.function_id = $3) and ($4 = '' or d.status = $4) order by d.id desc limit $5`,
-		project, before, orNull(filter.FunctionID), filter.Status, rows)
+		and ($3::uuid is null or d.function_id = $3) and ($4 = '' or d.status = $4) and ($6::int is null or d.version_number = $6) order by d.id desc limit $5`,
+		project, before, orNull(filter.FunctionID), filter.Status, rows, filter.Version)
 	if err != nil {
 		return nil, "", explain(err, "deployment", "")
 	}
@@ -78,7 +90,7 @@ func (s *Store) OpenDeployments(ctx context.Context) ([]warpket.ID, error) {
 // outdated ones: news of capacity is for them.
 func (s *Store) UnsettledDeployments(ctx context.Context) ([]warpket.ID, error) {
 	ids, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], `select id from deployments where status in ('placing', 'preparing', 'degraded')
-		or status = 'ready' and exists (select from slots s join functions f on f.id = s.function_id where s.deployment_id = deployments.id and s.status = 'ready' and s.revision < f.revision) order by id`)
+		or status = 'ready' and exists (select from slots s join functions f on f.id = s.function_id where s.deployment_id = deployments.id and s.status = 'ready' and (s.revision < f.revision or s.snapshot_id <> deployments.snapshot_id)) order by id`)
 	return ids, explain(err, "deployment", "")
 }
 
@@ -151,12 +163,13 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 	type place struct {
 		deployment warpket.ID
 		revision   int
+		snapshot   warpket.ID
 		warpket.SlotPlace
 	}
 	places, err := many(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
-		err = row.Scan(&p.deployment, &p.revision, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices)
+		err = row.Scan(&p.deployment, &p.revision, &p.snapshot, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices)
 		return p, err
-	}, `select s.deployment_id, s.revision, s.id, n.name, s.status, s.reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = s.id order by v.id)
+	}, `select s.deployment_id, s.revision, s.snapshot_id, s.id, n.name, s.status, s.reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = s.id order by v.id)
 		from slots s join nodes n on n.id = s.node_id where s.deployment_id = any ($1::uuid[]) order by s.id`, ids)
 	if err != nil {
 		return explain(err, "slot", "")
@@ -164,7 +177,7 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 	for _, p := range places {
 		d := &list[index[p.deployment]]
 		d.Placement = append(d.Placement, p.SlotPlace)
-		if p.Status == warpket.SlotReady && p.revision >= d.Revision {
+		if p.Status == warpket.SlotReady && p.revision >= d.Revision && p.snapshot == d.SnapshotID {
 			d.Ready++
 		}
 	}

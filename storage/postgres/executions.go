@@ -20,8 +20,16 @@ func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (creat
 	sql := insertExecution + ` select ` + executionValues + ` on conflict (id) do nothing`
 	if e.Lane == warpket.Express {
 		sql = insertExecution + ` select ` + executionValues + ` from (select set_config('synchronous_commit', 'off', true)) relaxed on conflict (id) do nothing`
-	} else {
-		sql = `with created as (` + sql + ` returning id) insert into outbox (kind, subject_id) select 'execute', id from created`
+	}
+	late := time.Since(e.ID.Time()) > lateAfter
+	promise := `insert into outbox (kind, subject_id) select 'execute', id from created`
+	switch {
+	case late && e.Lane == warpket.Express:
+		sql = counting(sql) + ` select from created`
+	case late:
+		sql = counting(sql) + `, promised as (` + promise + `) select from created`
+	case e.Lane != warpket.Express:
+		sql = `with created as (` + sql + ` returning id) ` + promise
 	}
 	batch := &pgx.Batch{} // one round trip, one transaction
 	// IDs as plain strings: pgx tries other ways to encode our own type each time.

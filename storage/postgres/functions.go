@@ -13,10 +13,31 @@ import (
 // CreateFunction adds a function and its first version in one step. Adding the
 // same ID again does nothing, so a repeated request may call it.
 func (s *Store) CreateFunction(ctx context.Context, f warpket.Function, v warpket.Version) error {
+	return s.createFunction(ctx, f, 2, func(tx pgx.Tx) error {
+		v.Number = 1
+		return insertVersion(ctx, tx, v)
+	})
+}
+
+// CreateFunctionWithDraft adds a function that has a draft and no version yet.
+// Adding the same ID again does nothing.
+func (s *Store) CreateFunctionWithDraft(ctx context.Context, f warpket.Function, draft warpket.Snapshot) error {
+	draft.ProjectID, draft.FunctionID = f.ProjectID, f.ID
+	return s.createFunction(ctx, f, 1, func(tx pgx.Tx) error {
+		if err := insertSnapshot(ctx, tx, draft); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `update functions set draft_id = $2 where id = $1`, f.ID, draft.ID)
+		return err
+	})
+}
+
+// createFunction adds a function, and with code what it runs.
+func (s *Store) createFunction(ctx context.Context, f warpket.Function, nextVersion int, code func(pgx.Tx) error) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `insert into functions (id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, created_date, updated_date)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, 2, $9, $9) on conflict (id) do nothing`,
-			f.ID, f.ProjectID, f.Name, f.Description, f.TemplateTag, f.SDK, f.SDKVersion, f.Settings, f.CreatedDate)
+		tag, err := tx.Exec(ctx, `insert into functions (id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, created_date, updated_date, label)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11) on conflict (id) do nothing`,
+			f.ID, f.ProjectID, f.Name, f.Description, f.TemplateTag, f.SDK, f.SDKVersion, f.Settings, nextVersion, f.CreatedDate, f.Label)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
@@ -25,8 +46,7 @@ func (s *Store) CreateFunction(ctx context.Context, f warpket.Function, v warpke
 				return err
 			}
 		}
-		v.Number = 1
-		return insertVersion(ctx, tx, v)
+		return code(tx)
 	})
 	if isConstraint(err, "functions_project_id_name_key") {
 		return warpket.Because(warpket.Conflict, err, "this project already has a function %q: choose another name, or publish a new version of that one", f.Name).At("functionName")
@@ -42,8 +62,14 @@ func (s *Store) Function(ctx context.Context, project, id warpket.ID) (warpket.F
 
 // FunctionFilter narrows a list of functions. Zero fields do not.
 type FunctionFilter struct {
-	Name        string
-	TemplateTag string
+	Name        warpket.Condition
+	Label       warpket.Condition
+	Description warpket.Condition
+	TemplateTag warpket.Condition
+	SDK         warpket.Condition
+	SDKVersion  warpket.Condition
+	CreatedDate warpket.Condition // RFC 3339
+	UpdatedDate warpket.Condition // RFC 3339
 }
 
 // Functions lists the functions of a project.
@@ -52,9 +78,29 @@ func (s *Store) Functions(ctx context.Context, project warpket.ID, filter Functi
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanFunction, `select `+functionColumns+` from functions
-		where project_id = $1 and id < $2 and ($3 = '' or name = $3) and ($4 = '' or template_tag = $4)
-		order by id desc limit $5`, project, before, filter.Name, filter.TemplateTag, rows)
+	w := where(`project_id = $1 and id < $2`, project, before, rows)
+	for _, text := range []struct {
+		column    string
+		condition warpket.Condition
+	}{
+		{"name", filter.Name},
+		{"label", filter.Label},
+		{"description", filter.Description},
+		{"template_tag", filter.TemplateTag},
+		{"sdk", filter.SDK},
+		{"sdk_version", filter.SDKVersion},
+	} {
+		if err := w.compare(text.column, text.condition, nil); err != nil {
+			return nil, "", err
+		}
+	}
+	if err := w.compareCreated(filter.CreatedDate); err != nil {
+		return nil, "", err
+	}
+	if err := w.compare("updated_date", filter.UpdatedDate, date("updatedDate")); err != nil {
+		return nil, "", err
+	}
+	items, err := planned(ctx, s.pool, scanFunction, `select `+functionColumns+` from functions where `+w.where.String()+` order by id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "function", "")
 	}
@@ -62,7 +108,8 @@ func (s *Store) Functions(ctx context.Context, project warpket.ID, filter Functi
 	return items, next, nil
 }
 
-// UpdateFunction lets change alter the function; concurrent calls take turns.
+// UpdateFunction lets change alter the function; concurrent calls take turns. A
+// draft of its own takes over another entry.
 func (s *Store) UpdateFunction(ctx context.Context, project, id warpket.ID, now time.Time, change func(*warpket.Function) error) (warpket.Function, error) {
 	var f warpket.Function
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
@@ -86,8 +133,13 @@ func (s *Store) UpdateFunction(ctx context.Context, project, id warpket.ID, now 
 			}
 		}
 		f.UpdatedDate = now
-		_, err = tx.Exec(ctx, `update functions set name = $2, description = $3, settings = $4, updated_date = $5 where id = $1`, id, f.Name, f.Description, f.Settings, now)
-		return err
+		if _, err = tx.Exec(ctx, `update functions set name = $2, description = $3, settings = $4, updated_date = $5, label = $6 where id = $1`, id, f.Name, f.Description, f.Settings, now, f.Label); err != nil {
+			return err
+		}
+		if f.Settings.Entry != before.Entry {
+			return reenter(ctx, tx, f, now)
+		}
+		return nil
 	})
 	if isConstraint(err, "functions_project_id_name_key") {
 		return f, warpket.Because(warpket.Conflict, err, "this project already has a function %q: choose another name", f.Name).At("functionName")
@@ -152,7 +204,7 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 }
 
 const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, revision, created_date, updated_date,
-	(select n.image from versions v join snapshots n on n.id = v.snapshot_id where v.function_id = functions.id order by v.number desc limit 1)`
+	(select n.image from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)), label`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
 	err = row.Scan(functionFields(&f)...)
@@ -162,7 +214,7 @@ func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
 
 // functionFields are where the functionColumns of a row go.
 func functionFields(f *warpket.Function) []any {
-	return []any{&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image}
+	return []any{&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.Label}
 }
 
 // completeFunction sets what functions lack that are older than a setting.

@@ -16,7 +16,7 @@ func TestAFunctionComesBackAsItWasCreated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	f := w.newFunction(w.project, "bell")
-	f.Description, f.Settings.Retries = "two qubits", 3
+	f.Description, f.Settings.Retries, f.Label = "two qubits", 3, "Bell, twice"
 	v := w.version(w.project, f.ID, "print(1)")
 	for range 2 { // again does nothing
 		w.must(w.CreateFunction(t.Context(), f, v))
@@ -29,7 +29,7 @@ func TestAFunctionComesBackAsItWasCreated(t *testing.T) {
 	}
 	gotVersion, err := w.Version(t.Context(), w.project, f.ID, 0)
 	w.must(err)
-	v.Number, v.Snapshot.ProjectID, v.Snapshot.FunctionID = 1, w.project, f.ID
+	v.Number, v.Snapshot.ProjectID, v.Snapshot.FunctionID, v.UpdatedDate = 1, w.project, f.ID, v.CreatedDate
 	if diff := cmp.Diff(v, gotVersion); diff != "" {
 		t.Error(diff)
 	}

@@ -96,6 +96,35 @@ func (s *Store) SnapshotSlots(ctx context.Context, snapshot warpket.ID) ([]warpk
 	return slots, explain(err, "slot", "")
 }
 
+// WorkerFilter narrows a list of workers. Zero fields do not.
+type WorkerFilter struct {
+	Version *int // 0 for those of drafts
+}
+
+// Workers lists the workers of a function, with the slots that are being prepared
+// for one.
+func (s *Store) Workers(ctx context.Context, project, function warpket.ID, filter WorkerFilter, page Page) ([]warpket.Worker, string, error) {
+	before, rows, err := page.bounds()
+	if err != nil {
+		return nil, "", err
+	}
+	items, err := many(ctx, s.pool, scanWorker, `select s.id, s.node_id, n.name, coalesce(s.deployment_id::text, ''), s.snapshot_id, w.version, s.status, s.resources, s.reason, s.created_date,
+			array(select v.id from devices v where v.slot_id = s.id order by v.id)
+		from slots s join nodes n on n.id = s.node_id
+		cross join lateral (select coalesce((select d.version_number from deployments d where d.id = s.deployment_id), (select max(v.number) from versions v where v.snapshot_id = s.snapshot_id), 0) as version) w
+		where s.function_id = $2 and s.project_id = $1 and s.id < $3 and ($4::int is null or w.version = $4) order by s.id desc limit $5`, project, function, before, filter.Version, rows)
+	if err != nil {
+		return nil, "", explain(err, "worker", "")
+	}
+	items, next := cut(items, rows, func(w warpket.Worker) warpket.ID { return w.Slot })
+	return items, next, nil
+}
+
+func scanWorker(row pgx.CollectableRow) (w warpket.Worker, err error) {
+	err = row.Scan(&w.Slot, &w.NodeID, &w.Node, &w.Deployment, &w.Snapshot, &w.Version, &w.Status, &w.Resources, &w.Reason, &w.Since, &w.Devices)
+	return w, err
+}
+
 // NodeSlots gives the slots of a node.
 func (s *Store) NodeSlots(ctx context.Context, node warpket.ID) ([]warpket.Slot, error) {
 	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where node_id = $1 order by id`, node)

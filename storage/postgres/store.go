@@ -117,6 +117,20 @@ func many[T any](ctx context.Context, q querier, scan pgx.RowToFunc[T], sql stri
 	return pgx.CollectRows(rows, scan)
 }
 
+// planned runs a query that gives rows with a plan for these very arguments:
+// what serves a list depends on what it is narrowed to.
+func planned[T any](ctx context.Context, pool *pgxpool.Pool, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	var items []T
+	batch := &pgx.Batch{} // one round trip, one transaction
+	batch.Queue(`select set_config('plan_cache_mode', 'force_custom_plan', true)`)
+	batch.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
+		items, err = pgx.CollectRows(rows, scan)
+		return err
+	})
+	err := pool.SendBatch(ctx, batch).Close()
+	return items, err
+}
+
 // pgconnTag is what a statement without rows answers.
 type pgconnTag = pgconn.CommandTag
 

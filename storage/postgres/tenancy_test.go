@@ -18,6 +18,7 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 	ctx := t.Context()
 	f, v := w.addFunction(w.project, "bell")
 	d, e := w.addDeployment(f, v), w.addExecution(f, v)
+	w.lease(newSlot(w.addNode("n", inventory(4, 4)), v))
 	token := warpket.Token{ID: newID(), ProjectID: w.project, Role: warpket.Admin, Name: "mine", SecretHash: warpket.HashSecret("s"), CreatedDate: now()}
 	w.must(w.CreateToken(ctx, token))
 	stranger := w.addProject("two")
@@ -28,10 +29,31 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 			_, err := w.UpdateFunction(ctx, stranger, f.ID, now(), func(*warpket.Function) error { t.Error("changed"); return nil })
 			return err
 		},
-		"deleting it":              func() error { _, err := w.DeleteFunction(ctx, stranger, f.ID, true); return err },
-		"its version":              func() error { _, err := w.Version(ctx, stranger, f.ID, 1); return err },
-		"its newest version":       func() error { _, err := w.Version(ctx, stranger, f.ID, 0); return err },
-		"publishing":               func() error { _, err := w.Publish(ctx, w.version(stranger, f.ID, "x")); return err },
+		"deleting it":        func() error { _, err := w.DeleteFunction(ctx, stranger, f.ID, true); return err },
+		"its version":        func() error { _, err := w.Version(ctx, stranger, f.ID, 1); return err },
+		"its newest version": func() error { _, err := w.Version(ctx, stranger, f.ID, 0); return err },
+		"publishing":         func() error { _, err := w.Publish(ctx, w.version(stranger, f.ID, "x")); return err },
+		"its draft":          func() error { _, err := w.Draft(ctx, stranger, f.ID); return err },
+		"setting its draft": func() error {
+			n := w.draft(f, "x")
+			n.ProjectID = stranger
+			_, err := w.SetDraft(ctx, n, now(), anyDraft)
+			return err
+		},
+		"publishing its draft": func() error {
+			_, err := w.PublishDraft(ctx, warpket.Version{ID: newID(), ProjectID: stranger, FunctionID: f.ID, CreatedDate: now()}, anyDraft)
+			return err
+		},
+		"describing its version": func() error {
+			_, err := w.UpdateVersion(ctx, stranger, f.ID, 1, now(), func(*warpket.Version) error { t.Error("changed"); return nil })
+			return err
+		},
+		"deleting its version": func() error {
+			return w.DeleteVersion(ctx, stranger, f.ID, 1, now(), func(warpket.Version) error { t.Error("changed"); return nil })
+		},
+		"deploying it": func() error {
+			return w.CreateDeployment(ctx, warpket.Deployment{ID: newID(), ProjectID: stranger, FunctionID: f.ID, VersionNumber: 1, Status: warpket.DeploymentPending, CreatedDate: now()})
+		},
 		"its deployment":           func() error { _, err := w.Deployment(ctx, stranger, d.ID); return err },
 		"deleting its deployment":  func() error { return w.DeleteDeployment(ctx, stranger, d.ID) },
 		"its execution":            func() error { _, err := w.Execution(ctx, stranger, e.ID); return err },
@@ -50,6 +72,11 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 			return len(l), err
 		},
 		"versions": func() (int, error) { l, _, err := w.Versions(ctx, stranger, f.ID, page); return len(l), err },
+		"workers": func() (int, error) {
+			l, _, err := w.Workers(ctx, stranger, f.ID, postgres.WorkerFilter{}, page)
+			return len(l), err
+		},
+		"counts": func() (int, error) { c, err := w.ExecutionCounts(ctx, stranger, f.ID); return len(c), err },
 		"deployments": func() (int, error) {
 			l, _, err := w.Deployments(ctx, stranger, postgres.DeploymentFilter{}, page)
 			return len(l), err
@@ -204,7 +231,7 @@ func TestEveryListPages(t *testing.T) {
 	}
 	for name, list := range map[string]func(postgres.Page) ([]warpket.ID, string, error){
 		"functions": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Functions(ctx, w.project, postgres.FunctionFilter{TemplateTag: "Qiskit"}, p)
+			l, next, err := w.Functions(ctx, w.project, postgres.FunctionFilter{TemplateTag: warpket.Condition{Op: warpket.Eq, Values: []string{"Qiskit"}}}, p)
 			return ids(l, func(x warpket.Function) warpket.ID { return x.ID }), next, err
 		},
 		"versions": func(p postgres.Page) ([]warpket.ID, string, error) {
