@@ -20,6 +20,7 @@ type Function struct {
 	Image       *Image // of its newest version; nil for a function of files
 	CreatedDate time.Time
 	UpdatedDate time.Time
+	Source      *Source // of its newest version's files; nil if they were given as such
 }
 
 // Settings say how a function runs. They can be changed without a new version.

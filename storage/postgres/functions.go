@@ -152,10 +152,11 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 }
 
 const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, revision, created_date, updated_date,
-	(select n.image from versions v join snapshots n on n.id = v.snapshot_id where v.function_id = functions.id order by v.number desc limit 1)`
+	(select n.image from versions v join snapshots n on n.id = v.snapshot_id where v.function_id = functions.id order by v.number desc limit 1),
+	(select n.source from versions v join snapshots n on n.id = v.snapshot_id where v.function_id = functions.id order by v.number desc limit 1)`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
-	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image)
+	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.Source)
 	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork) // of functions that are older than the setting
 	return f, err
 }

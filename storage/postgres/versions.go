@@ -11,22 +11,7 @@ import (
 // Publish adds a version of a function under its next number. Publishing the
 // same version ID again gives what is there.
 func (s *Store) Publish(ctx context.Context, v warpket.Version) (warpket.Version, error) {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// Those who publish take turns, so that the second of two that publish
-		// the same version finds it.
-		err := tx.QueryRow(ctx, `select next_version from functions where id = $1 and project_id = $2 for no key update`, v.FunctionID, v.ProjectID).Scan(&v.Number)
-		if err != nil {
-			return err
-		}
-		var exists bool
-		if err := tx.QueryRow(ctx, `select exists (select from versions where id = $1 and function_id = $2)`, v.ID, v.FunctionID).Scan(&exists); err != nil || exists {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `update functions set next_version = $2 + 1, updated_date = $3 where id = $1`, v.FunctionID, v.Number, v.CreatedDate); err != nil {
-			return err
-		}
-		return insertVersion(ctx, tx, v)
-	})
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return publish(ctx, tx, &v) })
 	if err != nil {
 		return v, explain(err, "function", v.FunctionID)
 	}
@@ -34,11 +19,29 @@ func (s *Store) Publish(ctx context.Context, v warpket.Version) (warpket.Version
 	return v, explain(err, "version", v.ID)
 }
 
+// publish adds a version under the function's next number, which it sets.
+func publish(ctx context.Context, tx pgx.Tx, v *warpket.Version) error {
+	// Those who publish take turns, so that the second of two that publish the
+	// same version finds it.
+	err := tx.QueryRow(ctx, `select next_version from functions where id = $1 and project_id = $2 for no key update`, v.FunctionID, v.ProjectID).Scan(&v.Number)
+	if err != nil {
+		return err
+	}
+	var exists bool
+	if err := tx.QueryRow(ctx, `select exists (select from versions where id = $1 and function_id = $2)`, v.ID, v.FunctionID).Scan(&exists); err != nil || exists {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `update functions set next_version = $2 + 1, updated_date = $3 where id = $1`, v.FunctionID, v.Number, v.CreatedDate); err != nil {
+		return err
+	}
+	return insertVersion(ctx, tx, *v)
+}
+
 // insertVersion writes a version with its snapshot and files.
 func insertVersion(ctx context.Context, tx pgx.Tx, v warpket.Version) error {
 	snap := v.Snapshot
-	_, err := tx.Exec(ctx, `insert into snapshots (id, project_id, function_id, runtime_id, entry, digest, image, created_date) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		snap.ID, v.ProjectID, v.FunctionID, snap.RuntimeID, snap.Entry, snap.Digest, snap.Image, snap.CreatedDate)
+	_, err := tx.Exec(ctx, `insert into snapshots (id, project_id, function_id, runtime_id, entry, digest, image, created_date, source) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		snap.ID, v.ProjectID, v.FunctionID, snap.RuntimeID, snap.Entry, snap.Digest, snap.Image, snap.CreatedDate, snap.Source)
 	if err != nil {
 		return err
 	}
@@ -135,13 +138,13 @@ func (s *Store) addFiles(ctx context.Context, versions []warpket.Version) error 
 
 const versionColumns = `v.id, v.project_id, v.function_id, v.number, v.description, v.created_date,
 	exists (select from deployments d where d.snapshot_id = v.snapshot_id and d.status not in ('failed', 'detached')),
-	n.id, n.runtime_id, n.entry, n.digest, n.image, n.created_date, r.requirements
+	n.id, n.runtime_id, n.entry, n.digest, n.image, n.created_date, r.requirements, n.source
 	from versions v join snapshots n on n.id = v.snapshot_id join runtimes r on r.id = n.runtime_id`
 
 func scanVersion(row pgx.CollectableRow) (v warpket.Version, err error) {
 	n := &v.Snapshot
 	err = row.Scan(&v.ID, &v.ProjectID, &v.FunctionID, &v.Number, &v.Description, &v.CreatedDate, &v.Deployed,
-		&n.ID, &n.RuntimeID, &n.Entry, &n.Digest, &n.Image, &n.CreatedDate, &n.Requirements)
+		&n.ID, &n.RuntimeID, &n.Entry, &n.Digest, &n.Image, &n.CreatedDate, &n.Requirements, &n.Source)
 	n.ProjectID, n.FunctionID = v.ProjectID, v.FunctionID
 	return v, err
 }
