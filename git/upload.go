@@ -43,7 +43,7 @@ func (r *Repository) Advertise(w io.Writer, service string) error {
 	can := []capability.Capability{capability.OFSDelta, capability.Sideband64k}
 	if service == ReceivePack {
 		// Packs that need no other objects can be checked by themselves.
-		can = append(can, capability.ReportStatus, "no-thin")
+		can = append(can, capability.ReportStatus, capability.DeleteRefs, "no-thin")
 	} else {
 		can = append(can, capability.MultiACKDetailed, capability.Shallow, capability.NoProgress)
 	}
@@ -107,6 +107,8 @@ func (r *Repository) Upload(ctx context.Context, body io.Reader, w io.Writer) er
 	if err := u.check(); err != nil {
 		return err
 	}
+	_, err := in.Peek(1)
+	ends := errors.Is(err, io.EOF) // it asks for the edge of the history first
 	haves, done, err := readHaves(in)
 	if err != nil {
 		return err
@@ -114,7 +116,7 @@ func (r *Repository) Upload(ctx context.Context, body io.Reader, w io.Writer) er
 	if err := u.load(ctx, u.request.Wants); err != nil {
 		return err
 	}
-	if err := u.deepen(w); err != nil {
+	if err := u.deepen(w); err != nil || ends {
 		return err
 	}
 	common, err := u.find(ctx, haves)
@@ -188,7 +190,7 @@ func (u *upload) load(ctx context.Context, hashes []plumbing.Hash) error {
 			u.commits[h] = commit{tree: c.TreeHash, parents: c.ParentHashes}
 			next = append(next, c.ParentHashes...)
 		}
-		hashes = hashes[:0]
+		hashes = nil
 		asked := map[plumbing.Hash]bool{}
 		for _, h := range next {
 			if _, known := u.commits[h]; !known && !asked[h] {

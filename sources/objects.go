@@ -98,7 +98,7 @@ func (o Objects) access(from warpket.Source, auth *warpket.ObjectAuth) (warpket.
 	}
 	var names []string
 	for _, b := range o.Buckets {
-		if b.Name == from.Bucket && (from.Endpoint == "" || sameHost(b.Endpoint, from.Endpoint)) {
+		if b.Name == from.Bucket {
 			return b.ObjectAuth, nil, nil
 		}
 		names = append(names, b.Name)
@@ -110,9 +110,15 @@ func (o Objects) access(from warpket.Source, auth *warpket.ObjectAuth) (warpket.
 	return warpket.ObjectAuth{}, nil, warpket.Errorf(warpket.Denied, "the bucket %q is not one that every project may read (%s): name in credentials a secret of the project, whose value is %s", from.Bucket, what, warpket.ObjectAuthForm).At("object.bucket")
 }
 
-// Check refuses buckets that functions must not come from.
+// Check refuses buckets that functions must not come from, and names that two
+// of them have.
 func (o Objects) Check() error {
+	names := map[string]bool{}
 	for _, b := range o.Buckets {
+		if names[b.Name] {
+			return warpket.Errorf(warpket.Invalid, "there are two buckets %q, and functions name the one that they mean by its name only", b.Name)
+		}
+		names[b.Name] = true
 		if b.Name == o.Own.Name && sameHost(b.Endpoint, o.Own.Endpoint) {
 			return warpket.Errorf(warpket.Invalid, "the bucket %q is warpket's own, with the code of all projects: functions cannot come from there", b.Name)
 		}
