@@ -1,9 +1,6 @@
 package warpket
 
-import (
-	"path"
-	"strings"
-)
+import "strings"
 
 // Commit is a version as the function's Git repository has it.
 type Commit struct {
@@ -26,10 +23,13 @@ type GitObject struct {
 // that some file system takes for it.
 func InGit(name string) bool {
 	for p := range strings.SplitSeq(name, "/") {
+		if p == "" || p == "." || p == ".." {
+			return false
+		}
 		p = strings.TrimRight(strings.ToLower(p), ". ")
 		if stem, _, _ := strings.Cut(p, ":"); stem == ".git" || stem == "git~1" {
 			return false
 		}
 	}
-	return path.Clean(name) == name
+	return true
 }

@@ -248,17 +248,17 @@ func (w *walker) walk(tree plumbing.Hash, folder string) error {
 		if w.entries++; w.entries > maxEntries || len(w.files) > warpket.MaxFiles {
 			return warpket.Errorf(warpket.Invalid, "there are more than %d files: name a folder of the repository in path", warpket.MaxFiles).At("git.path")
 		}
-		switch e.Mode {
-		case filemode.Submodule:
-			continue
-		case filemode.Dir:
-			if err := w.walk(e.Hash, name); err != nil {
-				return err
-			}
+		if e.Mode == filemode.Submodule {
 			continue
 		}
 		if err := checkEntry(e); err != nil {
 			return err
+		}
+		if e.Mode == filemode.Dir {
+			if err := w.walk(e.Hash, name); err != nil {
+				return err
+			}
+			continue
 		}
 		b, ok := w.packed[e.Hash]
 		if !ok || b.kind != plumbing.BlobObject {
