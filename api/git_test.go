@@ -301,7 +301,9 @@ func TestGitIsAskedForATokenThatMayDoIt(t *testing.T) {
 		t.Errorf("without a token: %d %s %s", status, header.Get("WWW-Authenticate"), body)
 	}
 	outside := worktree{dir: t.TempDir()}
-	at := func(user string) string { return strings.Replace(w.url, "://", "://"+user+"@", 1) + "/git/" + id + ".git" }
+	at := func(user string) string {
+		return strings.Replace(w.url, "://", "://"+user+"@", 1) + "/git/" + id + ".git"
+	}
 	outside.refused(t, "Authentication failed", "clone", at("user:wk_wrong"), "wrong")
 	outside.refused(t, "there is no function", "clone", at("user:"+token(other, "admin")), "other")
 	outside.refused(t, "there is no function", "clone", strings.Replace(w.gitURL(id), id, string(warpket.NewID(time.Now())), 1), "none")
