@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/oapi-codegen/runtime"
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Defines values for CreateExecutionRequestLane.
@@ -118,8 +119,11 @@ func (e CreateFunctionRequestReuse) Valid() bool {
 
 // Defines values for CreateFunctionRequestSource.
 const (
-	CreateFunctionRequestSourceFiles CreateFunctionRequestSource = "files"
-	CreateFunctionRequestSourceImage CreateFunctionRequestSource = "image"
+	CreateFunctionRequestSourceFiles   CreateFunctionRequestSource = "files"
+	CreateFunctionRequestSourceGit     CreateFunctionRequestSource = "git"
+	CreateFunctionRequestSourceImage   CreateFunctionRequestSource = "image"
+	CreateFunctionRequestSourceObject  CreateFunctionRequestSource = "object"
+	CreateFunctionRequestSourcePackage CreateFunctionRequestSource = "package"
 )
 
 // Valid indicates whether the value is a known member of the CreateFunctionRequestSource enum.
@@ -127,7 +131,13 @@ func (e CreateFunctionRequestSource) Valid() bool {
 	switch e {
 	case CreateFunctionRequestSourceFiles:
 		return true
+	case CreateFunctionRequestSourceGit:
+		return true
 	case CreateFunctionRequestSourceImage:
+		return true
+	case CreateFunctionRequestSourceObject:
+		return true
+	case CreateFunctionRequestSourcePackage:
 		return true
 	default:
 		return false
@@ -397,8 +407,11 @@ func (e FunctionReuse) Valid() bool {
 
 // Defines values for FunctionSource.
 const (
-	FunctionSourceFiles FunctionSource = "files"
-	FunctionSourceImage FunctionSource = "image"
+	FunctionSourceFiles   FunctionSource = "files"
+	FunctionSourceGit     FunctionSource = "git"
+	FunctionSourceImage   FunctionSource = "image"
+	FunctionSourceObject  FunctionSource = "object"
+	FunctionSourcePackage FunctionSource = "package"
 )
 
 // Valid indicates whether the value is a known member of the FunctionSource enum.
@@ -406,7 +419,13 @@ func (e FunctionSource) Valid() bool {
 	switch e {
 	case FunctionSourceFiles:
 		return true
+	case FunctionSourceGit:
+		return true
 	case FunctionSourceImage:
+		return true
+	case FunctionSourceObject:
+		return true
+	case FunctionSourcePackage:
 		return true
 	default:
 		return false
@@ -469,8 +488,11 @@ func (e FunctionDetailsReuse) Valid() bool {
 
 // Defines values for FunctionDetailsSource.
 const (
-	FunctionDetailsSourceFiles FunctionDetailsSource = "files"
-	FunctionDetailsSourceImage FunctionDetailsSource = "image"
+	FunctionDetailsSourceFiles   FunctionDetailsSource = "files"
+	FunctionDetailsSourceGit     FunctionDetailsSource = "git"
+	FunctionDetailsSourceImage   FunctionDetailsSource = "image"
+	FunctionDetailsSourceObject  FunctionDetailsSource = "object"
+	FunctionDetailsSourcePackage FunctionDetailsSource = "package"
 )
 
 // Valid indicates whether the value is a known member of the FunctionDetailsSource enum.
@@ -478,7 +500,13 @@ func (e FunctionDetailsSource) Valid() bool {
 	switch e {
 	case FunctionDetailsSourceFiles:
 		return true
+	case FunctionDetailsSourceGit:
+		return true
 	case FunctionDetailsSourceImage:
+		return true
+	case FunctionDetailsSourceObject:
+		return true
+	case FunctionDetailsSourcePackage:
 		return true
 	default:
 		return false
@@ -599,6 +627,30 @@ func (e NodeStatus) Valid() bool {
 	case NodeStatusLost:
 		return true
 	case NodeStatusUp:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OriginKind.
+const (
+	OriginKindGit     OriginKind = "git"
+	OriginKindObject  OriginKind = "object"
+	OriginKindPackage OriginKind = "package"
+	OriginKindPush    OriginKind = "push"
+)
+
+// Valid indicates whether the value is a known member of the OriginKind enum.
+func (e OriginKind) Valid() bool {
+	switch e {
+	case OriginKindGit:
+		return true
+	case OriginKindObject:
+		return true
+	case OriginKindPackage:
+		return true
+	case OriginKindPush:
 		return true
 	default:
 		return false
@@ -872,6 +924,60 @@ func (e ListExecutionsParamsStatus) Valid() bool {
 	}
 }
 
+// Defines values for CreateFunctionMultipartBodyLane.
+const (
+	CreateFunctionMultipartBodyLaneDurable CreateFunctionMultipartBodyLane = "durable"
+	CreateFunctionMultipartBodyLaneExpress CreateFunctionMultipartBodyLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionMultipartBodyLane enum.
+func (e CreateFunctionMultipartBodyLane) Valid() bool {
+	switch e {
+	case CreateFunctionMultipartBodyLaneDurable:
+		return true
+	case CreateFunctionMultipartBodyLaneExpress:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateFunctionMultipartBodyNetwork.
+const (
+	CreateFunctionMultipartBodyNetworkEgress CreateFunctionMultipartBodyNetwork = "egress"
+	CreateFunctionMultipartBodyNetworkNone   CreateFunctionMultipartBodyNetwork = "none"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionMultipartBodyNetwork enum.
+func (e CreateFunctionMultipartBodyNetwork) Valid() bool {
+	switch e {
+	case CreateFunctionMultipartBodyNetworkEgress:
+		return true
+	case CreateFunctionMultipartBodyNetworkNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateFunctionMultipartBodyReuse.
+const (
+	CreateFunctionMultipartBodyReuseNone    CreateFunctionMultipartBodyReuse = "none"
+	CreateFunctionMultipartBodyReuseProcess CreateFunctionMultipartBodyReuse = "process"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionMultipartBodyReuse enum.
+func (e CreateFunctionMultipartBodyReuse) Valid() bool {
+	switch e {
+	case CreateFunctionMultipartBodyReuseNone:
+		return true
+	case CreateFunctionMultipartBodyReuseProcess:
+		return true
+	default:
+		return false
+	}
+}
+
 // CreateDeploymentRequest defines model for CreateDeploymentRequest.
 type CreateDeploymentRequest struct {
 	Resources Resources `json:"resources,omitempty,omitzero"`
@@ -950,7 +1056,8 @@ type CreateFunctionRequest struct {
 	// FunctionName 2 to 63 of a-z, 0-9 and -, unique in the project
 	//
 	// Example: bell
-	FunctionName string `json:"functionName"`
+	FunctionName string    `json:"functionName"`
+	Git          GitSource `json:"git,omitempty,omitzero"`
 
 	// Image Reference of an OCI image. What a tag stands for is looked up when the version is published, and holds for it from then on
 	//
@@ -962,6 +1069,8 @@ type CreateFunctionRequest struct {
 
 	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
 	Network   CreateFunctionRequestNetwork `json:"network,omitempty,omitzero"`
+	Object    ObjectSource                 `json:"object,omitempty,omitzero"`
+	Package   PackageSource                `json:"package,omitempty,omitzero"`
 	Resources Resources                    `json:"resources,omitempty,omitzero"`
 
 	// Retries Attempts after the first when an execution fails; 0 unless set
@@ -975,7 +1084,7 @@ type CreateFunctionRequest struct {
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion,omitempty,omitzero"`
 
-	// Source Where its code comes from: files, which start with a template's, or an OCI image; files unless set
+	// Source Where its code comes from: files, which are the template's; a package, an object or a Git repository, which the property of that name tells; or an OCI image. Files unless set, or what the properties say
 	Source CreateFunctionRequestSource `json:"source,omitempty,omitzero"`
 
 	// TemplateLanguageTag Tag of a template, see GET /v1/templates; needed unless it comes as an image
@@ -993,7 +1102,7 @@ type CreateFunctionRequestNetwork string
 // CreateFunctionRequestReuse process keeps a worker between executions; none takes a fresh one for each
 type CreateFunctionRequestReuse string
 
-// CreateFunctionRequestSource Where its code comes from: files, which start with a template's, or an OCI image; files unless set
+// CreateFunctionRequestSource Where its code comes from: files, which are the template's; a package, an object or a Git repository, which the property of that name tells; or an OCI image. Files unless set, or what the properties say
 type CreateFunctionRequestSource string
 
 // CreateProjectRequest defines model for CreateProjectRequest.
@@ -1041,14 +1150,17 @@ type CreateVersionRequest struct {
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID The same as in the path
-	FunctionID string `json:"functionId,omitempty,omitzero"`
+	FunctionID string    `json:"functionId,omitempty,omitzero"`
+	Git        GitSource `json:"git,omitempty,omitzero"`
 
 	// Image Reference of an OCI image. What a tag stands for is looked up when the version is published, and holds for it from then on
 	//
 	// Example: registry.example/bell:1
-	Image string `json:"image,omitempty,omitzero"`
+	Image   string        `json:"image,omitempty,omitzero"`
+	Object  ObjectSource  `json:"object,omitempty,omitzero"`
+	Package PackageSource `json:"package,omitempty,omitzero"`
 
-	// TemplateFiles All its files: what is not listed is not carried over. Needed unless the function comes as an image
+	// TemplateFiles All its files: what is not listed is not carried over. Needed unless they come from elsewhere, or the function as an image
 	TemplateFiles []SourceFile `json:"templateFiles,omitempty,omitzero"`
 }
 
@@ -1390,7 +1502,7 @@ type Function struct {
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion"`
 
-	// Source Where its code comes from
+	// Source Where the code of its newest version came from; each version says more
 	Source FunctionSource `json:"source"`
 
 	// TemplateLanguageTag The template that it was made from; empty for an image
@@ -1411,7 +1523,7 @@ type FunctionNetwork string
 // FunctionReuse Whether a worker serves more than one execution
 type FunctionReuse string
 
-// FunctionSource Where its code comes from
+// FunctionSource Where the code of its newest version came from; each version says more
 type FunctionSource string
 
 // FunctionDetails defines model for FunctionDetails.
@@ -1478,7 +1590,7 @@ type FunctionDetails struct {
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion"`
 
-	// Source Where its code comes from
+	// Source Where the code of its newest version came from; each version says more
 	Source FunctionDetailsSource `json:"source"`
 
 	// Sources Files of the newest version
@@ -1511,7 +1623,7 @@ type FunctionDetailsNetwork string
 // FunctionDetailsReuse Whether a worker serves more than one execution
 type FunctionDetailsReuse string
 
-// FunctionDetailsSource Where its code comes from
+// FunctionDetailsSource Where the code of its newest version came from; each version says more
 type FunctionDetailsSource string
 
 // FunctionDetailsStatus How its deployments stand: deployed if any serves
@@ -1558,11 +1670,35 @@ type FunctionVersion struct {
 
 	// RuntimeID ID of the runtime that it runs on
 	RuntimeID string `json:"runtimeId"`
+	Source    Origin `json:"source,omitempty,omitzero"`
 
 	// Version Its number, from 1; never reused
 	//
 	// Example: 1
 	Version int64 `json:"version"`
+}
+
+// GitSource defines model for GitSource.
+type GitSource struct {
+	// Credentials Name of a secret of the project whose value is the JSON {"username", "password"} or {"token"}
+	//
+	// Example: GIT
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Path Folder of the repository whose files are taken; all of it unless set
+	//
+	// Example: functions/bell
+	Path string `json:"path,omitempty,omitzero"`
+
+	// Ref Branch, tag or commit; the repository's default branch unless set
+	//
+	// Example: main
+	Ref string `json:"ref,omitempty,omitzero"`
+
+	// URL URL of the repository, with https and without credentials; the newest version's unless set
+	//
+	// Example: https://git.example/bell.git
+	URL string `json:"url,omitempty,omitzero"`
 }
 
 // Health defines model for Health.
@@ -1756,6 +1892,80 @@ type NodeToken struct {
 
 	// Token The token; it is shown only now
 	Token string `json:"token"`
+}
+
+// ObjectSource defines model for ObjectSource.
+type ObjectSource struct {
+	// Bucket Its bucket: one that the operator lets all projects read, or any that the credentials open. The newest version's unless set
+	//
+	// Example: functions
+	Bucket string `json:"bucket,omitempty,omitzero"`
+
+	// Credentials Name of a secret of the project whose value is the JSON {"endpoint", "accessKey", "secretKey", "region"}
+	//
+	// Example: STORE
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Key Its key; the newest version's unless set
+	//
+	// Example: bell.zip
+	Key string `json:"key,omitempty,omitzero"`
+}
+
+// Origin defines model for Origin.
+type Origin struct {
+	// Bucket Its bucket
+	Bucket string `json:"bucket,omitempty,omitzero"`
+
+	// Commit Hash of the commit that was there then
+	Commit string `json:"commit,omitempty,omitzero"`
+
+	// Credentials Name of the secret that was shown there
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Endpoint URL of the object store
+	Endpoint string `json:"endpoint,omitempty,omitzero"`
+
+	// Etag ETag of the object then
+	Etag string `json:"etag,omitempty,omitzero"`
+
+	// Key Key of the object
+	Key string `json:"key,omitempty,omitzero"`
+
+	// Kind An uploaded zip, an object in a bucket, a commit of a repository elsewhere, or one that was pushed to the function's own
+	Kind OriginKind `json:"kind"`
+
+	// Md5 MD5 of the zip or the file
+	Md5 string `json:"md5,omitempty,omitzero"`
+
+	// Path Folder of the repository
+	Path string `json:"path,omitempty,omitzero"`
+
+	// Ref What was asked for there
+	Ref string `json:"ref,omitempty,omitzero"`
+
+	// Sha256 SHA-256 of the zip or the file
+	Sha256 string `json:"sha256,omitempty,omitzero"`
+
+	// URL URL of the repository
+	URL string `json:"url,omitempty,omitzero"`
+}
+
+// OriginKind An uploaded zip, an object in a bucket, a commit of a repository elsewhere, or one that was pushed to the function's own
+type OriginKind string
+
+// PackageSource defines model for PackageSource.
+type PackageSource struct {
+	// ContentBase64 The zip; at most 50 MiB, with plain files of at most 1 MiB. In a form it is the file "package"
+	ContentBase64 string `json:"contentBase64"`
+
+	// Md5 MD5 of the zip, to be checked
+	//
+	// Example: d41d8cd98f00b204e9800998ecf8427e
+	Md5 string `json:"md5,omitempty,omitzero"`
+
+	// Sha256 SHA-256 of the zip, to be checked
+	Sha256 string `json:"sha256,omitempty,omitzero"`
 }
 
 // Placement defines model for Placement.
@@ -2281,6 +2491,68 @@ type ListFunctionsParams struct {
 	TemplateLanguageTag *string `form:"templateLanguageTag,omitempty" json:"templateLanguageTag,omitempty"`
 }
 
+// CreateFunctionMultipartBody defines parameters for CreateFunction.
+type CreateFunctionMultipartBody struct {
+	// Credentials Name of a secret of the project that the registry of its images is given; the secret's value is the JSON {"username", "password"} or {"token"}. Empty for none; it holds for what is pulled from then on
+	//
+	// Example: REGISTRY
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Description What it does
+	Description string `json:"description,omitempty,omitzero"`
+
+	// Entry module.function that an execution calls; the template's unless set
+	//
+	// Example: handler.handler
+	Entry string `json:"entry,omitempty,omitzero"`
+
+	// FunctionName 2 to 63 of a-z, 0-9 and -, unique in the project
+	//
+	// Example: bell
+	FunctionName string `json:"functionName"`
+
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	Lane CreateFunctionMultipartBodyLane `json:"lane,omitempty,omitzero"`
+
+	// Md5 MD5 of the zip, to be checked
+	Md5 string `json:"md5,omitempty,omitzero"`
+
+	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
+	Network CreateFunctionMultipartBodyNetwork `json:"network,omitempty,omitzero"`
+
+	// Package The zip
+	Package   openapi_types.File `json:"package"`
+	Resources Resources          `json:"resources,omitempty,omitzero"`
+
+	// Retries Attempts after the first when an execution fails; 0 unless set
+	Retries int64 `json:"retries,omitempty,omitzero"`
+
+	// Reuse process keeps a worker between executions; none takes a fresh one for each
+	Reuse CreateFunctionMultipartBodyReuse `json:"reuse,omitempty,omitzero"`
+
+	// SDKVersion A release of the template's SDK; its default unless set. Not for an image
+	//
+	// Example: 0.45.3
+	SDKVersion string `json:"sdkVersion,omitempty,omitzero"`
+
+	// Sha256 SHA-256 of the zip, to be checked
+	Sha256 string `json:"sha256,omitempty,omitzero"`
+
+	// TemplateLanguageTag Tag of a template, see GET /v1/templates; needed unless it comes as an image
+	//
+	// Example: Qiskit
+	TemplateLanguageTag string `json:"templateLanguageTag,omitempty,omitzero"`
+}
+
+// CreateFunctionMultipartBodyLane defines parameters for CreateFunction.
+type CreateFunctionMultipartBodyLane string
+
+// CreateFunctionMultipartBodyNetwork defines parameters for CreateFunction.
+type CreateFunctionMultipartBodyNetwork string
+
+// CreateFunctionMultipartBodyReuse defines parameters for CreateFunction.
+type CreateFunctionMultipartBodyReuse string
+
 // DeleteFunctionParams defines parameters for DeleteFunction.
 type DeleteFunctionParams struct {
 	// Force Cancel what is queued or running
@@ -2294,6 +2566,21 @@ type ListVersionsParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// CreateVersionMultipartBody defines parameters for CreateVersion.
+type CreateVersionMultipartBody struct {
+	// Description What is new in it
+	Description string `json:"description,omitempty,omitzero"`
+
+	// Md5 MD5 of the zip, to be checked
+	Md5 string `json:"md5,omitempty,omitzero"`
+
+	// Package The zip
+	Package openapi_types.File `json:"package"`
+
+	// Sha256 SHA-256 of the zip, to be checked
+	Sha256 string `json:"sha256,omitempty,omitzero"`
 }
 
 // CreateDeploymentParams defines parameters for CreateDeployment.
@@ -2356,6 +2643,9 @@ type CreateExecutionJSONRequestBody = CreateExecutionRequest
 // CreateFunctionJSONRequestBody defines body for CreateFunction for application/json ContentType.
 type CreateFunctionJSONRequestBody = CreateFunctionRequest
 
+// CreateFunctionMultipartRequestBody defines body for CreateFunction for multipart/form-data ContentType.
+type CreateFunctionMultipartRequestBody CreateFunctionMultipartBody
+
 // UpdateFunctionJSONRequestBody defines body for UpdateFunction for application/json ContentType.
 type UpdateFunctionJSONRequestBody = UpdateFunctionRequest
 
@@ -2364,6 +2654,9 @@ type SetEnvironmentJSONRequestBody = Environment
 
 // CreateVersionJSONRequestBody defines body for CreateVersion for application/json ContentType.
 type CreateVersionJSONRequestBody = CreateVersionRequest
+
+// CreateVersionMultipartRequestBody defines body for CreateVersion for multipart/form-data ContentType.
+type CreateVersionMultipartRequestBody CreateVersionMultipartBody
 
 // CreateDeploymentJSONRequestBody defines body for CreateDeployment for application/json ContentType.
 type CreateDeploymentJSONRequestBody = CreateDeploymentRequest
@@ -2621,7 +2914,7 @@ type ClientInterface interface {
 
 	// CreateFunctionWithBody Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -2632,7 +2925,7 @@ type ClientInterface interface {
 
 	// CreateFunction Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -2721,7 +3014,7 @@ type ClientInterface interface {
 
 	// CreateVersionWithBody Publish a version
 	//
-	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -2732,7 +3025,7 @@ type ClientInterface interface {
 
 	// CreateVersion Publish a version
 	//
-	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -3371,7 +3664,7 @@ func (c *Client) ListFunctions(ctx context.Context, params *ListFunctionsParams,
 
 // CreateFunctionWithBody Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -3392,7 +3685,7 @@ func (c *Client) CreateFunctionWithBody(ctx context.Context, contentType string,
 
 // CreateFunction Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -3571,7 +3864,7 @@ func (c *Client) ListVersions(ctx context.Context, functionID string, params *Li
 
 // CreateVersionWithBody Publish a version
 //
-// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -3592,7 +3885,7 @@ func (c *Client) CreateVersionWithBody(ctx context.Context, functionID string, c
 
 // CreateVersion Publish a version
 //
-// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -6825,7 +7118,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateFunctionWithBodyWithResponse Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -6836,7 +7129,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateFunctionWithResponse Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -6933,7 +7226,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithBodyWithResponse Publish a version
 	//
-	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -6944,7 +7237,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithResponse Publish a version
 	//
-	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -9558,7 +9851,7 @@ func (c *ClientWithResponses) ListFunctionsWithResponse(ctx context.Context, par
 
 // CreateFunctionWithBodyWithResponse Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -9575,7 +9868,7 @@ func (c *ClientWithResponses) CreateFunctionWithBodyWithResponse(ctx context.Con
 
 // CreateFunctionWithResponse Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -9726,7 +10019,7 @@ func (c *ClientWithResponses) ListVersionsWithResponse(ctx context.Context, func
 
 // CreateVersionWithBodyWithResponse Publish a version
 //
-// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -9743,7 +10036,7 @@ func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Cont
 
 // CreateVersionWithResponse Publish a version
 //
-// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
