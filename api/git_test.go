@@ -336,3 +336,17 @@ func TestAPushOfManyFilesIsTaken(t *testing.T) {
 	}
 	other.git(t, "fsck", "--strict")
 }
+
+func TestAFunctionIsFetchedFromTheRepositoryOfAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	from := w.function(t, "original")
+	w.version(t, from, `[{"filename":"lib/handler.py","content":"x = 1\n"}]`)
+	w.send(t, "POST", "/v1/secrets", `{"name":"GIT","value":"{\"token\":\"`+w.token+`\"}"}`)
+	for _, ref := range []string{"", "v2", "main"} {
+		status, _, body := w.send(t, "POST", "/v1/functions", `{"functionName":"copy`+ref+`","templateLanguageTag":"Python","git":{"url":"`+w.url+`/git/`+from+`.git","ref":"`+ref+`","path":"lib","credentials":"GIT"}}`)
+		if v := decode[api.CreatedFunction](t, body).FunctionVersion; status != http.StatusOK || len(v.Files) != 1 || v.Files[0].Filename != "handler.py" || len(v.Source.Commit) != 40 {
+			t.Errorf("at %q: %d %s", ref, status, body)
+		}
+	}
+}

@@ -145,9 +145,6 @@ func (u *upload) check() error {
 	if _, ok := u.request.Depth.(packp.DepthCommits); !ok {
 		return warpket.Errorf(warpket.Invalid, "a shallow clone is made by a number of commits (--depth), not by dates or names")
 	}
-	if !u.request.Capabilities.Supports(capability.Sideband64k) {
-		return warpket.Errorf(warpket.Invalid, "this git is too old: it does not speak side-band-64k")
-	}
 	return nil
 }
 
@@ -285,22 +282,28 @@ func (u *upload) send(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	banded := u.request.Capabilities.Supports(capability.Sideband64k)
 	side := sideband.NewMuxer(sideband.Sideband64k, w)
-	buffered := bufio.NewWriterSize(side, 32<<10)
+	buffered := bufio.NewWriterSize(w, 32<<10)
+	if banded {
+		buffered.Reset(side)
+	}
 	p, err := newPacker(buffered, len(commits)+len(trees)+len(blobs))
 	if err != nil {
 		return err
 	}
 	for _, list := range [][]plumbing.Hash{commits, trees, blobs} {
 		if err := u.pack(ctx, p, list); err != nil {
-			_, _ = side.WriteChannel(sideband.ErrorMessage, []byte("the repository cannot be read now; try again\n"))
+			if banded {
+				_, _ = side.WriteChannel(sideband.ErrorMessage, []byte("the repository cannot be read now; try again\n"))
+			}
 			return err
 		}
 	}
 	if err := p.close(); err != nil {
 		return err
 	}
-	if err := buffered.Flush(); err != nil {
+	if err := buffered.Flush(); err != nil || !banded {
 		return err
 	}
 	return pktline.NewEncoder(w).Flush()
