@@ -22,7 +22,8 @@ type Function struct {
 	Image       *Image // of its newest version; nil for a function of files
 	CreatedDate time.Time
 	UpdatedDate time.Time
-	Label       string // a freer name, not unique; may be empty
+	Label       string  // a freer name, not unique; may be empty
+	Source      *Source // of its newest version's files; nil if they were given as such
 }
 
 // MaxLabel is the most characters that a function's label has.

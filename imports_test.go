@@ -27,6 +27,7 @@ var rows = []map[string][]string{
 		"accelerators/placement": {},
 		"channel":                {"channel/wire"},
 		"channel/wire":           {},
+		"git":                    {},
 		"live":                   {},
 		"migrations":             {},
 		"pypi":                   {},
@@ -36,12 +37,13 @@ var rows = []map[string][]string{
 		"runners/sandbox":        {},
 		"runners/worker":         {"runners/egress", "runners/runtimes", "runners/sandbox"},
 		"secrets":                {},
+		"sources":                {"git"},
 		"storage/blob":           {},
 		"storage/postgres":       {"migrations"},
 		"templates":              {"pypi"},
 	},
 	{ // what the binary is made of; cli speaks to a server through the client that anyone uses
-		"api":        {"accelerators/placement", "channel", "live", "secrets", "storage/blob", "storage/postgres", "templates"},
+		"api":        {"accelerators/placement", "channel", "git", "live", "secrets", "sources", "storage/blob", "storage/postgres", "templates"},
 		"cli":        {"clients/go"},
 		"clients/go": {},
 		"node":       {"channel", "channel/wire", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker"},
@@ -49,7 +51,7 @@ var rows = []map[string][]string{
 	},
 	{ // wiring
 		"cmd/warpket": {
-			"accelerators", "api", "channel", "cli", "clients/go", "live", "node", "pypi", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets",
+			"accelerators", "api", "channel", "cli", "clients/go", "git", "live", "node", "pypi", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets", "sources",
 			"storage/blob", "storage/postgres", "templates", "workflows",
 		},
 	},
@@ -67,7 +69,8 @@ var rows = []map[string][]string{
 var foreign = map[string][]string{
 	"go.temporal.io/":                         {"tools/histories", "workflows"},
 	"github.com/jackc/pgx/":                   {"storage/postgres", "teststack"},
-	"github.com/minio/":                       {"storage/blob"},
+	"github.com/minio/":                       {"sources", "storage/blob"},
+	"github.com/go-git/":                      {"git"},
 	"github.com/NVIDIA/":                      {"accelerators"},
 	"code.dny.dev/ssrf":                       {"runners/egress"},
 	"github.com/google/go-containerregistry/": {"runners/image", "runners/image/imagetest"},

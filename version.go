@@ -33,6 +33,7 @@ type Snapshot struct {
 	// Requirements is the digest of its own requirements, see RuntimeKey; empty for none.
 	Requirements string
 	CreatedDate  time.Time
+	Source       *Source // where the files came from; nil for files that were given as such
 }
 
 // File is one file of a snapshot. Its bytes are the object {project}/{sha256}.

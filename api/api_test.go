@@ -36,12 +36,22 @@ type workflows struct {
 	deployments []warpket.Deployment
 	down        error
 	run         func(warpket.Execution) // called when an execution is launched
+	build       func(warpket.Runtime)   // called when a runtime is to be built
 }
 
 func (w *workflows) StartDeployment(_ context.Context, d warpket.Deployment) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.deployments = append(w.deployments, d)
+	return w.down
+}
+
+func (w *workflows) StartRuntime(_ context.Context, r warpket.Runtime) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.build != nil {
+		go w.build(r)
+	}
 	return w.down
 }
 
@@ -83,6 +93,7 @@ type world struct {
 	hub   *live.Hub
 	url   string
 	token string
+	s3    blob.Config
 }
 
 func newWorld(t *testing.T) *world {
@@ -117,7 +128,8 @@ func makeWorld(t *testing.T, keys secrets.Keyring, images api.Images) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	blobs, err := blob.New(teststack.S3(t))
+	s3 := teststack.S3(t)
+	blobs, err := blob.New(s3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,11 +146,11 @@ func makeWorld(t *testing.T, keys secrets.Keyring, images api.Images) *world {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w := &world{workflows: &workflows{}, store: store, hub: live.New()}
+	w := &world{workflows: &workflows{}, store: store, hub: live.New(), s3: s3}
 	nodes := channel.NewServer("", authority, nil, log)
 	server := api.New(api.Config{
 		ServerID: warpket.NewID(time.Now()), Store: store, Blobs: blobs, Catalog: catalog, Hub: w.hub, Secrets: secrets.New(keys, store), Nodes: nodes, Authority: authority,
-		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Images: images, Platform: "linux/amd64", Now: time.Now, Log: log,
+		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Images: images, Fetcher: elsewhere(t), Platform: "linux/amd64", Now: time.Now, Log: log,
 	})
 	front := httptest.NewServer(server.Handler())
 	t.Cleanup(front.Close)

@@ -22,7 +22,7 @@ import (
 type Function struct {
 	FunctionID          string    `json:"functionId" doc:"ID of the function"`
 	FunctionName        string    `json:"functionName" doc:"Its name, unique in the project" example:"bell"`
-	Source              string    `json:"source" enum:"files,image" doc:"Where its code comes from"`
+	Source              string    `json:"source" enum:"files,package,object,image,git" doc:"Where the code of its newest version came from; each version says more"`
 	TemplateLanguageTag string    `json:"templateLanguageTag" doc:"The template that it was made from; empty for an image" example:"Qiskit"`
 	Description         string    `json:"description" doc:"What it does"`
 	SDK                 string    `json:"sdk" doc:"Package name of its SDK; empty for an image" example:"qiskit"`
@@ -43,7 +43,7 @@ type Function struct {
 
 func toFunction(f warpket.Function) Function {
 	out := Function{
-		Source: filesSource, Credentials: f.Settings.Credentials,
+		Source: sourceOf(f.Source), Credentials: f.Settings.Credentials,
 		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
 		Entry: f.Settings.Entry, Lane: string(cmp.Or(f.Settings.Lane, warpket.Durable)), Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
 		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate, Label: f.Label,
@@ -153,10 +153,11 @@ func (c FunctionSettings) apply(s *warpket.Settings, image bool) error {
 // CreateFunctionRequest asks for a function.
 type CreateFunctionRequest struct {
 	FunctionName        string `json:"functionName" minLength:"1" maxLength:"255" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell"`
-	Source              string `json:"source,omitempty" enum:"files,image" doc:"Where its code comes from: files, which start with a template's, or an OCI image; files unless set"`
+	Source              string `json:"source,omitempty" enum:"files,package,object,image,git" doc:"Where its code comes from: files, which are the template's; a package, an object or a Git repository, which the property of that name tells; or an OCI image. Files unless set, or what the properties say"`
 	SDKVersion          string `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set. Not for an image" example:"0.45.3"`
 	TemplateLanguageTag string `json:"templateLanguageTag,omitempty" maxLength:"64" doc:"Tag of a template, see GET /v1/templates; needed unless it comes as an image" example:"Qiskit"`
 	ImageSource
+	CodeSource
 	Description string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
 	FunctionSettings
 	Label string `json:"label,omitempty" maxLength:"255" doc:"A freer name, which need not be unique" example:"Bell state, two qubits"`
@@ -226,8 +227,9 @@ func (s *Server) addFunctions() {
 	tags := []string{"Functions"}
 	register(s, Write, huma.Operation{
 		OperationID: "create-function", Method: http.MethodPost, Path: "/v1/functions", Tags: tags, Summary: "Create a function", DefaultStatus: http.StatusOK,
-		Description: "Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.",
-		Errors:      []int{http.StatusConflict, http.StatusUnprocessableEntity},
+		Description:  "Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails." + formDoc,
+		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute, RequestBody: formBody[CreateFunctionRequest](s), Metadata: map[string]any{takesForm: true},
+		Errors: []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
 	}, s.createFunction)
 	register(s, Read, huma.Operation{
 		OperationID: "list-functions", Method: http.MethodGet, Path: "/v1/functions", Tags: tags, Summary: "List functions",
@@ -272,7 +274,7 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if err := warpket.CheckName("function", b.FunctionName); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(warpket.CheckLabel(b.Label), warpket.CheckDescription(b.Description)); err != nil {
+	if err := errors.Join(warpket.CheckLabel(b.Label), warpket.CheckDescription(b.Description), b.checkSource()); err != nil {
 		return nil, err
 	}
 	if b.Source == imageSource {
@@ -301,9 +303,9 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 		ID: s.newID(ctx), ProjectID: project, Name: b.FunctionName, Description: b.Description, TemplateTag: template.Tag,
 		SDK: runtime.SDK, SDKVersion: runtime.SDKVersion, Settings: settings, CreatedDate: now, UpdatedDate: now, Label: b.Label,
 	}
-	sources := make([]newFile, len(template.Files))
-	for i, t := range template.Files {
-		sources[i] = newFile{File: warpket.File{ID: warpket.NewID(now), Path: t.Filename, Language: t.Language}, content: []byte(t.Content)}
+	sources, from, err := s.firstFiles(ctx, project, template, b.CodeSource)
+	if err != nil {
+		return nil, err
 	}
 	if runtime, err = s.runtimeRequired(ctx, project, runtime, sources); err != nil {
 		return nil, err
@@ -312,6 +314,7 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if err != nil {
 		return nil, err
 	}
+	v.Snapshot.Source = from
 	if err := s.Store.CreateFunction(ctx, f, v); err != nil {
 		return nil, err
 	}

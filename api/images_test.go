@@ -98,7 +98,7 @@ func TestARequestForAnImageThatCannotBeSaysWhatWould(t *testing.T) {
 		"an empty command":        {"", `{"functionName":"x1","source":"image","image":"registry.example/bell:1","command":[""]}`, "leave command out"},
 		"a NUL":                   {"", `{"functionName":"x1","source":"image","image":"registry.example/bell:1","command":["a\u0000"]}`, "NUL"},
 		"unknown credentials":     {"", `{"functionName":"x1","source":"image","image":"registry.example/bell:1","credentials":"NONE"}`, "POST /v1/secrets"},
-		"another source":          {"", `{"functionName":"x1","source":"git"}`, "expected value to be one of"},
+		"another source":          {"", `{"functionName":"x1","source":"svn"}`, "expected value to be one of"},
 		"neither":                 {"", `{"functionName":"x1"}`, `\"source\": \"image\"`},
 		"an image for files":      {"", `{"functionName":"x1","templateLanguageTag":"Qiskit","image":"registry.example/bell:1"}`, `\"source\": \"image\"`},
 		"files of an image":       {"/" + id + "/versions", `{"templateFiles":[{"filename":"a.py","content":""}]}`, "instead of files"},

@@ -21,6 +21,7 @@ import (
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/secrets"
+	"github.com/warpket/warpket/sources"
 	"github.com/warpket/warpket/storage/blob"
 	"github.com/warpket/warpket/storage/postgres"
 	"github.com/warpket/warpket/templates"
@@ -29,6 +30,7 @@ import (
 // Workflows start and steer long work.
 type Workflows interface {
 	StartDeployment(ctx context.Context, d warpket.Deployment) error
+	StartRuntime(ctx context.Context, r warpket.Runtime) error
 	Scale(ctx context.Context, deployment warpket.ID, slots int) error
 	Detach(ctx context.Context, deployment warpket.ID) error
 	DeploymentURL(id warpket.ID) string
@@ -51,6 +53,16 @@ type Images interface {
 	Resolve(ctx context.Context, reference string, auth warpket.RegistryAuth) (string, error)
 }
 
+// Fetcher fetches the files of functions from where others keep them.
+type Fetcher interface {
+	// Git gives the files at the ref and path of a repository now, and the
+	// source with the commit that they are of.
+	Git(ctx context.Context, from warpket.Source, auth warpket.RegistryAuth) ([]sources.File, warpket.Source, error)
+	// Object gives the files of an object now, and the source with its
+	// checksums. Without auth its bucket is one of the operator's.
+	Object(ctx context.Context, from warpket.Source, auth *warpket.ObjectAuth) ([]sources.File, warpket.Source, error)
+}
+
 // Config is what a Server works with.
 type Config struct {
 	ServerID  warpket.ID
@@ -64,6 +76,7 @@ type Config struct {
 	Workflows Workflows
 	Fleet     Fleet
 	Images    Images
+	Fetcher   Fetcher
 	Platform  string // of the runtimes that functions get, "linux/amd64"
 	Now       func() time.Time
 	Log       *slog.Logger
@@ -79,6 +92,7 @@ type Server struct {
 	tokens   *cache[warpket.Token]
 	projects *cache[warpket.Project]
 	targets  *cache[callee]
+	pushes   chan struct{} // holds one for each push that is being read
 }
 
 // cacheLife is how old what a warm call relies on may be.
@@ -89,9 +103,10 @@ func New(c Config) *Server {
 	s := &Server{
 		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{}, guards: map[string]huma.Operation{},
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
+		pushes: make(chan struct{}, maxPushes),
 	}
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addWorkers, s.addDeployments, s.addExecutions, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
 		add()
 	}
 	return s
@@ -231,7 +246,7 @@ func (s *Server) refuse(ctx huma.Context, err error) {
 // Handler is the whole server: authentication, idempotency, unknown paths and
 // panics around the operations.
 func (s *Server) Handler() http.Handler {
-	return s.recovered(s.known(s.authenticated(s.repeatable(s.mux))))
+	return s.recovered(s.known(withGitToken(s.authenticated(s.formed(s.repeatable(s.mux))))))
 }
 
 // recovered answers for a handler that panics.

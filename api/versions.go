@@ -33,6 +33,7 @@ type FunctionVersion struct {
 	Files        []VersionFile `json:"files" nullable:"false" doc:"Its files"`
 	UpdatedDate  time.Time     `json:"updatedDate" doc:"When its description last changed"`
 	Executions   int64         `json:"executions" doc:"How many executions it has had, also those that are listed no longer"`
+	Source       *Origin       `json:"source,omitempty" doc:"Where its files came from; absent for files that were given one by one, and for an image"`
 }
 
 // VersionFile is a file in the object store.
@@ -48,7 +49,7 @@ type VersionFile struct {
 func toVersion(v warpket.Version) FunctionVersion {
 	out := FunctionVersion{
 		ID: string(v.ID), Version: v.Number, InDeployed: v.Deployed, CreatedDate: v.CreatedDate, Description: v.Description, UpdatedDate: v.UpdatedDate,
-		Entry: v.Snapshot.Entry, Digest: v.Snapshot.Digest, RuntimeID: string(v.Snapshot.RuntimeID), Requirements: v.Snapshot.Requirements, Files: make([]VersionFile, len(v.Snapshot.Files)),
+		Source: toOrigin(v.Snapshot.Source), Entry: v.Snapshot.Entry, Digest: v.Snapshot.Digest, RuntimeID: string(v.Snapshot.RuntimeID), Requirements: v.Snapshot.Requirements, Files: make([]VersionFile, len(v.Snapshot.Files)),
 	}
 	if image := v.Snapshot.Image; image != nil {
 		out.Image, out.ImageDigest, out.Command = image.Reference, image.Digest(), image.Command
@@ -73,8 +74,9 @@ type createVersionInput struct {
 type CreateVersionRequest struct {
 	FunctionID    string       `json:"functionId,omitempty" maxLength:"64" doc:"The same as in the path"`
 	Description   string       `json:"description,omitempty" maxLength:"4096" doc:"What is new in it"`
-	TemplateFiles []SourceFile `json:"templateFiles,omitempty" nullable:"false" maxItems:"1000" doc:"All its files: what is not listed is not carried over. Needed unless the function comes as an image"`
+	TemplateFiles []SourceFile `json:"templateFiles,omitempty" nullable:"false" maxItems:"1000" doc:"All its files: what is not listed is not carried over. Needed unless they come from elsewhere, or the function as an image"`
 	ImageSource
+	CodeSource
 }
 
 // UpdateVersionRequest changes what it sets.
@@ -116,8 +118,8 @@ func (s *Server) addVersions() {
 	tags := []string{"Functions"}
 	register(s, Write, huma.Operation{
 		OperationID: "create-version", Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "Publish a version", DefaultStatus: http.StatusOK,
-		Description:  "The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.",
-		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute,
+		Description:  "The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {\"git\": {}} fetches anew what a branch has now." + formDoc,
+		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute, RequestBody: formBody[CreateVersionRequest](s), Metadata: map[string]any{takesForm: true},
 		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
 	}, s.createVersion)
 	register(s, Read, huma.Operation{
@@ -230,19 +232,19 @@ func (s *Server) createVersion(ctx context.Context, in *createVersionInput) (*cr
 // database yet.
 func (s *Server) newVersion(ctx context.Context, f warpket.Function, b CreateVersionRequest) (v warpket.Version, err error) {
 	if f.Image != nil {
-		if len(b.TemplateFiles) > 0 {
-			return v, warpket.Errorf(warpket.Invalid, "this function comes as an image: give the reference of one instead of files").At("templateFiles")
+		if field := b.files(); field != "" {
+			return v, warpket.Errorf(warpket.Invalid, "this function comes as an image: give the reference of one instead of files").At("%s", field)
 		}
 		return s.imageVersion(ctx, f, b.Description, b.ImageSource)
 	}
 	if err := b.refuse(); err != nil {
 		return v, err
 	}
-	sources, err := s.newFiles(ctx, f, b.TemplateFiles)
+	draft, err := s.Store.Draft(ctx, f.ProjectID, f.ID)
 	if err != nil {
 		return v, err
 	}
-	draft, err := s.Store.Draft(ctx, f.ProjectID, f.ID)
+	sources, from, err := s.nextFiles(ctx, f, b, draft.Snapshot.Source)
 	if err != nil {
 		return v, err
 	}
@@ -253,7 +255,9 @@ func (s *Server) newVersion(ctx context.Context, f warpket.Function, b CreateVer
 	if runtime, err = s.runtimeRequired(ctx, f.ProjectID, runtime, sources); err != nil {
 		return v, err
 	}
-	return s.snapshot(ctx, f, runtime, b.Description, sources)
+	v, err = s.snapshot(ctx, f, runtime, b.Description, sources)
+	v.Snapshot.Source = from
+	return v, err
 }
 
 // newFiles reads the files of a request; those that are taken over by their ID

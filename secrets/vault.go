@@ -53,19 +53,37 @@ func (v *Vault) Seal(ctx context.Context, project warpket.ID, name, value string
 	return key.Seal(name, value), nil
 }
 
-// RegistryAuth opens a project's secret that is for a registry.
+// RegistryAuth opens a project's secret that is for a registry, or for a Git
+// host.
 func (v *Vault) RegistryAuth(ctx context.Context, project warpket.ID, name string, sealed []byte) (warpket.RegistryAuth, error) {
-	key, err := v.Key(ctx, project)
-	if err != nil {
-		return warpket.RegistryAuth{}, err
-	}
-	value, err := key.Open(name, sealed)
+	value, err := v.open(ctx, project, name, sealed)
 	if err != nil {
 		return warpket.RegistryAuth{}, err
 	}
 	auth, err := warpket.ParseRegistryAuth(value)
 	if err != nil {
-		return auth, warpket.Errorf(warpket.Invalid, "the secret %s is not for a registry: its value is to be %s", name, warpket.RegistryAuthForm).At("credentials")
+		return auth, warpket.Errorf(warpket.Invalid, "the secret %s is not for a registry or a Git host: its value is to be %s", name, warpket.RegistryAuthForm).At("credentials")
 	}
 	return auth, nil
+}
+
+// ObjectAuth opens a project's secret that is for an object store.
+func (v *Vault) ObjectAuth(ctx context.Context, project warpket.ID, name string, sealed []byte) (warpket.ObjectAuth, error) {
+	value, err := v.open(ctx, project, name, sealed)
+	if err != nil {
+		return warpket.ObjectAuth{}, err
+	}
+	auth, err := warpket.ParseObjectAuth(value)
+	if err != nil {
+		return auth, warpket.Errorf(warpket.Invalid, "the secret %s is not for an object store: its value is to be %s", name, warpket.ObjectAuthForm).At("object.credentials")
+	}
+	return auth, nil
+}
+
+func (v *Vault) open(ctx context.Context, project warpket.ID, name string, sealed []byte) (string, error) {
+	key, err := v.Key(ctx, project)
+	if err != nil {
+		return "", err
+	}
+	return key.Open(name, sealed)
 }

@@ -187,9 +187,22 @@ func (c *Client) StartDeployment(ctx context.Context, d warpket.Deployment) erro
 	return explain(err)
 }
 
-// buildRuntime has a runtime built and waits for it. However many ask, it is
-// built once.
+// StartRuntime has a runtime built. However many ask, it is built once.
+func (c *Client) StartRuntime(ctx context.Context, r warpket.Runtime) error {
+	_, err := c.startRuntime(ctx, r)
+	return err
+}
+
+// buildRuntime has a runtime built and waits for it.
 func (c *Client) buildRuntime(ctx context.Context, r warpket.Runtime) error {
+	run, err := c.startRuntime(ctx, r)
+	if err != nil {
+		return err
+	}
+	return run.Get(ctx, nil)
+}
+
+func (c *Client) startRuntime(ctx context.Context, r warpket.Runtime) (client.WorkflowRun, error) {
 	run, err := c.deployments.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:                       r.String(),
 		TaskQueue:                deploymentQueue,
@@ -197,10 +210,7 @@ func (c *Client) buildRuntime(ctx context.Context, r warpket.Runtime) error {
 		StaticSummary:            fmt.Sprintf("%s %s on Python %s", r.SDK, r.SDKVersion, r.Python),
 		TypedSearchAttributes:    temporal.NewSearchAttributes(kind.ValueSet("runtime"), sdkVersion.ValueSet(r.SDK+" "+r.SDKVersion)),
 	}, BuildRuntime, BuildRuntimeInput{RuntimeID: r.ID})
-	if err != nil {
-		return explain(err)
-	}
-	return run.Get(ctx, nil)
+	return run, explain(err)
 }
 
 // Scale sets how many slots a deployment wants and returns when it is recorded.

@@ -18,9 +18,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/git"
+	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/image"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/secrets"
+	"github.com/warpket/warpket/sources"
 )
 
 // config is all that can be set. Each setting is a flag and a variable
@@ -37,6 +41,7 @@ type config struct {
 	cache    string
 	log      string
 	images   struct{ allow, space string }
+	sources  struct{ allow, buckets string }
 	node     struct{ server, joinToken, name, dir, isolation, runsc, require string }
 	egress   struct{ hosts, ports, networks string }
 	dev      struct {
@@ -147,6 +152,14 @@ func (c *config) server() []setting {
 	)
 }
 
+// code is where functions may come from.
+func (c *config) code() []setting {
+	return []setting{
+		{"allow-sources", "WARPKET_ALLOW_SOURCES", &c.sources.allow, "", "networks of your own whose Git hosts and object stores functions may come from, such as 10.1.0.0/16, with commas; those of the internet may always be asked", false},
+		{"", "WARPKET_SOURCE_BUCKETS", &c.sources.buckets, "", "buckets that functions of all projects may come from, https://[ACCESSKEY:SECRETKEY@]HOST[:PORT]/BUCKET[?region=REGION], with commas", false},
+	}
+}
+
 // keys are those for secrets.
 func (c *config) keys() []setting {
 	return []setting{
@@ -205,12 +218,43 @@ func (c *config) keyring() (secrets.Keyring, error) {
 // registries are what images may be asked of, and how much room they have.
 func (c *config) registries() (image.Config, error) {
 	out := image.Config{Platform: runtime.GOOS + "/" + runtime.GOARCH, Upstream: runtimes.Upstream(os.Environ())}
-	for _, text := range listed(c.images.allow) {
+	var err error
+	out.Guard.Allow, err = networks(c.images.allow, "--allow-registries or WARPKET_ALLOW_REGISTRIES")
+	return out, err
+}
+
+// networks reads a list of networks from a setting.
+func networks(text, setting string) (out []netip.Prefix, err error) {
+	for _, text := range listed(text) {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
-			return out, fmt.Errorf("%q is not a network such as 10.1.0.0/16: set --allow-registries or WARPKET_ALLOW_REGISTRIES", text)
+			return nil, fmt.Errorf("%q is not a network such as 10.1.0.0/16: set %s", text, setting)
 		}
-		out.Guard.Allow = append(out.Guard.Allow, prefix.Masked())
+		out = append(out, prefix.Masked())
+	}
+	return out, nil
+}
+
+// fetcher fetches the files of functions from elsewhere.
+func (c *config) fetcher() (sources.Fetcher, error) {
+	allow, err := networks(c.sources.allow, "--allow-sources or WARPKET_ALLOW_SOURCES")
+	if err != nil {
+		return sources.Fetcher{}, err
+	}
+	transport := egress.Guard{Allow: allow}.Transport(runtimes.Upstream(os.Environ()))
+	out := sources.Fetcher{
+		Repositories: git.Fetcher{Transport: transport, Plain: allow},
+		Objects:      sources.Objects{Transport: transport, Own: sources.Bucket{Name: c.s3.bucket, ObjectAuth: warpket.ObjectAuth{Endpoint: c.s3.endpoint}}},
+	}
+	for _, text := range listed(c.sources.buckets) {
+		b, err := sources.ParseBucket(text)
+		if err != nil {
+			return out, fmt.Errorf("WARPKET_SOURCE_BUCKETS: %w", err)
+		}
+		out.Objects.Buckets = append(out.Objects.Buckets, b)
+	}
+	if err := out.Objects.Check(); err != nil {
+		return out, fmt.Errorf("WARPKET_SOURCE_BUCKETS: %w", err)
 	}
 	return out, nil
 }

@@ -40,7 +40,7 @@ func devCommand() *cobra.Command {
 	for i := range external {
 		external[i].needed = false
 	}
-	settings := slices.Concat(external, c.keys(), c.sandbox(), c.shared())
+	settings := slices.Concat(external, c.code(), c.keys(), c.sandbox(), c.shared())
 	settings = append(settings, setting{"data", "WARPKET_DATA", &c.dev.data, ".warpket", "folder of all data", true},
 		setting{"listen", "WARPKET_LISTEN", &c.listen, "", "host:port of the API; 127.0.0.1:8080, or a free port, unless set", false})
 	bind(cmd, settings)
@@ -284,6 +284,7 @@ func (d *dev) serverEnv() map[string]string {
 		"WARPKET_TEMPORAL_CA": c.temporal.ca, "WARPKET_TEMPORAL_CERTIFICATE": c.temporal.certificate, "WARPKET_TEMPORAL_KEY": c.temporal.key,
 		"WARPKET_LISTEN": d.kept.API, "WARPKET_CHANNEL_LISTEN": d.kept.Channel, "WARPKET_OPERATOR_TOKEN": d.kept.OperatorToken,
 		"WARPKET_SECRET_KEY": key, "WARPKET_SECRET_KEY_FILE": c.secret.file,
+		"WARPKET_ALLOW_SOURCES": c.sources.allow, "WARPKET_SOURCE_BUCKETS": c.sources.buckets,
 	}
 }
 

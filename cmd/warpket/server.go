@@ -37,7 +37,7 @@ func serverCommand() *cobra.Command {
 		Use:   "server",
 		Short: "Run a server: the API, its workflows and the node channel",
 		Long:  "Runs one server. It keeps nothing itself: run as many as you like on the same Postgres, object store and Temporal.",
-	}, &c, slices.Concat(c.server(), c.keys(), c.shared()), runServer)
+	}, &c, slices.Concat(c.server(), c.code(), c.keys(), c.shared()), runServer)
 }
 
 func runServer(ctx context.Context, c *config, log *slog.Logger) error {
@@ -73,6 +73,10 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 		return err
 	}
 	images, err := image.NewRegistries(registries)
+	if err != nil {
+		return err
+	}
+	fetcher, err := c.fetcher()
 	if err != nil {
 		return err
 	}
@@ -112,7 +116,7 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	activities.Nodes = node
 	handler := api.New(api.Config{
 		ServerID: id, Store: store, Blobs: blobs, Catalog: catalog, Hub: hub, Secrets: vault, Nodes: node, Authority: authority, Workflows: temporal,
-		Fleet: fleetOf{activities, fleet}, Images: images, Platform: runtime.GOOS + "/" + runtime.GOARCH, Now: now, Log: log,
+		Fleet: fleetOf{activities, fleet}, Images: images, Fetcher: fetcher, Platform: runtime.GOOS + "/" + runtime.GOARCH, Now: now, Log: log,
 	}).Handler()
 
 	g, ctx := errgroup.WithContext(ctx)

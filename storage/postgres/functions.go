@@ -204,7 +204,8 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 }
 
 const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, revision, created_date, updated_date,
-	(select n.image from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)), label`
+	(select n.image from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)), label,
+	(select n.source from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id))`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
 	err = row.Scan(functionFields(&f)...)
@@ -214,7 +215,7 @@ func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
 
 // functionFields are where the functionColumns of a row go.
 func functionFields(f *warpket.Function) []any {
-	return []any{&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.Label}
+	return []any{&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.Label, &f.Source}
 }
 
 // completeFunction sets what functions lack that are older than a setting.

@@ -45,6 +45,7 @@ func (s *Store) SweepObjects(ctx context.Context, before time.Time, remove func(
 		objects, err := many(ctx, tx, pgx.RowToStructByPos[Object], `with unused as materialized (
 				select project_id, sha256 from objects o where touched_date < $1
 				and not exists (select from files f where f.project_id = o.project_id and f.sha256 = o.sha256)
+				and not exists (select from git_objects g where g.project_id = o.project_id and g.sha256 = o.sha256)
 				and not exists (select from execution_objects e where e.project_id = o.project_id and e.sha256 = o.sha256)
 				limit 100 for update skip locked)
 			delete from objects o using unused u where o.project_id = u.project_id and o.sha256 = u.sha256 returning o.project_id::text, o.sha256, o.size`, before)

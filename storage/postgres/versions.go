@@ -13,60 +13,70 @@ import (
 // same version ID again gives what is there. A draft that nobody has changed
 // goes along.
 func (s *Store) Publish(ctx context.Context, v warpket.Version) (warpket.Version, error) {
-	return s.publish(ctx, v, func(tx pgx.Tx, draft warpket.Draft, v warpket.Version) error {
-		if err := insertVersion(ctx, tx, v); err != nil || draft.Changed {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `update functions set draft_id = $2 where id = $1 and draft_id is not null`, v.FunctionID, v.Snapshot.ID); err != nil {
-			return err
-		}
-		if err := unused(ctx, tx, draft.Snapshot.ID); err != nil {
-			return err
-		}
-		return moved(ctx, tx, v.ProjectID, v.FunctionID, draft.Snapshot.ID)
-	})
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return publish(ctx, tx, &v, insertFollowed) })
+	return s.published(ctx, v, err)
 }
 
 // PublishDraft makes the draft of v's function the version v, under the next
 // number. check may refuse what is the draft at that moment. Publishing the same
 // version ID again gives what is there.
 func (s *Store) PublishDraft(ctx context.Context, v warpket.Version, check func(warpket.Draft) error) (warpket.Version, error) {
-	return s.publish(ctx, v, func(tx pgx.Tx, draft warpket.Draft, v warpket.Version) error {
-		if err := check(draft); err != nil {
-			return err
-		}
-		v.Snapshot = draft.Snapshot
-		return insertNumber(ctx, tx, v)
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		return publish(ctx, tx, &v, func(ctx context.Context, tx pgx.Tx, draft warpket.Draft, v warpket.Version) error {
+			if err := check(draft); err != nil {
+				return err
+			}
+			v.Snapshot = draft.Snapshot
+			return insertNumber(ctx, tx, v)
+		})
 	})
+	return s.published(ctx, v, err)
 }
 
-// publish counts a version on and has add write it.
-func (s *Store) publish(ctx context.Context, v warpket.Version, add func(pgx.Tx, warpket.Draft, warpket.Version) error) (warpket.Version, error) {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// Those who publish take turns, so that the second of two that publish
-		// the same version finds it.
-		err := tx.QueryRow(ctx, `select next_version from functions where id = $1 and project_id = $2 for no key update`, v.FunctionID, v.ProjectID).Scan(&v.Number)
-		if err != nil {
-			return err
-		}
-		var exists bool
-		if err := tx.QueryRow(ctx, `select exists (select from versions where id = $1 and function_id = $2)`, v.ID, v.FunctionID).Scan(&exists); err != nil || exists {
-			return err
-		}
-		draft, err := draftOf(ctx, tx, v.ProjectID, v.FunctionID)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `update functions set next_version = $2 + 1, updated_date = $3 where id = $1`, v.FunctionID, v.Number, v.CreatedDate); err != nil {
-			return err
-		}
-		return add(tx, draft, v)
-	})
+// published gives what was published, if it was.
+func (s *Store) published(ctx context.Context, v warpket.Version, err error) (warpket.Version, error) {
 	if err != nil {
 		return v, explain(err, "function", v.FunctionID)
 	}
 	v, err = s.version(ctx, `v.id = $1 and v.function_id = $2`, v.ID, v.FunctionID)
 	return v, explain(err, "version", v.ID)
+}
+
+// publish counts a version on, which sets its number, and has add write it.
+func publish(ctx context.Context, tx pgx.Tx, v *warpket.Version, add func(context.Context, pgx.Tx, warpket.Draft, warpket.Version) error) error {
+	// Those who publish take turns, so that the second of two that publish the
+	// same version finds it.
+	err := tx.QueryRow(ctx, `select next_version from functions where id = $1 and project_id = $2 for no key update`, v.FunctionID, v.ProjectID).Scan(&v.Number)
+	if err != nil {
+		return err
+	}
+	var exists bool
+	if err := tx.QueryRow(ctx, `select exists (select from versions where id = $1 and function_id = $2)`, v.ID, v.FunctionID).Scan(&exists); err != nil || exists {
+		return err
+	}
+	draft, err := draftOf(ctx, tx, v.ProjectID, v.FunctionID)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `update functions set next_version = $2 + 1, updated_date = $3 where id = $1`, v.FunctionID, v.Number, v.CreatedDate); err != nil {
+		return err
+	}
+	return add(ctx, tx, draft, *v)
+}
+
+// insertFollowed writes a version, which the draft follows unless somebody has
+// changed it.
+func insertFollowed(ctx context.Context, tx pgx.Tx, draft warpket.Draft, v warpket.Version) error {
+	if err := insertVersion(ctx, tx, v); err != nil || draft.Changed {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `update functions set draft_id = $2 where id = $1 and draft_id is not null`, v.FunctionID, v.Snapshot.ID); err != nil {
+		return err
+	}
+	if err := unused(ctx, tx, draft.Snapshot.ID); err != nil {
+		return err
+	}
+	return moved(ctx, tx, v.ProjectID, v.FunctionID, draft.Snapshot.ID)
 }
 
 // insertVersion writes a version with its snapshot and files.
@@ -87,8 +97,8 @@ func insertNumber(ctx context.Context, tx pgx.Tx, v warpket.Version) error {
 
 // insertSnapshot writes a snapshot with its files.
 func insertSnapshot(ctx context.Context, tx pgx.Tx, snap warpket.Snapshot) error {
-	_, err := tx.Exec(ctx, `insert into snapshots (id, project_id, function_id, runtime_id, entry, digest, image, created_date) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		snap.ID, snap.ProjectID, snap.FunctionID, snap.RuntimeID, snap.Entry, snap.Digest, snap.Image, snap.CreatedDate)
+	_, err := tx.Exec(ctx, `insert into snapshots (id, project_id, function_id, runtime_id, entry, digest, image, created_date, source) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		snap.ID, snap.ProjectID, snap.FunctionID, snap.RuntimeID, snap.Entry, snap.Digest, snap.Image, snap.CreatedDate, snap.Source)
 	if err != nil {
 		return err
 	}
@@ -278,11 +288,11 @@ func scanVersion(row pgx.CollectableRow) (v warpket.Version, err error) {
 	return v, err
 }
 
-const snapshotColumns = `n.id, n.project_id, n.function_id, n.runtime_id, n.entry, n.digest, n.image, n.created_date, r.requirements`
+const snapshotColumns = `n.id, n.project_id, n.function_id, n.runtime_id, n.entry, n.digest, n.image, n.created_date, r.requirements, n.source`
 
 // snapshotFields are where the columns of a snapshot go.
 func snapshotFields(n *warpket.Snapshot) []any {
-	return []any{&n.ID, &n.ProjectID, &n.FunctionID, &n.RuntimeID, &n.Entry, &n.Digest, &n.Image, &n.CreatedDate, &n.Requirements}
+	return []any{&n.ID, &n.ProjectID, &n.FunctionID, &n.RuntimeID, &n.Entry, &n.Digest, &n.Image, &n.CreatedDate, &n.Requirements, &n.Source}
 }
 
 func scanSnapshot(row pgx.CollectableRow) (n warpket.Snapshot, err error) {
