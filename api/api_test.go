@@ -34,6 +34,7 @@ import (
 type workflows struct {
 	mu          sync.Mutex
 	deployments []warpket.Deployment
+	builds      []warpket.Runtime
 	down        error
 	run         func(warpket.Execution) // called when an execution is launched
 }
@@ -42,6 +43,13 @@ func (w *workflows) StartDeployment(_ context.Context, d warpket.Deployment) err
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.deployments = append(w.deployments, d)
+	return w.down
+}
+
+func (w *workflows) StartRuntime(_ context.Context, r warpket.Runtime) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.builds = append(w.builds, r)
 	return w.down
 }
 

@@ -38,6 +38,7 @@ type Function struct {
 	Resources           Resources `json:"resources" doc:"What its workers may use"`
 	CreatedDate         time.Time `json:"createdDate" doc:"When it was created"`
 	UpdatedDate         time.Time `json:"updatedDate" doc:"When it last changed"`
+	RuntimeID           string    `json:"runtimeId,omitempty" doc:"The runtime that it was created with; absent for one that was created with a template or as an image"`
 }
 
 func toFunction(f warpket.Function) Function {
@@ -45,7 +46,7 @@ func toFunction(f warpket.Function) Function {
 		Source: filesSource, Credentials: f.Settings.Credentials,
 		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
 		Entry: f.Settings.Entry, Lane: string(cmp.Or(f.Settings.Lane, warpket.Durable)), Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
-		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate,
+		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate, RuntimeID: string(f.RuntimeID),
 	}
 	if f.Image != nil {
 		out.Source, out.Image, out.ImageDigest = imageSource, f.Image.Reference, f.Image.Digest()
@@ -117,6 +118,14 @@ type FunctionSettings struct {
 
 // apply sets what is set, on a function of files or one that comes as an image.
 func (c FunctionSettings) apply(s *warpket.Settings, image bool) error {
+	c.set(s)
+	if image {
+		return s.CheckForImage()
+	}
+	return s.Check()
+}
+
+func (c FunctionSettings) set(s *warpket.Settings) {
 	if c.Entry != "" {
 		s.Entry = c.Entry
 	}
@@ -136,18 +145,16 @@ func (c FunctionSettings) apply(s *warpket.Settings, image bool) error {
 		s.Credentials = *c.Credentials
 	}
 	s.Resources = c.Resources.domain().Or(s.Resources)
-	if image {
-		return s.CheckForImage()
-	}
-	return s.Check()
 }
 
 // CreateFunctionRequest asks for a function.
 type CreateFunctionRequest struct {
-	FunctionName        string `json:"functionName" minLength:"1" maxLength:"255" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell"`
-	Source              string `json:"source,omitempty" enum:"files,image" doc:"Where its code comes from: files, which start with a template's, or an OCI image; files unless set"`
-	SDKVersion          string `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set. Not for an image" example:"0.45.3"`
-	TemplateLanguageTag string `json:"templateLanguageTag,omitempty" maxLength:"64" doc:"Tag of a template, see GET /v1/templates; needed unless it comes as an image" example:"Qiskit"`
+	FunctionName        string       `json:"functionName" minLength:"1" maxLength:"255" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell"`
+	Source              string       `json:"source,omitempty" enum:"files,image" doc:"Where its code comes from: files, which start with a template's, or an OCI image; files unless set"`
+	SDKVersion          string       `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set. Not for an image" example:"0.45.3"`
+	TemplateLanguageTag string       `json:"templateLanguageTag,omitempty" maxLength:"64" doc:"Tag of a template, see GET /v1/templates; needed unless it comes as an image or has a runtimeId" example:"Qiskit"`
+	RuntimeID           string       `json:"runtimeId,omitempty" maxLength:"64" doc:"A runtime that was created with POST /v1/runtimes, in place of templateLanguageTag and sdkVersion. Its versions are made of files, and get what the runtime is made of when they are published"`
+	TemplateFiles       []SourceFile `json:"templateFiles,omitempty" nullable:"false" maxItems:"1000" doc:"All files of its first version, in place of the template's; needed if its runtime is an image. None by fileId"`
 	ImageSource
 	Description string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
 	FunctionSettings
@@ -169,8 +176,9 @@ func (s *Server) addFunctions() {
 	tags := []string{"Functions"}
 	register(s, Write, huma.Operation{
 		OperationID: "create-function", Method: http.MethodPost, Path: "/v1/functions", Tags: tags, Summary: "Create a function", DefaultStatus: http.StatusOK,
-		Description: "Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.",
-		Errors:      []int{http.StatusConflict, http.StatusUnprocessableEntity},
+		Description:  "Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.",
+		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute,
+		Errors: []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
 	}, s.createFunction)
 	register(s, Read, huma.Operation{
 		OperationID: "list-functions", Method: http.MethodGet, Path: "/v1/functions", Tags: tags, Summary: "List functions",
@@ -210,8 +218,11 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if err := b.refuse(); err != nil {
 		return nil, err
 	}
+	if b.RuntimeID != "" {
+		return s.createOnRuntime(ctx, b)
+	}
 	if b.TemplateLanguageTag == "" {
-		return nil, warpket.Errorf(warpket.Invalid, "templateLanguageTag is missing: give the tag of a template, see GET /v1/templates, or say \"source\": \"image\"").At("templateLanguageTag")
+		return nil, warpket.Errorf(warpket.Invalid, "templateLanguageTag is missing: give the tag of a template, see GET /v1/templates, or the runtimeId of a runtime, or say \"source\": \"image\"").At("templateLanguageTag")
 	}
 	template, err := s.Catalog.Template(b.TemplateLanguageTag)
 	if err != nil {
@@ -230,9 +241,9 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 		ID: s.newID(ctx), ProjectID: project, Name: b.FunctionName, Description: b.Description, TemplateTag: template.Tag,
 		SDK: runtime.SDK, SDKVersion: runtime.SDKVersion, Settings: settings, CreatedDate: now, UpdatedDate: now,
 	}
-	sources := make([]newFile, len(template.Files))
-	for i, t := range template.Files {
-		sources[i] = newFile{File: warpket.File{ID: warpket.NewID(now), Path: t.Filename, Language: t.Language}, content: []byte(t.Content)}
+	sources, err := s.firstFiles(ctx, f, template, b.TemplateFiles)
+	if err != nil {
+		return nil, err
 	}
 	if runtime, err = s.runtimeRequired(ctx, project, runtime, sources); err != nil {
 		return nil, err
@@ -241,10 +252,29 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if err != nil {
 		return nil, err
 	}
+	return s.addFunction(ctx, f, v)
+}
+
+// firstFiles are the files that a function starts with: those of the request, or
+// else the template's.
+func (s *Server) firstFiles(ctx context.Context, f warpket.Function, template warpket.Template, own []SourceFile) ([]newFile, error) {
+	if len(own) > 0 {
+		return s.newFiles(ctx, f, own)
+	}
+	files := make([]newFile, len(template.Files))
+	for i, t := range template.Files {
+		files[i] = newFile{File: warpket.File{ID: warpket.NewID(s.Now()), Path: t.Filename, Language: t.Language}, content: []byte(t.Content)}
+	}
+	return files, nil
+}
+
+// addFunction writes a new function with its first version, and answers it.
+func (s *Server) addFunction(ctx context.Context, f warpket.Function, v warpket.Version) (*createdFunctionOutput, error) {
 	if err := s.Store.CreateFunction(ctx, f, v); err != nil {
 		return nil, err
 	}
-	if v, err = s.Store.Version(ctx, project, f.ID, 1); err != nil {
+	v, err := s.Store.Version(ctx, f.ProjectID, f.ID, 1)
+	if err != nil {
 		return nil, err
 	}
 	files, err := s.sources(ctx, v)
@@ -404,7 +434,8 @@ func (s *Server) updateFunction(ctx context.Context, in *struct {
 		if in.Body.Description != nil {
 			f.Description = *in.Body.Description
 		}
-		return in.Body.apply(&f.Settings, f.Image != nil)
+		in.Body.set(&f.Settings)
+		return f.CheckSettings()
 	})
 	return &functionOutput{toFunction(f)}, err
 }

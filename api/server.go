@@ -29,6 +29,7 @@ import (
 // Workflows start and steer long work.
 type Workflows interface {
 	StartDeployment(ctx context.Context, d warpket.Deployment) error
+	StartRuntime(ctx context.Context, r warpket.Runtime) error
 	Scale(ctx context.Context, deployment warpket.ID, slots int) error
 	Detach(ctx context.Context, deployment warpket.ID) error
 	DeploymentURL(id warpket.ID) string

@@ -56,7 +56,7 @@ func (f *fleet) Recorded(context.Context, []warpket.ID) ([]warpket.ID, error) {
 	return []warpket.ID{"recorded"}, nil
 }
 
-func (f *fleet) Renew(context.Context, warpket.ID, warpket.ID) error {
+func (f *fleet) Renew(context.Context, warpket.ID, warpket.ID, []warpket.KeptReady) error {
 	f.renewed <- struct{}{}
 	return f.renew
 }
@@ -84,6 +84,8 @@ type agent struct {
 func (a *agent) Hello() *wire.Hello {
 	return &wire.Hello{Boot: string(nodeID), Inventory: []byte(`{}`), Slots: a.slots, Kept: a.kept}
 }
+func (a *agent) Kept() []*wire.KeptReady { return nil }
+
 func (a *agent) End(slots []*wire.SlotRef) { a.ended <- slots }
 func (a *agent) Call(ctx context.Context, from *Link, call *wire.Call) *wire.Reply {
 	return a.answer(ctx, from, call)

@@ -64,7 +64,7 @@ func prepared(t *testing.T, a *Agent, pinned string, more func(*wire.Prepare)) (
 	i := warpket.Image{Pinned: in.GetImage().GetReference(), Command: in.GetImage().GetCommand()}
 	in.Digest = i.SnapshotDigest(warpket.ImageRuntime(platform).String())
 	s = a.newSlot(t.Context(), "s", in)
-	if err = s.pull(t.Context(), func(line string) { told = append(told, line) }); err != nil {
+	if err = s.get(t.Context(), func(line string) { told = append(told, line) }); err != nil {
 		return s, told, err
 	}
 	if err = s.load(t.Context()); err != nil {
@@ -140,7 +140,7 @@ func TestAnImageStaysWhileASlotHoldsIt(t *testing.T) {
 	s.in.Digest = warpket.Image{Pinned: s.in.GetImage().GetReference()}.SnapshotDigest(keyOf(nil).String())
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := s.pull(ctx, func(string) {}); err != nil {
+	if err := s.get(ctx, func(string) {}); err != nil {
 		t.Fatal(err)
 	}
 	root := s.image.Root
@@ -213,7 +213,7 @@ func TestWhatANodeDoesNotPull(t *testing.T) {
 		})
 	}
 	s := agentWith(t, loopback).newSlot(t.Context(), "s", &wire.Prepare{Image: &wire.Image{Reference: pinned}, Digest: "another"})
-	if err := s.pull(t.Context(), func(string) {}); warpket.KindOf(err) != warpket.Invalid {
+	if err := s.get(t.Context(), func(string) {}); warpket.KindOf(err) != warpket.Invalid {
 		t.Errorf("what its digest does not stand for: %v", err)
 	}
 }

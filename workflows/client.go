@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -179,20 +180,35 @@ func (c *Client) StartDeployment(ctx context.Context, d warpket.Deployment) erro
 	return explain(err)
 }
 
-// buildRuntime has a runtime built and waits for it. However many ask, it is
-// built once.
+// StartRuntime starts the workflow that builds a runtime, or what it is made
+// of. However many ask, that is built once.
+func (c *Client) StartRuntime(ctx context.Context, r warpket.Runtime) error {
+	_, err := c.startBuild(ctx, r)
+	return err
+}
+
+// buildRuntime has a runtime built and waits for it.
 func (c *Client) buildRuntime(ctx context.Context, r warpket.Runtime) error {
-	run, err := c.deployments.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                       r.String(),
-		TaskQueue:                deploymentQueue,
-		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		StaticSummary:            fmt.Sprintf("%s %s on Python %s", r.SDK, r.SDKVersion, r.Python),
-		TypedSearchAttributes:    temporal.NewSearchAttributes(kind.ValueSet("runtime"), sdkVersion.ValueSet(r.SDK+" "+r.SDKVersion)),
-	}, BuildRuntime, BuildRuntimeInput{RuntimeID: r.ID})
+	run, err := c.startBuild(ctx, r)
 	if err != nil {
-		return explain(err)
+		return err
 	}
 	return run.Get(ctx, nil)
+}
+
+func (c *Client) startBuild(ctx context.Context, r warpket.Runtime) (client.WorkflowRun, error) {
+	id, summary := r.String(), fmt.Sprintf("%s %s on Python %s", r.SDK, r.SDKVersion, r.Python)
+	if r.Image != nil {
+		id, summary = "runtime/image/"+string(r.ID), "image of the runtime "+r.Name
+	}
+	run, err := c.deployments.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:                       id,
+		TaskQueue:                deploymentQueue,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		StaticSummary:            summary,
+		TypedSearchAttributes:    temporal.NewSearchAttributes(kind.ValueSet("runtime"), sdkVersion.ValueSet(strings.TrimSpace(r.SDK+" "+r.SDKVersion))),
+	}, BuildRuntime, BuildRuntimeInput{RuntimeID: r.BuildID()})
+	return run, explain(err)
 }
 
 // Scale sets how many slots a deployment wants and returns when it is recorded.

@@ -48,7 +48,7 @@ func (s *Store) Install(ctx context.Context, spec InstallSpec, progress func(str
 	}
 	dir := filepath.Join(root, "envs", folderOf(spec, python))
 	if complete(dir) {
-		return envAt(dir), nil
+		return envAt(spec.Key, dir), nil
 	}
 	return s.builds.join(ctx, dir, orSilent(progress), func(ctx context.Context, progress func(string)) (Env, error) {
 		unlock, err := lockFile(ctx, dir+".lock", func() { progress("waiting for another build of the same runtime") })
@@ -57,13 +57,13 @@ func (s *Store) Install(ctx context.Context, spec InstallSpec, progress func(str
 		}
 		defer unlock()
 		if complete(dir) {
-			return envAt(dir), nil
+			return envAt(spec.Key, dir), nil
 		}
 		if err := s.build(ctx, root, dir, python, spec, progress); err != nil {
 			_ = removeTree(dir)
 			return Env{}, err
 		}
-		return envAt(dir), nil
+		return envAt(spec.Key, dir), nil
 	})
 }
 
@@ -144,7 +144,7 @@ func bareEnv(dir, python, minor string) error {
 // smoke runs the check of a runtime in it. What it leaves in the cache folder
 // stays: plugin loaders look there, and would search all packages otherwise.
 func (s *Store) smoke(ctx context.Context, root, dir string, spec InstallSpec, progress func(string)) error {
-	env := envAt(dir)
+	env := envAt(spec.Key, dir)
 	if err := os.MkdirAll(env.CacheHome, 0o755); err != nil {
 		return fmt.Errorf("smoke run of %s: %w", label(spec.Key), err)
 	}

@@ -14,9 +14,14 @@ import (
 // same ID again does nothing, so a repeated request may call it.
 func (s *Store) CreateFunction(ctx context.Context, f warpket.Function, v warpket.Version) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `insert into functions (id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, created_date, updated_date)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, 2, $9, $9) on conflict (id) do nothing`,
-			f.ID, f.ProjectID, f.Name, f.Description, f.TemplateTag, f.SDK, f.SDKVersion, f.Settings, f.CreatedDate)
+		if f.RuntimeID != "" {
+			if err := mayUse(ctx, tx, f.ProjectID, f.RuntimeID); err != nil {
+				return err
+			}
+		}
+		tag, err := tx.Exec(ctx, `insert into functions (id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, created_date, updated_date, runtime_id)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, 2, $9, $9, $10) on conflict (id) do nothing`,
+			f.ID, f.ProjectID, f.Name, f.Description, f.TemplateTag, f.SDK, f.SDKVersion, f.Settings, f.CreatedDate, orNull(f.RuntimeID))
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
@@ -152,10 +157,11 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 }
 
 const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, revision, created_date, updated_date,
-	(select n.image from versions v join snapshots n on n.id = v.snapshot_id where v.function_id = functions.id order by v.number desc limit 1)`
+	case when runtime_id is null then (select n.image from versions v join snapshots n on n.id = v.snapshot_id where v.function_id = functions.id order by v.number desc limit 1) end, coalesce(runtime_id::text, ''),
+	exists (select from runtimes r where r.id = runtime_id and r.image is not null)`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
-	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image)
+	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.RuntimeID, &f.InImage)
 	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork) // of functions that are older than the setting
 	return f, err
 }

@@ -22,7 +22,8 @@ func (s *Store) Publish(ctx context.Context, v warpket.Version) (warpket.Version
 		if err := tx.QueryRow(ctx, `select exists (select from versions where id = $1 and function_id = $2)`, v.ID, v.FunctionID).Scan(&exists); err != nil || exists {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `update functions set next_version = $2 + 1, updated_date = $3 where id = $1`, v.FunctionID, v.Number, v.CreatedDate); err != nil {
+		if _, err := tx.Exec(ctx, `update functions set next_version = $2 + 1, updated_date = $3,
+			sdk_version = case when runtime_id is null then sdk_version else (select r.sdk_version from runtimes r where r.id = $4) end where id = $1`, v.FunctionID, v.Number, v.CreatedDate, v.Snapshot.RuntimeID); err != nil {
 			return err
 		}
 		return insertVersion(ctx, tx, v)
