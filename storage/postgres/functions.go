@@ -158,7 +158,7 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 
 const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, revision, created_date, updated_date,
 	case when runtime_id is null then (select n.image from versions v join snapshots n on n.id = v.snapshot_id where v.function_id = functions.id order by v.number desc limit 1) end, coalesce(runtime_id::text, ''),
-	exists (select from runtimes r where r.id = runtime_id and r.image is not null)`
+	exists (select from runtimes r where r.id = functions.runtime_id and r.image is not null)`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
 	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.RuntimeID, &f.InImage)
