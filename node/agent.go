@@ -90,6 +90,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.pool = worker.NewPool(a.config.Launcher, harness, a.config.ReadyMemory, a.config.Log)
 	defer a.pool.Close()
+	a.config.Runtimes.BeforeRemoval(a.pool.Forget)
 	identity, err := a.identity(ctx)
 	if err != nil {
 		return err
@@ -251,7 +252,8 @@ func (a *Agent) install(ctx context.Context, r *wire.Runtime, say func(string)) 
 // installOrPull has here what a runtime is made of, for slots to come.
 func (a *Agent) installOrPull(ctx context.Context, in *wire.Install, say func(string)) error {
 	if in.GetImage() == nil {
-		_, err := a.install(ctx, in.GetRuntime(), say)
+		env, err := a.install(ctx, in.GetRuntime(), say)
+		env.Release()
 		return err
 	}
 	pulled, err := a.pull(ctx, in.GetRuntime().GetProject(), in.GetImage(), say)

@@ -353,6 +353,7 @@ func (s *slot) clear() {
 	if s.image != nil {
 		s.image.Release()
 	}
+	s.env.Release()
 	if err := os.RemoveAll(s.dir); err != nil {
 		s.agent.config.Log.Error("folder of a slot not removed", "slot", s.id, "error", err)
 	}

@@ -14,6 +14,15 @@ type Env struct {
 	Dir       string // its folder
 	Python    string // path of its interpreter
 	CacheHome string // XDG_CACHE_HOME for its programs: what the smoke run left there
+
+	release func()
+}
+
+// Release lets go of the environment: it may be removed when the disk is short.
+func (e Env) Release() {
+	if e.release != nil {
+		e.release()
+	}
 }
 
 func envAt(key warpket.RuntimeKey, dir string) Env {

@@ -153,6 +153,20 @@ func (p *Pool) Warm(env runtimes.Env) {
 
 var errAlone = errors.New("its SDK starts threads")
 
+// Forget ends what is kept ready of the environment in a folder.
+func (p *Pool) Forget(dir string) {
+	p.mu.Lock()
+	var all []*zygote
+	if s := p.shelves[dir]; s != nil {
+		all = s.all()
+	}
+	delete(p.shelves, dir)
+	p.mu.Unlock()
+	for _, z := range all {
+		p.end(z)
+	}
+}
+
 // Kept says how many workers are kept ready, ahead of need. It does not wait
 // for what is being made.
 func (p *Pool) Kept() []warpket.KeptReady {
