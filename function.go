@@ -19,11 +19,13 @@ type Function struct {
 	Settings    Settings
 	NextVersion int    // the number that the next published version gets
 	Revision    int    // grows with each change that slots have to be replaced for
-	Image       *Image // of its newest version; nil for a function of files
+	Image       *Image // of its newest version; nil for a function of files, whatever they run in
 	CreatedDate time.Time
 	UpdatedDate time.Time
 	Label       string  // a freer name, not unique; may be empty
 	Source      *Source // of its newest version's files; nil if they were given as such
+	RuntimeID   ID   // the runtime that somebody created and that its versions get; may be empty
+	InImage     bool // whether that one is an image, in which its files run
 }
 
 // MaxLabel is the most characters that a function's label has.
@@ -140,6 +142,17 @@ func (s Settings) NeedNewSlots(old Settings) bool {
 	return s.Reuse != old.Reuse || s.Network != old.Network
 }
 
+// CheckSettings reports what of its settings cannot be.
+func (f Function) CheckSettings() error {
+	switch {
+	case f.Image != nil:
+		return f.Settings.CheckForImage()
+	case f.InImage:
+		return f.Settings.CheckForFilesInImage()
+	}
+	return f.Settings.Check()
+}
+
 // Check reports what of the settings of a function of files cannot be.
 func (s Settings) Check() error {
 	module, function, ok := strings.Cut(s.Entry, ".")
@@ -157,6 +170,18 @@ func (s Settings) Check() error {
 func (s Settings) CheckForImage() error {
 	if s.Entry != "" {
 		return Errorf(Invalid, "an image has no entry: give a command with its version, or leave it out to run the image's own").At("entry")
+	}
+	if s.Credentials != "" && !secretForm.MatchString(s.Credentials) {
+		return Errorf(Invalid, "credentials is the name of one of the project's secrets").At("credentials")
+	}
+	return s.check()
+}
+
+// CheckForFilesInImage reports what of the settings of a function of files cannot be
+// whose runtime is an image: that decides what an entry is.
+func (s Settings) CheckForFilesInImage() error {
+	if len(s.Entry) > 257 || !printable(s.Entry) {
+		return Errorf(Invalid, "entry is at most 257 bytes of printable characters, which the image finds in WARPKET_ENTRY").At("entry")
 	}
 	if s.Credentials != "" && !secretForm.MatchString(s.Credentials) {
 		return Errorf(Invalid, "credentials is the name of one of the project's secrets").At("credentials")

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Image is what a version runs that comes as an OCI image instead of as files.
+// Image is what a version runs that comes as an OCI image, or the system in
+// which its files run.
 type Image struct {
 	Reference string   // as it was given: "registry.example/bell:1"
 	Pinned    string   // with the digest that it stood for then: "registry.example/bell@sha256:..."

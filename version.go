@@ -27,9 +27,9 @@ type Snapshot struct {
 	FunctionID ID
 	RuntimeID  ID
 	Entry      string
-	Digest     string // over everything that decides a result, see SnapshotDigest
-	Files      []File // none if it has an image
-	Image      *Image // nil for a snapshot of files
+	Digest     string // over everything that decides a result, see DigestFor
+	Files      []File // none if it comes as an image
+	Image      *Image // with files: the system in which they run; nil if that is the runtime's
 	// Requirements is the digest of its own requirements, see RuntimeKey; empty for none.
 	Requirements string
 	CreatedDate  time.Time
@@ -122,6 +122,21 @@ func SnapshotDigest(files []File, entry, runtimeKey string) string {
 	}
 	b, _ := json.Marshal(parts) // strings only: cannot fail
 	return SHA256(b)
+}
+
+// DigestFor is the snapshot's digest on a runtime, whatever its parts are. Files
+// in an image have that in the place of a runtime.
+func (s Snapshot) DigestFor(runtime RuntimeKey) string {
+	if runtime.OfImages() {
+		runtime = ImageRuntime(runtime.Platform)
+	}
+	switch {
+	case s.Image == nil:
+		return SnapshotDigest(s.Files, s.Entry, runtime.String())
+	case len(s.Files) == 0:
+		return s.Image.SnapshotDigest(runtime.String())
+	}
+	return SnapshotDigest(s.Files, s.Entry, s.Image.SnapshotDigest(runtime.String()))
 }
 
 // CheckFiles checks the paths and sizes of a version's files.

@@ -34,6 +34,7 @@ import (
 type workflows struct {
 	mu          sync.Mutex
 	deployments []warpket.Deployment
+	builds      []warpket.Runtime
 	down        error
 	run         func(warpket.Execution) // called when an execution is launched
 	build       func(warpket.Runtime)   // called when a runtime is to be built
@@ -49,6 +50,7 @@ func (w *workflows) StartDeployment(_ context.Context, d warpket.Deployment) err
 func (w *workflows) StartRuntime(_ context.Context, r warpket.Runtime) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.builds = append(w.builds, r)
 	if w.build != nil {
 		go w.build(r)
 	}

@@ -337,11 +337,11 @@ func (s *Server) room(ctx context.Context, e warpket.Execution, c callee, queue 
 	if err != nil {
 		return err
 	}
-	runtime, err := s.Store.Runtime(ctx, c.version.Snapshot.RuntimeID)
+	runtime, err := s.Store.FunctionRuntime(ctx, c.function.ID, c.version.Snapshot.RuntimeID)
 	if err != nil {
 		return err
 	}
-	_, err = placement.Place(fleet, placement.Request{Resources: e.Resources, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages()})
+	_, err = placement.Place(fleet, placement.Request{Resources: e.Resources, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages(), Isolated: !runtime.Trusted})
 	if warpket.KindOf(err) == warpket.NoCapacity && queue {
 		return nil
 	}

@@ -39,6 +39,7 @@ type Function struct {
 	CreatedDate         time.Time `json:"createdDate" doc:"When it was created"`
 	UpdatedDate         time.Time `json:"updatedDate" doc:"When it last changed"`
 	Label               string    `json:"label,omitempty" doc:"A freer name, not unique; absent for none" example:"Bell state, two qubits"`
+	RuntimeID           string    `json:"runtimeId,omitempty" doc:"The runtime that it was created with; absent for one that was created with a template or as an image"`
 }
 
 func toFunction(f warpket.Function) Function {
@@ -46,7 +47,7 @@ func toFunction(f warpket.Function) Function {
 		Source: sourceOf(f.Source), Credentials: f.Settings.Credentials,
 		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
 		Entry: f.Settings.Entry, Lane: string(cmp.Or(f.Settings.Lane, warpket.Durable)), Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
-		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate, Label: f.Label,
+		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate, Label: f.Label, RuntimeID: string(f.RuntimeID),
 	}
 	if f.Image != nil {
 		out.Source, out.Image, out.ImageDigest = imageSource, f.Image.Reference, f.Image.Digest()
@@ -125,6 +126,14 @@ type FunctionSettings struct {
 
 // apply sets what is set, on a function of files or one that comes as an image.
 func (c FunctionSettings) apply(s *warpket.Settings, image bool) error {
+	c.set(s)
+	if image {
+		return s.CheckForImage()
+	}
+	return s.Check()
+}
+
+func (c FunctionSettings) set(s *warpket.Settings) {
 	if c.Entry != "" {
 		s.Entry = c.Entry
 	}
@@ -144,10 +153,6 @@ func (c FunctionSettings) apply(s *warpket.Settings, image bool) error {
 		s.Credentials = *c.Credentials
 	}
 	s.Resources = c.Resources.domain().Or(s.Resources)
-	if image {
-		return s.CheckForImage()
-	}
-	return s.Check()
 }
 
 // CreateFunctionRequest asks for a function.
@@ -155,7 +160,9 @@ type CreateFunctionRequest struct {
 	FunctionName        string `json:"functionName" minLength:"1" maxLength:"255" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell"`
 	Source              string `json:"source,omitempty" enum:"files,package,object,image,git" doc:"Where its code comes from: files, which are the template's; a package, an object or a Git repository, which the property of that name tells; or an OCI image. Files unless set, or what the properties say"`
 	SDKVersion          string `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set. Not for an image" example:"0.45.3"`
-	TemplateLanguageTag string `json:"templateLanguageTag,omitempty" maxLength:"64" doc:"Tag of a template, see GET /v1/templates; needed unless it comes as an image" example:"Qiskit"`
+	TemplateLanguageTag string       `json:"templateLanguageTag,omitempty" maxLength:"64" doc:"Tag of a template, see GET /v1/templates; needed unless it comes as an image or has a runtimeId" example:"Qiskit"`
+	RuntimeID           string       `json:"runtimeId,omitempty" maxLength:"64" doc:"A runtime that was created with POST /v1/runtimes, in place of templateLanguageTag and sdkVersion. Its versions are made of files, and get what the runtime is made of when they are published"`
+	TemplateFiles       []SourceFile `json:"templateFiles,omitempty" nullable:"false" maxItems:"1000" doc:"All files of its first version, in place of the template's; needed if its runtime is an image and they come from nowhere else. None by fileId"`
 	ImageSource
 	CodeSource
 	Description string `json:"description,omitempty" maxLength:"4096" doc:"What it does"`
@@ -283,8 +290,11 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if err := b.refuse(); err != nil {
 		return nil, err
 	}
+	if b.RuntimeID != "" {
+		return s.createOnRuntime(ctx, b)
+	}
 	if b.TemplateLanguageTag == "" {
-		return nil, warpket.Errorf(warpket.Invalid, "templateLanguageTag is missing: give the tag of a template, see GET /v1/templates, or say \"source\": \"image\"").At("templateLanguageTag")
+		return nil, warpket.Errorf(warpket.Invalid, "templateLanguageTag is missing: give the tag of a template, see GET /v1/templates, or the runtimeId of a runtime, or say \"source\": \"image\"").At("templateLanguageTag")
 	}
 	template, err := s.Catalog.Template(b.TemplateLanguageTag)
 	if err != nil {
@@ -303,7 +313,7 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 		ID: s.newID(ctx), ProjectID: project, Name: b.FunctionName, Description: b.Description, TemplateTag: template.Tag,
 		SDK: runtime.SDK, SDKVersion: runtime.SDKVersion, Settings: settings, CreatedDate: now, UpdatedDate: now, Label: b.Label,
 	}
-	sources, from, err := s.firstFiles(ctx, project, template, b.CodeSource)
+	sources, from, err := s.firstFiles(ctx, f, template, b)
 	if err != nil {
 		return nil, err
 	}
@@ -315,10 +325,16 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 		return nil, err
 	}
 	v.Snapshot.Source = from
+	return s.addFunction(ctx, f, v)
+}
+
+// addFunction writes a new function with its first version, and answers it.
+func (s *Server) addFunction(ctx context.Context, f warpket.Function, v warpket.Version) (*createdFunctionOutput, error) {
 	if err := s.Store.CreateFunction(ctx, f, v); err != nil {
 		return nil, err
 	}
-	if v, err = s.Store.Version(ctx, project, f.ID, 1); err != nil {
+	v, err := s.Store.Version(ctx, f.ProjectID, f.ID, 1)
+	if err != nil {
 		return nil, err
 	}
 	files, err := s.sources(ctx, v.Snapshot)
@@ -533,7 +549,8 @@ func (s *Server) changeFunction(ctx context.Context, id string, match MatchInput
 		if err := errors.Join(warpket.CheckName("function", f.Name), warpket.CheckLabel(f.Label), warpket.CheckDescription(f.Description)); err != nil {
 			return err
 		}
-		return settings.apply(&f.Settings, f.Image != nil)
+		settings.set(&f.Settings)
+		return f.CheckSettings()
 	})
 	return &functionOutput{ETag: etag(f.UpdatedDate), Body: toFunction(f)}, err
 }

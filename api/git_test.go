@@ -101,8 +101,8 @@ func (w *world) version(t *testing.T, function, files string) api.FunctionVersio
 	return decode[api.CreatedVersion](t, body).Data
 }
 
-// builds makes all runtimes available as soon as somebody asks.
-func (w *world) builds(t *testing.T) {
+// buildsAll makes all runtimes available as soon as somebody asks.
+func (w *world) buildsAll(t *testing.T) {
 	w.build = func(r warpket.Runtime) {
 		for _, message := range []string{"locking on node", ""} {
 			status := warpket.RuntimeBuilding
@@ -120,7 +120,7 @@ func (w *world) builds(t *testing.T) {
 func TestAFunctionIsClonedEditedAndPushed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.builds(t)
+	w.buildsAll(t)
 	id := w.function(t, "cloned")
 	w.version(t, id, `[{"filename":"handler.py","content":"def handler(event, context):\n    return 2\n"},{"filename":"lib/deep/data.txt","content":"two"},{"filename":"empty","content":""}]`)
 
@@ -188,7 +188,7 @@ func TestCommitsOfVersionsAreTheSameHoweverOftenTheyAreMade(t *testing.T) {
 func TestAShallowCloneCanBePushedFromAndCompleted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.builds(t)
+	w.buildsAll(t)
 	id := w.function(t, "shallow")
 	for i := range 4 {
 		w.version(t, id, fmt.Sprintf(`[{"filename":"handler.py","content":"x = %d\n"}]`, i))
@@ -216,7 +216,7 @@ func TestAShallowCloneCanBePushedFromAndCompleted(t *testing.T) {
 func TestPushesThatCannotBeAVersionSayWhy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.builds(t)
+	w.buildsAll(t)
 	id := w.function(t, "refusing")
 	g := w.clone(t, id)
 	start := g.git(t, "rev-parse", "HEAD")
@@ -318,7 +318,7 @@ func TestGitIsAskedForATokenThatMayDoIt(t *testing.T) {
 func TestAPushOfManyFilesIsTaken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.builds(t)
+	w.buildsAll(t)
 	id := w.function(t, "many")
 	g := w.clone(t, id)
 	for i := range 300 {

@@ -27,8 +27,8 @@ func (i ImageSource) refuse() error {
 }
 
 func (s *Server) createImageFunction(ctx context.Context, b CreateFunctionRequest) (*createdFunctionOutput, error) {
-	for field, value := range map[string]string{"templateLanguageTag": b.TemplateLanguageTag, "sdkVersion": b.SDKVersion} {
-		if value != "" {
+	for field, set := range map[string]bool{"templateLanguageTag": b.TemplateLanguageTag != "", "sdkVersion": b.SDKVersion != "", "runtimeId": b.RuntimeID != "", "templateFiles": len(b.TemplateFiles) > 0} {
+		if set {
 			return nil, warpket.Errorf(warpket.Invalid, "an image brings its own code and SDK: leave %s out", field).At("%s", field)
 		}
 	}
@@ -62,13 +62,9 @@ func (s *Server) imageVersion(ctx context.Context, f warpket.Function, descripti
 	if err := warpket.CheckCommand(in.Command); err != nil {
 		return v, err
 	}
-	auth, err := s.credentials(ctx, f)
-	if err != nil {
-		return v, err
-	}
 	image := warpket.Image{Reference: in.Image, Command: in.Command}
-	if image.Pinned, err = s.Images.Resolve(ctx, in.Image, auth); err != nil {
-		return v, unresolved(err)
+	if image.Pinned, err = s.resolve(ctx, f.ProjectID, f.Settings.Credentials, in.Image); err != nil {
+		return v, err
 	}
 	now := s.Now()
 	runtime, err := s.Store.EnsureRuntime(ctx, warpket.Runtime{
@@ -96,20 +92,33 @@ func unresolved(err error) error {
 	return warpket.Because(warpket.Invalid, err, "%s", e.Message).At("image")
 }
 
-// credentials are what the registry of a function's images is given.
-func (s *Server) credentials(ctx context.Context, f warpket.Function) (auth warpket.RegistryAuth, err error) {
-	name := f.Settings.Credentials
+// resolve gives a reference with the digest that it stands for now. name is that
+// of the project's secret which the registry is given; it may be empty.
+func (s *Server) resolve(ctx context.Context, project warpket.ID, name, reference string) (string, error) {
+	auth, err := s.credentials(ctx, project, name)
+	if err != nil {
+		return "", err
+	}
+	pinned, err := s.Images.Resolve(ctx, reference, auth)
+	if err != nil {
+		return "", unresolved(err)
+	}
+	return pinned, nil
+}
+
+// credentials are what a registry is given.
+func (s *Server) credentials(ctx context.Context, project warpket.ID, name string) (auth warpket.RegistryAuth, err error) {
 	if name == "" {
 		return auth, nil
 	}
-	if err := s.hasSecret(ctx, f.ProjectID, name); err != nil {
+	if err := s.hasSecret(ctx, project, name); err != nil {
 		return auth, err
 	}
-	sealed, err := s.Store.SealedSecret(ctx, f.ProjectID, name)
+	sealed, err := s.Store.SealedSecret(ctx, project, name)
 	if err != nil {
 		return auth, err
 	}
-	return s.Secrets.RegistryAuth(ctx, f.ProjectID, name, sealed)
+	return s.Secrets.RegistryAuth(ctx, project, name, sealed)
 }
 
 // hasSecret refuses the name of a secret that the project has not.

@@ -121,14 +121,20 @@ func (b CreateFunctionRequest) checkSource() error {
 }
 
 // firstFiles gets the files of a new function, which are its template's unless
-// they come from elsewhere.
-func (s *Server) firstFiles(ctx context.Context, project warpket.ID, t warpket.Template, from CodeSource) ([]newFile, *warpket.Source, error) {
-	if len(from.given()) > 0 {
-		return s.code(ctx, project, from, nil)
+// the request gives them or says where they are.
+func (s *Server) firstFiles(ctx context.Context, f warpket.Function, t warpket.Template, b CreateFunctionRequest) ([]newFile, *warpket.Source, error) {
+	switch given := b.given(); {
+	case len(given) > 0 && len(b.TemplateFiles) > 0:
+		return nil, nil, warpket.Errorf(warpket.Invalid, "give templateFiles, package, object or git, and one of them").At("%s", given[0])
+	case len(given) > 0:
+		return s.code(ctx, f.ProjectID, b.CodeSource, nil)
+	case len(b.TemplateFiles) > 0:
+		files, err := s.newFiles(ctx, f, b.TemplateFiles)
+		return files, nil, err
 	}
 	files := make([]newFile, len(t.Files))
-	for i, f := range t.Files {
-		files[i] = newFile{File: warpket.File{ID: warpket.NewID(s.Now()), Path: f.Filename, Language: f.Language}, content: []byte(f.Content)}
+	for i, file := range t.Files {
+		files[i] = newFile{File: warpket.File{ID: warpket.NewID(s.Now()), Path: file.Filename, Language: file.Language}, content: []byte(file.Content)}
 	}
 	return files, nil, nil
 }

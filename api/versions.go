@@ -25,9 +25,9 @@ type FunctionVersion struct {
 	Description  string        `json:"description" doc:"What is new in it"`
 	Entry        string        `json:"entry" doc:"module.function that an execution of it calls; empty for an image" example:"handler.handler"`
 	Digest       string        `json:"digest" doc:"SHA-256 over all that decides a result: files, entry and runtime, or image and command"`
-	RuntimeID    string        `json:"runtimeId" doc:"ID of the runtime that it runs on"`
+	RuntimeID    string        `json:"runtimeId" doc:"ID of the build that it runs on, which is listed with the runtimes"`
 	Requirements string        `json:"requirements,omitempty" doc:"Digest of the packages that its requirements.txt names; absent without any"`
-	Image        string        `json:"image,omitempty" doc:"Reference of its image, as it was given; absent for files" example:"registry.example/bell:1"`
+	Image        string        `json:"image,omitempty" doc:"Reference of its image, or of the one that its files run in, as it was given; absent for files on an SDK" example:"registry.example/bell:1"`
 	ImageDigest  string        `json:"imageDigest,omitempty" doc:"Digest that the reference stood for when it was published, and that runs whatever it stands for now"`
 	Command      []string      `json:"command,omitempty" nullable:"false" doc:"Program and arguments that run in the image; absent for the image's own"`
 	Files        []VersionFile `json:"files" nullable:"false" doc:"Its files"`
@@ -245,6 +245,18 @@ func (s *Server) newVersion(ctx context.Context, f warpket.Function, b CreateVer
 		return v, err
 	}
 	sources, from, err := s.nextFiles(ctx, f, b, draft.Snapshot.Source)
+	if err != nil {
+		return v, err
+	}
+	if f.RuntimeID != "" {
+		r, err := s.Store.Runtime(ctx, f.RuntimeID)
+		if err != nil {
+			return v, err
+		}
+		v, err = s.versionOn(ctx, f, r, b.Description, sources)
+		v.Snapshot.Source = from
+		return v, err
+	}
 	if err != nil {
 		return v, err
 	}

@@ -116,9 +116,10 @@ func (s *Server) Lock(ctx context.Context, node warpket.ID, r *wire.Runtime, pro
 	return reply.GetLock().GetLock(), err
 }
 
-// Install has a node build the environment of a locked runtime.
-func (s *Server) Install(ctx context.Context, node warpket.ID, r *wire.Runtime, progress func(string)) error {
-	_, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Install{Install: &wire.Install{Runtime: r}}}, progress)
+// Install has a node build the environment of a locked runtime, or pull its
+// image.
+func (s *Server) Install(ctx context.Context, node warpket.ID, in *wire.Install, progress func(string)) error {
+	_, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Install{Install: in}}, progress)
 	return err
 }
 

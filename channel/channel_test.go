@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -27,14 +28,14 @@ type fleet struct {
 	secret  string // of the one token that holds
 	up      chan map[warpket.ID]int64
 	end     map[warpket.ID]int64
-	renewed chan struct{}
+	renewed chan []warpket.KeptReady
 	gone    chan warpket.ID
 	logged  chan string
 	renew   error
 }
 
 func newFleet() *fleet {
-	return &fleet{secret: warpket.Secret(), up: make(chan map[warpket.ID]int64, 10), renewed: make(chan struct{}, 10), gone: make(chan warpket.ID, 10), logged: make(chan string, 10)}
+	return &fleet{secret: warpket.Secret(), up: make(chan map[warpket.ID]int64, 10), renewed: make(chan []warpket.KeptReady, 10), gone: make(chan warpket.ID, 10), logged: make(chan string, 10)}
 }
 
 func (f *fleet) Join(_ context.Context, _ warpket.ID, secret, _ string) (warpket.ID, error) {
@@ -56,8 +57,8 @@ func (f *fleet) Recorded(context.Context, []warpket.ID) ([]warpket.ID, error) {
 	return []warpket.ID{"recorded"}, nil
 }
 
-func (f *fleet) Renew(context.Context, warpket.ID, warpket.ID) error {
-	f.renewed <- struct{}{}
+func (f *fleet) Renew(_ context.Context, _, _ warpket.ID, kept []warpket.KeptReady) error {
+	f.renewed <- kept
 	return f.renew
 }
 func (f *fleet) SlotGone(_ context.Context, _, slot warpket.ID, _ int64) { f.gone <- slot }
@@ -84,6 +85,11 @@ type agent struct {
 func (a *agent) Hello() *wire.Hello {
 	return &wire.Hello{Boot: string(nodeID), Inventory: []byte(`{}`), Slots: a.slots, Kept: a.kept}
 }
+
+func (a *agent) Kept() []*wire.KeptReady {
+	return []*wire.KeptReady{{Runtime: "runtime/a", Workers: 1}, {Runtime: "runtime/a", Project: string(nodeID), Workers: 2}, {Runtime: "runtime/a", Project: "no ID", Workers: 9}}
+}
+
 func (a *agent) End(slots []*wire.SlotRef) { a.ended <- slots }
 func (a *agent) Call(ctx context.Context, from *Link, call *wire.Call) *wire.Reply {
 	return a.answer(ctx, from, call)
@@ -532,5 +538,14 @@ func TestAServerOfItsOwnIsPreferredAndTheOtherOneTakesOver(t *testing.T) {
 	}
 	if err := far.Cancel(t.Context(), nodeID, "e", 1); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestANodeSaysWithItsLeaseWhatItKeepsReady(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{})
+	want := []warpket.KeptReady{{Runtime: "runtime/a", Workers: 1}, {Runtime: "runtime/a", Project: nodeID, Workers: 2}}
+	if diff := cmp.Diff(want, <-p.fleet.renewed); diff != "" {
+		t.Error(diff)
 	}
 }

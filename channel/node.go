@@ -21,6 +21,8 @@ import (
 type Agent interface {
 	// Hello says what the node has and holds.
 	Hello() *wire.Hello
+	// Kept says what the node keeps ready.
+	Kept() []*wire.KeptReady
 	// End ends slots that are no longer the node's. It is called before a
 	// new connection takes calls.
 	End(slots []*wire.SlotRef)
@@ -176,7 +178,7 @@ func (c *Client) connect(ctx, work context.Context, address string, servers chan
 	c.agent.End(welcome.GetEnd())
 	c.hear(welcome.GetServers(), servers)
 	c.log.Info("connected", "server", address)
-	go link.renew(ctx)
+	go link.renew(ctx, c.agent)
 	for {
 		m, err := link.stream.Recv()
 		if err != nil {
@@ -242,7 +244,7 @@ func (l *Link) send(m *wire.FromNode) error {
 }
 
 // renew keeps the lease, three times within it.
-func (l *Link) renew(ctx context.Context) {
+func (l *Link) renew(ctx context.Context, agent Agent) {
 	tick := time.NewTicker(warpket.Lease / 3)
 	defer tick.Stop()
 	for {
@@ -250,7 +252,7 @@ func (l *Link) renew(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if l.send(&wire.FromNode{Message: &wire.FromNode_Renew{Renew: &wire.Renew{}}}) != nil {
+			if l.send(&wire.FromNode{Message: &wire.FromNode_Renew{Renew: &wire.Renew{Kept: agent.Kept()}}}) != nil {
 				return
 			}
 		}

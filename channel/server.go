@@ -43,8 +43,8 @@ type Fleet interface {
 	Up(ctx context.Context, node, boot warpket.ID, inventory warpket.Inventory, held map[warpket.ID]int64) (name string, end map[warpket.ID]int64, err error)
 	// Recorded gives those of some executions whose outcome is recorded.
 	Recorded(ctx context.Context, executions []warpket.ID) ([]warpket.ID, error)
-	// Renew extends the node's lease.
-	Renew(ctx context.Context, node, boot warpket.ID) error
+	// Renew extends the node's lease, and takes what it keeps ready.
+	Renew(ctx context.Context, node, boot warpket.ID, kept []warpket.KeptReady) error
 	// SlotGone says that a slot of the node serves no longer.
 	SlotGone(ctx context.Context, node, slot warpket.ID, generation int64)
 	// Upload gives a node that runs an execution the right to store bytes.
@@ -350,7 +350,7 @@ func (s *Server) heard(ctx context.Context, c *nodeStream, m *wire.FromNode) err
 		s.slotGone(c.connection, m.SlotGone)
 		go s.fleet.SlotGone(context.WithoutCancel(ctx), c.id, warpket.ID(m.SlotGone.GetSlot()), m.SlotGone.GetGeneration())
 	case *wire.FromNode_Renew:
-		return s.renew(ctx, c)
+		return s.renew(ctx, c, m.Renew)
 	case *wire.FromNode_Upload:
 		go s.upload(ctx, c, m.Upload)
 	}
@@ -359,8 +359,14 @@ func (s *Server) heard(ctx context.Context, c *nodeStream, m *wire.FromNode) err
 
 // renew extends a node's lease. A node that was given up connects anew and says
 // what it holds; one whose lease could not be written is not told that it was.
-func (s *Server) renew(ctx context.Context, c *nodeStream) error {
-	err := s.fleet.Renew(ctx, c.id, c.boot)
+func (s *Server) renew(ctx context.Context, c *nodeStream, in *wire.Renew) error {
+	var kept []warpket.KeptReady
+	for _, k := range in.GetKept() {
+		if project, err := warpket.ParseID("project", k.GetProject()); err == nil || k.GetProject() == "" {
+			kept = append(kept, warpket.KeptReady{Runtime: k.GetRuntime(), Project: project, Workers: int(k.GetWorkers())})
+		}
+	}
+	err := s.fleet.Renew(ctx, c.id, c.boot, kept)
 	if err == nil {
 		return c.send(&wire.ToNode{Message: &wire.ToNode_Renewed{Renewed: &wire.Renewed{Servers: s.fleet.Servers()}}})
 	}

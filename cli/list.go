@@ -130,7 +130,7 @@ func listings() []listing {
 				if f.Source == client.FunctionSourceImage {
 					return []string{f.FunctionName, "image", f.Image, age(f.UpdatedDate, now), f.FunctionID}
 				}
-				return []string{f.FunctionName, f.TemplateLanguageTag, f.SDK + " " + f.SDKVersion, age(f.UpdatedDate, now), f.FunctionID}
+				return []string{f.FunctionName, dash(f.TemplateLanguageTag), dash(strings.TrimSpace(f.SDK + " " + f.SDKVersion)), age(f.UpdatedDate, now), f.FunctionID}
 			}),
 		},
 		{
@@ -199,13 +199,17 @@ func listings() []listing {
 			}),
 		},
 		{
-			name: "runtimes", header: "SDK\tVERSION\tPYTHON\tPLATFORM\tSTATUS\tCHANGED\tMESSAGE",
+			name: "runtimes", header: "NAME\tSDK\tVERSION\tPYTHON\tPLATFORM\tSTATUS\tCHANGED\tID\tMESSAGE",
 			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
 				r, err := server.ListRuntimesWithResponse(ctx, &client.ListRuntimesParams{Cursor: f.cursor, Limit: f.limit})
 				return body(r, err)
 			},
 			rows: rowsOf(func(r client.Runtime, now time.Time) []string {
-				return []string{r.SDK, r.SDKVersion, r.Python, r.Platform, string(r.Status), age(r.UpdatedDate, now), clip(r.Message)}
+				sdk, version := r.SDK, r.SDKVersion
+				if r.Image != "" {
+					sdk, version = "image", r.Image
+				}
+				return []string{dash(clip(r.Name)), sdk, dash(version), dash(r.Python), r.Platform, string(r.Status), age(r.UpdatedDate, now), r.ID, clip(r.Message)}
 			}),
 		},
 	}

@@ -90,6 +90,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.pool = worker.NewPool(a.config.Launcher, harness, a.config.ReadyMemory, a.config.Log)
 	defer a.pool.Close()
+	a.config.Runtimes.BeforeRemoval(a.pool.Forget)
 	identity, err := a.identity(ctx)
 	if err != nil {
 		return err
@@ -135,6 +136,15 @@ func (a *Agent) Hello() *wire.Hello {
 		}
 	}
 	return hello
+}
+
+// Kept says what the node keeps ready.
+func (a *Agent) Kept() []*wire.KeptReady {
+	var kept []*wire.KeptReady
+	for _, k := range a.pool.Kept() {
+		kept = append(kept, &wire.KeptReady{Runtime: k.Runtime, Project: string(k.Project), Workers: int32(k.Workers)}) //nolint:gosec // a few
+	}
+	return kept
 }
 
 // End ends slots that are no longer this node's, with what runs in them.
@@ -183,7 +193,7 @@ func (a *Agent) Call(ctx context.Context, from *channel.Link, call *wire.Call) *
 		lock, err = a.lock(ctx, what.Lock.GetRuntime(), progress(from, call))
 		reply.What = &wire.Reply_Lock{Lock: &wire.LockReply{Lock: lock}}
 	case *wire.Call_Install:
-		_, err = a.install(ctx, what.Install.GetRuntime(), progress(from, call))
+		err = a.installOrPull(ctx, what.Install, progress(from, call))
 	case *wire.Call_Prepare:
 		var prepared *wire.PrepareReply
 		prepared, err = a.prepare(ctx, what.Prepare, progress(from, call))
@@ -237,6 +247,45 @@ func (a *Agent) install(ctx context.Context, r *wire.Runtime, say func(string)) 
 		a.pool.Warm(env) //nolint:contextcheck // what is kept ready outlives the call
 	}
 	return env, err
+}
+
+// installOrPull has here what a runtime is made of, for slots to come.
+func (a *Agent) installOrPull(ctx context.Context, in *wire.Install, say func(string)) error {
+	if in.GetImage() == nil {
+		env, err := a.install(ctx, in.GetRuntime(), say)
+		env.Release()
+		return err
+	}
+	pulled, err := a.pull(ctx, in.GetRuntime().GetProject(), in.GetImage(), say)
+	if err == nil {
+		pulled.Release()
+	}
+	return err
+}
+
+// pull gets an image, which stays until it is released.
+func (a *Agent) pull(ctx context.Context, project string, in *wire.Image, say func(string)) (*image.Image, error) {
+	if a.config.Images == nil {
+		return nil, warpket.Errorf(warpket.Unavailable, "this node cannot run images: its isolation is %s, and they need namespaces", a.config.Launcher.Isolation().Kind)
+	}
+	auth := in.GetAuth()
+	in.Auth = nil // kept no longer than needed
+	say("pulling the image")
+	pulled, err := a.config.Images.Pull(ctx, image.Request{
+		Ref: in.GetReference(), Project: project, Auth: image.Auth{User: auth.GetUser(), Password: auth.GetPassword(), Token: auth.GetToken()},
+	}, say)
+	if err == nil {
+		return pulled, nil
+	}
+	e, known := errors.AsType[*warpket.Error](err)
+	if !known {
+		return nil, fmt.Errorf("pulling the image: %w", err)
+	}
+	say(e.Message) // it may be tried again and again
+	if !e.Kind.Retryable() {
+		return nil, warpket.Because(warpket.Invalid, err, "%s", e.Message) // such as Denied, which speaks of the registry, not of the slot
+	}
+	return nil, err
 }
 
 func failureOf(f *warpket.Failure) *wire.Failure {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"strings"
@@ -61,10 +63,13 @@ func prepared(t *testing.T, a *Agent, pinned string, more func(*wire.Prepare)) (
 	if more != nil {
 		more(in)
 	}
-	i := warpket.Image{Pinned: in.GetImage().GetReference(), Command: in.GetImage().GetCommand()}
-	in.Digest = i.SnapshotDigest(warpket.ImageRuntime(platform).String())
+	snapshot := warpket.Snapshot{Entry: in.GetEntry(), Image: &warpket.Image{Pinned: in.GetImage().GetReference(), Command: in.GetImage().GetCommand()}}
+	for _, f := range in.GetFiles() {
+		snapshot.Files = append(snapshot.Files, warpket.File{Path: f.GetPath(), SHA256: f.GetSha256(), Size: f.GetSize()})
+	}
+	in.Digest = snapshot.DigestFor(warpket.ImageRuntime(platform))
 	s = a.newSlot(t.Context(), "s", in)
-	if err = s.pull(t.Context(), func(line string) { told = append(told, line) }); err != nil {
+	if err = s.get(t.Context(), func(line string) { told = append(told, line) }); err != nil {
 		return s, told, err
 	}
 	if err = s.load(t.Context()); err != nil {
@@ -100,6 +105,64 @@ func TestAnImageIsPulledAndItsProgramRun(t *testing.T) {
 	}
 	if got := s.worker.Run(t.Context(), worker.Call{}, io.Discard); string(got.Result) != `"by another command"` {
 		t.Errorf("outcome %+v", got)
+	}
+}
+
+func TestTheFilesOfAFunctionRunInAnImage(t *testing.T) {
+	t.Parallel()
+	r := imagetest.New(t, "", "")
+	pinned := r.Push(t, "read:1", imagetest.Image(t, "read", "handler.py"))
+	const content = "print(1)"
+	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, content) }))
+	t.Cleanup(files.Close)
+	a := agentWith(t, loopback)
+	with := func(in *wire.Prepare) {
+		in.Entry = "any thing"
+		in.Files = []*wire.File{{Path: "handler.py", Sha256: warpket.SHA256([]byte(content)), Size: int64(len(content)), Url: files.URL}}
+	}
+	s, told, err := prepared(t, a, pinned, with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(told, "\n"); !strings.Contains(text, "unpacked 2 files") || !strings.Contains(text, "fetching files") {
+		t.Errorf("told %s", text)
+	}
+	if got := s.worker.Run(t.Context(), worker.Call{}, io.Discard); string(got.Result) != `"print(1)"` {
+		t.Errorf("outcome %+v", got)
+	}
+	s.in.Entry = "another"
+	if err := s.get(t.Context(), func(string) {}); warpket.KindOf(err) != warpket.Invalid {
+		t.Errorf("what its digest does not stand for: %v", err)
+	}
+}
+
+func TestAnImageIsPulledAheadOfNeed(t *testing.T) {
+	t.Parallel()
+	r := imagetest.New(t, "user", "canary-4711")
+	pinned := r.Push(t, "bell:1", imagetest.Image(t, "print", "1"))
+	a := agentWith(t, loopback)
+	in := func() *wire.Install {
+		return &wire.Install{
+			Runtime: &wire.Runtime{Sdk: warpket.ImageRuntime(platform).SDK, Platform: platform, Project: "p"},
+			Image:   &wire.Image{Reference: pinned, Auth: &wire.RegistryAuth{User: "user", Password: "canary-4711"}},
+		}
+	}
+	for range 2 {
+		if err := a.installOrPull(t.Context(), in(), func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, told, err := prepared(t, a, pinned, nil) // the same project, which need not ask the registry
+	if err != nil || strings.Contains(strings.Join(told, ""), "layer") {
+		t.Fatalf("told %q (%v)", told, err)
+	}
+	if got := s.worker.Run(t.Context(), worker.Call{}, io.Discard); string(got.Result) != "1" {
+		t.Errorf("outcome %+v", got)
+	}
+	wrong := in()
+	wrong.Runtime.Project, wrong.Image.Auth.Password = "other", "canary-1174"
+	if err := a.installOrPull(t.Context(), wrong, func(string) {}); warpket.KindOf(err) != warpket.Invalid || strings.Contains(err.Error(), "canary") {
+		t.Errorf("another project gets it: %v", err)
 	}
 }
 
@@ -140,7 +203,7 @@ func TestAnImageStaysWhileASlotHoldsIt(t *testing.T) {
 	s.in.Digest = warpket.Image{Pinned: s.in.GetImage().GetReference()}.SnapshotDigest(keyOf(nil).String())
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := s.pull(ctx, func(string) {}); err != nil {
+	if err := s.get(ctx, func(string) {}); err != nil {
 		t.Fatal(err)
 	}
 	root := s.image.Root
@@ -213,7 +276,7 @@ func TestWhatANodeDoesNotPull(t *testing.T) {
 		})
 	}
 	s := agentWith(t, loopback).newSlot(t.Context(), "s", &wire.Prepare{Image: &wire.Image{Reference: pinned}, Digest: "another"})
-	if err := s.pull(t.Context(), func(string) {}); warpket.KindOf(err) != warpket.Invalid {
+	if err := s.get(t.Context(), func(string) {}); warpket.KindOf(err) != warpket.Invalid {
 		t.Errorf("what its digest does not stand for: %v", err)
 	}
 }

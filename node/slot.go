@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -112,11 +111,7 @@ func (a *Agent) newSlot(ctx context.Context, id warpket.ID, in *wire.Prepare) *s
 
 // start gets what the slot is to run, and loads it.
 func (s *slot) start(ctx context.Context, say func(string)) (*warpket.Failure, error) {
-	get := s.files
-	if s.in.GetImage() != nil {
-		get = s.pull
-	}
-	if err := get(ctx, say); err != nil {
+	if err := s.get(ctx, say); err != nil {
 		return nil, err
 	}
 	say("loading the code")
@@ -136,59 +131,39 @@ func (s *slot) start(ctx context.Context, say func(string)) (*warpket.Failure, e
 	return s.worker.LoadFailure(), nil
 }
 
-// files installs the runtime and fetches the files.
-func (s *slot) files(ctx context.Context, say func(string)) (err error) {
-	if s.env, err = s.agent.install(ctx, s.in.GetRuntime(), say); err != nil {
+// get checks that the slot is to run what its digest stands for, and has that
+// here: the runtime or the image, and the files.
+func (s *slot) get(ctx context.Context, say func(string)) (err error) {
+	snapshot := warpket.Snapshot{Entry: s.in.GetEntry()}
+	for _, f := range s.in.GetFiles() {
+		snapshot.Files = append(snapshot.Files, warpket.File{Path: f.GetPath(), SHA256: f.GetSha256(), Size: f.GetSize()})
+	}
+	in := s.in.GetImage()
+	if in != nil {
+		snapshot.Image = &warpket.Image{Pinned: in.GetReference(), Command: in.GetCommand()}
+	}
+	if in == nil || len(snapshot.Files) > 0 {
+		if err := warpket.CheckFiles(snapshot.Files); err != nil {
+			return err
+		}
+	}
+	if snapshot.DigestFor(keyOf(s.in.GetRuntime())) != s.in.GetDigest() {
+		return warpket.Errorf(warpket.Invalid, "the files or the image of snapshot %s are not those of its digest", s.in.GetSnapshot())
+	}
+	if in != nil {
+		s.image, err = s.agent.pull(ctx, s.in.GetProject(), in, say)
+	} else {
+		s.env, err = s.agent.install(ctx, s.in.GetRuntime(), say)
+	}
+	if err != nil || len(snapshot.Files) == 0 {
 		return err
 	}
 	say("fetching files")
 	return s.fetch(ctx)
 }
 
-// pull gets the image.
-func (s *slot) pull(ctx context.Context, say func(string)) error {
-	store, in := s.agent.config.Images, s.in.GetImage()
-	if store == nil {
-		return warpket.Errorf(warpket.Unavailable, "this node cannot run images: its isolation is %s, and they need namespaces", s.agent.config.Launcher.Isolation().Kind)
-	}
-	pinned := warpket.Image{Pinned: in.GetReference(), Command: in.GetCommand()}
-	if pinned.SnapshotDigest(keyOf(s.in.GetRuntime()).String()) != s.in.GetDigest() {
-		return warpket.Errorf(warpket.Invalid, "the image of snapshot %s is not that of its digest", s.in.GetSnapshot())
-	}
-	auth := in.GetAuth()
-	in.Auth = nil // kept no longer than needed
-	say("pulling the image")
-	pulled, err := store.Pull(ctx, image.Request{
-		Ref: in.GetReference(), Project: s.in.GetProject(), Auth: image.Auth{User: auth.GetUser(), Password: auth.GetPassword(), Token: auth.GetToken()},
-	}, say)
-	if err == nil {
-		s.image = pulled
-		return nil
-	}
-	e, known := errors.AsType[*warpket.Error](err)
-	if !known {
-		return fmt.Errorf("pulling the image: %w", err)
-	}
-	say(e.Message) // it may be tried again and again
-	if !e.Kind.Retryable() {
-		return warpket.Because(warpket.Invalid, err, "%s", e.Message) // such as Denied, which speaks of the registry, not of the slot
-	}
-	return err
-}
-
-// fetch writes the snapshot's files and checks that they are the ones that its
-// digest stands for.
+// fetch writes the snapshot's files.
 func (s *slot) fetch(ctx context.Context) error {
-	files := make([]warpket.File, len(s.in.GetFiles()))
-	for i, f := range s.in.GetFiles() {
-		files[i] = warpket.File{Path: f.GetPath(), SHA256: f.GetSha256(), Size: f.GetSize()}
-	}
-	if err := warpket.CheckFiles(files); err != nil {
-		return err
-	}
-	if warpket.SnapshotDigest(files, s.in.GetEntry(), keyOf(s.in.GetRuntime()).String()) != s.in.GetDigest() {
-		return warpket.Errorf(warpket.Invalid, "the files of snapshot %s are not those of its digest", s.in.GetSnapshot())
-	}
 	code := filepath.Join(s.dir, "code")
 	if err := os.MkdirAll(code, 0o755); err != nil {
 		return err
@@ -247,10 +222,14 @@ func (s *slot) load(ctx context.Context) error {
 		}
 	}
 	if s.image != nil {
-		p, err := s.agent.pool.Program(worker.ProgramConfig{
-			Root: s.image.Root, Argv: s.image.Argv(s.in.GetImage().GetCommand()), ImageEnv: s.image.Env, Dir: s.image.WorkingDir,
+		config := worker.ProgramConfig{
+			Root: s.image.Root, Argv: s.image.Argv(s.in.GetImage().GetCommand()), ImageEnv: s.image.Env, Dir: s.image.WorkingDir, Entry: s.in.GetEntry(),
 			Resources: warpket.Resources{CPU: int(s.in.GetCpu()), Memory: s.in.GetMemory()}, Env: s.in.GetEnvironment(), Egress: proxy,
-		})
+		}
+		if len(s.in.GetFiles()) > 0 {
+			config.Code = filepath.Join(s.dir, "code")
+		}
+		p, err := s.agent.pool.Program(config)
 		if err != nil {
 			return err
 		}
@@ -374,6 +353,7 @@ func (s *slot) clear() {
 	if s.image != nil {
 		s.image.Release()
 	}
+	s.env.Release()
 	if err := os.RemoveAll(s.dir); err != nil {
 		s.agent.config.Log.Error("folder of a slot not removed", "slot", s.id, "error", err)
 	}

@@ -78,6 +78,18 @@ func (c *Catalog) Template(tag string) (warpket.Template, error) {
 		tag, stop(meant), strings.Join(tags, ", "))
 }
 
+// OfSDK gives the template of an SDK: the first by tag, if several have it.
+func (c *Catalog) OfSDK(sdk string) (warpket.Template, error) {
+	var sdks []string
+	for _, t := range c.templates {
+		if t.SDK == sdk {
+			return t, nil
+		}
+		sdks = append(sdks, t.SDK)
+	}
+	return warpket.Template{}, warpket.Errorf(warpket.Invalid, "no template has the SDK %q. The SDKs are: %s", sdk, strings.Join(slices.Compact(sdks), ", ")).At("sdk")
+}
+
 // stop ends a sentence that has no end of its own.
 func stop(s string) string {
 	if s == "" {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -187,29 +188,34 @@ func (c *Client) StartDeployment(ctx context.Context, d warpket.Deployment) erro
 	return explain(err)
 }
 
-// StartRuntime has a runtime built. However many ask, it is built once.
+// StartRuntime starts the workflow that builds a runtime, or what it is made
+// of. However many ask, that is built once.
 func (c *Client) StartRuntime(ctx context.Context, r warpket.Runtime) error {
-	_, err := c.startRuntime(ctx, r)
+	_, err := c.startBuild(ctx, r)
 	return err
 }
 
 // buildRuntime has a runtime built and waits for it.
 func (c *Client) buildRuntime(ctx context.Context, r warpket.Runtime) error {
-	run, err := c.startRuntime(ctx, r)
+	run, err := c.startBuild(ctx, r)
 	if err != nil {
 		return err
 	}
 	return run.Get(ctx, nil)
 }
 
-func (c *Client) startRuntime(ctx context.Context, r warpket.Runtime) (client.WorkflowRun, error) {
+func (c *Client) startBuild(ctx context.Context, r warpket.Runtime) (client.WorkflowRun, error) {
+	id, summary := r.String(), fmt.Sprintf("%s %s on Python %s", r.SDK, r.SDKVersion, r.Python)
+	if r.Image != nil {
+		id, summary = "runtime/image/"+string(r.ID), "image of the runtime "+r.Name
+	}
 	run, err := c.deployments.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                       r.String(),
+		ID:                       id,
 		TaskQueue:                deploymentQueue,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		StaticSummary:            fmt.Sprintf("%s %s on Python %s", r.SDK, r.SDKVersion, r.Python),
-		TypedSearchAttributes:    temporal.NewSearchAttributes(kind.ValueSet("runtime"), sdkVersion.ValueSet(r.SDK+" "+r.SDKVersion)),
-	}, BuildRuntime, BuildRuntimeInput{RuntimeID: r.ID})
+		StaticSummary:            summary,
+		TypedSearchAttributes:    temporal.NewSearchAttributes(kind.ValueSet("runtime"), sdkVersion.ValueSet(strings.TrimSpace(r.SDK+" "+r.SDKVersion))),
+	}, BuildRuntime, BuildRuntimeInput{RuntimeID: r.BuildID()})
 	return run, explain(err)
 }
 

@@ -145,7 +145,7 @@ func (a *Activities) deployment(ctx context.Context, id warpket.ID) (warpket.Dep
 	if err != nil {
 		return d, nil, warpket.Runtime{}, err
 	}
-	runtime, err := a.Store.Runtime(ctx, d.RuntimeID)
+	runtime, err := a.Store.FunctionRuntime(ctx, d.FunctionID, d.RuntimeID)
 	return d, slots, runtime, err
 }
 

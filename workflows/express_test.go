@@ -117,6 +117,7 @@ type testNode struct {
 	slots  []*wire.SlotState
 	begun  map[string]*begun // by execution and attempt: each starts once
 	acked  map[string]bool
+	pulled []*wire.Install
 	stop   func()
 	served chan struct{} // receives when a server has taken the node in
 }
@@ -163,8 +164,10 @@ func (n *testNode) connect() {
 func (n *testNode) Hello() *wire.Hello {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return &wire.Hello{Boot: string(n.boot), Inventory: []byte(`{"platform":"linux/amd64","cpu":1000,"memory":1073741824,"pythons":["3.11"]}`), Slots: n.slots}
+	return &wire.Hello{Boot: string(n.boot), Inventory: []byte(`{"platform":"linux/amd64","cpu":1000,"memory":1073741824,"pythons":["3.11"],"images":true}`), Slots: n.slots}
 }
+func (n *testNode) Kept() []*wire.KeptReady { return nil }
+
 func (n *testNode) End([]*wire.SlotRef) { n.served <- struct{}{} }
 
 func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call) *wire.Reply {
@@ -176,6 +179,10 @@ func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call
 		n.mu.Unlock()
 		n.client.SlotReady(slot)
 		return &wire.Reply{What: &wire.Reply_Prepare{Prepare: &wire.PrepareReply{}}}
+	case *wire.Call_Install:
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.pulled = append(n.pulled, what.Install)
 	case *wire.Call_Run:
 		b, err := n.begin(ctx, from, what.Run)
 		if err != nil {

@@ -67,9 +67,9 @@ func (f *Fleet) Recorded(ctx context.Context, executions []warpket.ID) ([]warpke
 	return f.Activities.Store.FinalExecutions(ctx, executions)
 }
 
-// Renew extends a node's lease.
-func (f *Fleet) Renew(ctx context.Context, node, boot warpket.ID) error {
-	return f.Activities.Store.RenewNode(ctx, node, boot)
+// Renew extends a node's lease, and notes what it keeps ready.
+func (f *Fleet) Renew(ctx context.Context, node, boot warpket.ID, kept []warpket.KeptReady) error {
+	return f.Activities.Store.RenewNode(ctx, node, boot, kept)
 }
 
 // SlotGone gives back what a slot held that its node has ended.
@@ -365,9 +365,12 @@ func (f *Fleet) keepPromises(ctx context.Context) error {
 func (f *Fleet) keep(ctx context.Context, p postgres.Promise) error {
 	a := f.Activities
 	var err error
-	if p.Kind == "deploy" {
+	switch p.Kind {
+	case "deploy":
 		err = f.startDeployment(ctx, p.SubjectID)
-	} else {
+	case "build":
+		err = f.startRuntime(ctx, p.SubjectID)
+	default:
 		err = f.startExecution(ctx, p.SubjectID)
 	}
 	if err != nil && warpket.KindOf(err) != warpket.NotFound {
@@ -382,6 +385,14 @@ func (f *Fleet) startDeployment(ctx context.Context, id warpket.ID) error {
 		return err
 	}
 	return f.Activities.Client.StartDeployment(ctx, d)
+}
+
+func (f *Fleet) startRuntime(ctx context.Context, id warpket.ID) error {
+	r, err := f.Activities.Store.Runtime(ctx, id)
+	if err != nil || r.Status.Settled() {
+		return err
+	}
+	return f.Activities.Client.StartRuntime(ctx, r)
 }
 
 func (f *Fleet) startExecution(ctx context.Context, id warpket.ID) error {
@@ -417,6 +428,15 @@ func (f *Fleet) resumeAll(ctx context.Context) error {
 	}
 	for _, id := range deployments {
 		if err := f.startDeployment(ctx, id); err != nil && warpket.KindOf(err) != warpket.NotFound {
+			return err
+		}
+	}
+	awaited, err := f.Activities.Store.AwaitedRuntimes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range awaited {
+		if err := f.startRuntime(ctx, id); err != nil && warpket.KindOf(err) != warpket.NotFound {
 			return err
 		}
 	}

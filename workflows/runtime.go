@@ -13,6 +13,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/accelerators/placement"
 	"github.com/warpket/warpket/channel/wire"
+	"github.com/warpket/warpket/storage/postgres"
 	"github.com/warpket/warpket/templates"
 )
 
@@ -20,8 +21,8 @@ import (
 type BuildRuntimeInput struct{ RuntimeID warpket.ID }
 
 // BuildRuntime makes a runtime usable: one node locks it, once for the
-// cluster, then a node installs the lock and does the smoke run. Other nodes
-// install it when they first need it.
+// cluster, then a node installs the lock and does the smoke run, or pulls the
+// image that it is made of. Other nodes install it when they first need it.
 func BuildRuntime(ctx workflow.Context, in BuildRuntimeInput) error {
 	var a *Activities
 	for _, step := range []struct {
@@ -58,8 +59,11 @@ func building(ctx workflow.Context, summary string) workflow.Context {
 // LockRuntime has a node resolve the runtime to exact packages, unless that was
 // done before.
 func (a *Activities) LockRuntime(ctx context.Context, id warpket.ID) error {
+	if err := a.Store.Kept(ctx, postgres.Promise{Kind: "build", SubjectID: id}); err != nil {
+		return outcome(err)
+	}
 	r, spec, err := a.runtime(ctx, id)
-	if err != nil || r.Lock != "" {
+	if err != nil || r.Lock != "" || r.OfImages() {
 		return outcome(err)
 	}
 	node, err := a.builder(ctx, r)
@@ -76,7 +80,8 @@ func (a *Activities) LockRuntime(ctx context.Context, id warpket.ID) error {
 	return outcome(err)
 }
 
-// InstallRuntime has a node install the locked runtime and do its smoke run.
+// InstallRuntime has a node install the locked runtime and do its smoke run, or
+// pull its image.
 func (a *Activities) InstallRuntime(ctx context.Context, id warpket.ID) error {
 	r, spec, err := a.runtime(ctx, id)
 	if err != nil {
@@ -87,8 +92,14 @@ func (a *Activities) InstallRuntime(ctx context.Context, id warpket.ID) error {
 		return outcome(err)
 	}
 	say := a.progress(ctx, r)
+	in := &wire.Install{Runtime: spec}
+	if r.Image != nil {
+		if in.Image, err = a.image(ctx, r.ProjectID, r.Credentials, *r.Image); err != nil {
+			return outcome(err)
+		}
+	}
 	say("installing on " + node.Name)
-	if err := a.Nodes.Install(ctx, node.ID, spec, say); err != nil {
+	if err := a.Nodes.Install(ctx, node.ID, in, say); err != nil {
 		return outcome(err)
 	}
 	_, err = a.Store.SaveRuntime(ctx, id, warpket.RuntimeAvailable, "", "", a.Now())
@@ -108,7 +119,7 @@ func (a *Activities) runtime(ctx context.Context, id warpket.ID) (warpket.Runtim
 		return r, nil, err
 	}
 	if r.OfImages() {
-		return r, &wire.Runtime{Sdk: r.SDK, Platform: r.Platform}, nil
+		return r, &wire.Runtime{Sdk: r.SDK, Platform: r.Platform, Project: string(r.ProjectID)}, nil
 	}
 	template, err := a.Catalog.Template(r.TemplateTag)
 	if err != nil {
@@ -137,7 +148,7 @@ func (a *Activities) builder(ctx context.Context, r warpket.Runtime) (warpket.No
 	if err != nil {
 		return warpket.Node{}, err
 	}
-	d, err := placement.Place(fleet, placement.Request{Platform: r.Platform, Python: r.Python})
+	d, err := placement.Place(fleet, placement.Request{Platform: r.Platform, Python: r.Python, Images: r.OfImages()})
 	return d.Node, err
 }
 

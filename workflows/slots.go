@@ -28,7 +28,7 @@ func (a *Activities) lease(ctx context.Context, slot warpket.Slot, runtime warpk
 		if err != nil {
 			return slot, "", err
 		}
-		d, err := placement.Place(fleet, placement.Request{Resources: slot.Resources, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages()})
+		d, err := placement.Place(fleet, placement.Request{Resources: slot.Resources, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages(), Isolated: !runtime.Trusted})
 		if err != nil {
 			return slot, "", err
 		}
@@ -73,12 +73,12 @@ func (a *Activities) prepare(ctx context.Context, slot *warpket.Slot, idle time.
 		Slot: string(slot.ID), Generation: slot.Generation, Snapshot: string(slot.SnapshotID), Digest: snapshot.Digest,
 		Runtime: runtime, Entry: snapshot.Entry, Cpu: int32(slot.Resources.CPU), Memory: slot.Resources.Memory, Devices: slot.Devices, //nolint:gosec // bounded by Resources.Check
 		Reuse: string(function.Settings.Reuse), FunctionId: string(function.ID), FunctionName: function.Name,
-		Sdk: function.SDK, SdkVersion: function.SDKVersion, Idle: int64(idle), Project: string(slot.ProjectID),
+		Sdk: runtime.GetSdk(), SdkVersion: runtime.GetSdkVersion(), Idle: int64(idle), Project: string(slot.ProjectID),
 		Revision: int32(function.Revision), Environment: environment, Network: string(function.Settings.Network), //nolint:gosec // an integer in the database
 	}
 	if snapshot.Image != nil {
 		var err error
-		if in.Image, err = a.image(ctx, function, *snapshot.Image); err != nil {
+		if in.Image, err = a.image(ctx, function.ProjectID, function.Settings.Credentials, *snapshot.Image); err != nil {
 			return nil, err
 		}
 	}
@@ -97,21 +97,21 @@ func (a *Activities) prepare(ctx context.Context, slot *warpket.Slot, idle time.
 	return failure, a.Store.SlotIsReady(ctx, slot.ID, slot.Generation, revision)
 }
 
-// image says to a node what to pull, with what the registry asks for.
-func (a *Activities) image(ctx context.Context, f warpket.Function, i warpket.Image) (*wire.Image, error) {
+// image says to a node what to pull, with what the registry asks for: the
+// value of the project's secret that credentials names, if any.
+func (a *Activities) image(ctx context.Context, project warpket.ID, credentials string, i warpket.Image) (*wire.Image, error) {
 	out := &wire.Image{Reference: i.Pinned, Command: i.Command}
-	name := f.Settings.Credentials
-	if name == "" {
+	if credentials == "" {
 		return out, nil
 	}
-	sealed, err := a.Store.SealedSecret(ctx, f.ProjectID, name)
+	sealed, err := a.Store.SealedSecret(ctx, project, credentials)
 	if warpket.KindOf(err) == warpket.NotFound {
-		return nil, warpket.Errorf(warpket.Invalid, "the project has no secret %s any more, which is the function's credentials: name another", name)
+		return nil, warpket.Errorf(warpket.Invalid, "the project has no secret %s any more, which is the credentials for the image: name another", credentials)
 	}
 	if err != nil {
 		return nil, err
 	}
-	auth, err := a.Secrets.RegistryAuth(ctx, f.ProjectID, name, sealed)
+	auth, err := a.Secrets.RegistryAuth(ctx, project, credentials, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func (a *Activities) provide(ctx context.Context, e warpket.Execution) (made boo
 }
 
 func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error {
-	runtime, err := a.Store.Runtime(ctx, e.RuntimeID)
+	runtime, err := a.Store.FunctionRuntime(ctx, e.FunctionID, e.RuntimeID)
 	if err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ func (a *Activities) evict(ctx context.Context, need warpket.Resources, runtime 
 			n.MemoryLeased -= slot.Resources.Memory
 		}
 	}
-	d, err := placement.Place(fleet, placement.Request{Resources: need, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages()})
+	d, err := placement.Place(fleet, placement.Request{Resources: need, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages(), Isolated: !runtime.Trusted})
 	if err != nil {
 		return false
 	}

@@ -17,6 +17,7 @@ type Request struct {
 	Platform  string // of the runtime, "linux/amd64"
 	Python    string // minor that the node must have; empty for none
 	Images    bool   // whether the node must be able to run images
+	Isolated  bool   // whether its isolation must be complete, see warpket.Isolation
 }
 
 // Decision is where a slot goes.
@@ -66,6 +67,8 @@ func misfit(n *warpket.Node, r Request, cpuLeased int, memoryLeased int64) strin
 		return "has no Python " + r.Python
 	case r.Images && !has.Images:
 		return fmt.Sprintf("cannot run images (isolation %s; they need namespaces)", has.Isolation.Kind)
+	case r.Isolated && !has.Isolation.Complete():
+		return fmt.Sprintf("does not keep programs apart completely (isolation %s)", has.Isolation)
 	case has.CPU-cpuLeased < r.Resources.CPU:
 		return fmt.Sprintf("has %s cores free", cores(has.CPU-cpuLeased))
 	case has.Memory-memoryLeased < r.Resources.Memory:
@@ -88,6 +91,9 @@ func refuse(r Request, refusals []string, possible bool) error {
 	}
 	if r.Images {
 		need += " on a node that runs images"
+	}
+	if r.Isolated {
+		need += " on a node whose isolation is complete, for its runtime is not trusted"
 	}
 	if len(refusals) == 0 {
 		return warpket.Errorf(warpket.NoCapacity, "%s; no node has joined: start one with \"warpket node\"", need)

@@ -27,6 +27,9 @@ func TestPlace(t *testing.T) {
 	full.CPULeased, full.Name = 2000, "full"
 	runsImages := large
 	runsImages.Inventory.Images = true
+	apart := large
+	apart.Inventory.Isolation = warpket.Isolation{Kind: "namespaces", UID: "own"}
+	untrusted := Request{Resources: warpket.Resources{CPU: 1}, Isolated: true}
 	image := Request{Resources: warpket.Resources{CPU: 1}, Images: true}
 	tests := map[string]struct {
 		fleet []warpket.Node
@@ -35,16 +38,18 @@ func TestPlace(t *testing.T) {
 		kind  warpket.Kind
 		says  string
 	}{
-		"a small request goes where it leaves least":      {[]warpket.Node{large, small}, need(1000, gib), "small", "", "small has 2 cores"},
-		"a large request goes where it fits":              {[]warpket.Node{small, large}, need(4000, gib), "large", "", ""},
-		"a cordoned node gets nothing":                    {[]warpket.Node{cordoned}, need(1000, gib), "", warpket.NoCapacity, "cordoned is cordoned"},
-		"a silent node gets nothing":                      {[]warpket.Node{silent}, need(1000, gib), "", warpket.NoCapacity, "silent is silent"},
-		"a full node is named with what it has":           {[]warpket.Node{full}, need(1000, gib), "", warpket.NoCapacity, "full has 0 cores free"},
-		"what no node could ever hold is invalid":         {[]warpket.Node{small}, need(1000, 100*gib), "", warpket.Invalid, "even when empty"},
-		"without nodes the message says how to start one": {nil, need(1000, gib), "", warpket.NoCapacity, "warpket node"},
-		"a node without the Python is refused":            {[]warpket.Node{small}, Request{Resources: warpket.Resources{CPU: 1}, Python: "3.13"}, "", warpket.Invalid, "has no Python 3.13"},
-		"an image goes where images are run":              {[]warpket.Node{small, runsImages}, image, "large", "", ""},
-		"an image is refused where none are run":          {[]warpket.Node{small}, image, "", warpket.Invalid, "small cannot run images"},
+		"a small request goes where it leaves least":                     {[]warpket.Node{large, small}, need(1000, gib), "small", "", "small has 2 cores"},
+		"a large request goes where it fits":                             {[]warpket.Node{small, large}, need(4000, gib), "large", "", ""},
+		"a cordoned node gets nothing":                                   {[]warpket.Node{cordoned}, need(1000, gib), "", warpket.NoCapacity, "cordoned is cordoned"},
+		"a silent node gets nothing":                                     {[]warpket.Node{silent}, need(1000, gib), "", warpket.NoCapacity, "silent is silent"},
+		"a full node is named with what it has":                          {[]warpket.Node{full}, need(1000, gib), "", warpket.NoCapacity, "full has 0 cores free"},
+		"what no node could ever hold is invalid":                        {[]warpket.Node{small}, need(1000, 100*gib), "", warpket.Invalid, "even when empty"},
+		"without nodes the message says how to start one":                {nil, need(1000, gib), "", warpket.NoCapacity, "warpket node"},
+		"a node without the Python is refused":                           {[]warpket.Node{small}, Request{Resources: warpket.Resources{CPU: 1}, Python: "3.13"}, "", warpket.Invalid, "has no Python 3.13"},
+		"an image goes where images are run":                             {[]warpket.Node{small, runsImages}, image, "large", "", ""},
+		"what is not trusted goes where isolation is complete":           {[]warpket.Node{small, apart}, untrusted, "large", "", ""},
+		"what is not trusted is refused where isolation is not complete": {[]warpket.Node{small}, untrusted, "", warpket.Invalid, "small does not keep programs apart completely"},
+		"an image is refused where none are run":                         {[]warpket.Node{small}, image, "", warpket.Invalid, "small cannot run images"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

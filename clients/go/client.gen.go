@@ -998,6 +998,42 @@ func (e ListExecutionsParamsStatus) Valid() bool {
 	}
 }
 
+// Defines values for ListRuntimesParamsIsPublic.
+const (
+	ListRuntimesParamsIsPublicFalse ListRuntimesParamsIsPublic = "false"
+	ListRuntimesParamsIsPublicTrue  ListRuntimesParamsIsPublic = "true"
+)
+
+// Valid indicates whether the value is a known member of the ListRuntimesParamsIsPublic enum.
+func (e ListRuntimesParamsIsPublic) Valid() bool {
+	switch e {
+	case ListRuntimesParamsIsPublicFalse:
+		return true
+	case ListRuntimesParamsIsPublicTrue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListRuntimesParamsCreated.
+const (
+	ListRuntimesParamsCreatedFalse ListRuntimesParamsCreated = "false"
+	ListRuntimesParamsCreatedTrue  ListRuntimesParamsCreated = "true"
+)
+
+// Valid indicates whether the value is a known member of the ListRuntimesParamsCreated enum.
+func (e ListRuntimesParamsCreated) Valid() bool {
+	switch e {
+	case ListRuntimesParamsCreatedFalse:
+		return true
+	case ListRuntimesParamsCreatedTrue:
+		return true
+	default:
+		return false
+	}
+}
+
 // CreateDeploymentRequest defines model for CreateDeploymentRequest.
 type CreateDeploymentRequest struct {
 	Resources Resources `json:"resources,omitempty,omitzero"`
@@ -1104,6 +1140,9 @@ type CreateFunctionRequest struct {
 	// Reuse process keeps a worker between executions; none takes a fresh one for each
 	Reuse CreateFunctionRequestReuse `json:"reuse,omitempty,omitzero"`
 
+	// RuntimeID A runtime that was created with POST /v1/runtimes, in place of templateLanguageTag and sdkVersion. Its versions are made of files, and get what the runtime is made of when they are published
+	RuntimeID string `json:"runtimeId,omitempty,omitzero"`
+
 	// SDKVersion A release of the template's SDK; its default unless set. Not for an image
 	//
 	// Example: 0.45.3
@@ -1112,7 +1151,10 @@ type CreateFunctionRequest struct {
 	// Source Where its code comes from: files, which start with a template's, or an OCI image; files unless set
 	Source CreateFunctionRequestSource `json:"source,omitempty,omitzero"`
 
-	// TemplateLanguageTag Tag of a template, see GET /v1/templates; needed unless it comes as an image
+	// TemplateFiles All files of its first version, in place of the template's; needed if its runtime is an image. None by fileId
+	TemplateFiles []SourceFile `json:"templateFiles,omitempty,omitzero"`
+
+	// TemplateLanguageTag Tag of a template, see GET /v1/templates; needed unless it comes as an image or has a runtimeId
 	//
 	// Example: Qiskit
 	TemplateLanguageTag string `json:"templateLanguageTag,omitempty,omitzero"`
@@ -1136,6 +1178,48 @@ type CreateProjectRequest struct {
 	//
 	// Example: chemistry
 	Name string `json:"name"`
+}
+
+// CreateRuntimeRequest defines model for CreateRuntimeRequest.
+type CreateRuntimeRequest struct {
+	// Command Program and arguments that run in the image for each execution, in place of its ENTRYPOINT and CMD; an empty list for those. They find the files in /code and the function's entry in WARPKET_ENTRY
+	//
+	// Example: ["python","handler.py"]
+	Command []string `json:"command,omitempty,omitzero"`
+
+	// Credentials Name of a secret of the project that the image's registry is given, with the JSON {"username", "password"} or {"token"} as its value; empty for none. Functions of the project that are created with the runtime get it, too. Not for a public runtime
+	//
+	// Example: REGISTRY
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
+
+	// Image Reference of an OCI image, in which functions' files run. What a tag stands for is looked up now
+	//
+	// Example: registry.example/python:3.12
+	Image string `json:"image,omitempty,omitzero"`
+
+	// IsPublic Whether all projects see it and may use it; false unless set. Operators only
+	IsPublic bool `json:"isPublic,omitempty,omitzero"`
+
+	// Name Its name, which others may have, too
+	//
+	// Example: lab
+	Name string `json:"name"`
+
+	// SDK Package name of an SDK that a template has, see GET /v1/templates. Give this or an image
+	//
+	// Example: qiskit
+	SDK string `json:"sdk,omitempty,omitzero"`
+
+	// SDKVersion A release of the SDK; the default of its template unless set
+	//
+	// Example: 0.45.3
+	SDKVersion string `json:"sdkVersion,omitempty,omitzero"`
+
+	// Trusted true, which is the default: its functions run on any node, in the sandbox that the node has. false: only on nodes whose isolation is complete, with nothing shared and every limit enforced
+	Trusted bool `json:"trusted,omitempty,omitzero"`
 }
 
 // CreateSecretRequest defines model for CreateSecretRequest.
@@ -1601,6 +1685,9 @@ type Function struct {
 	// Reuse Whether a worker serves more than one execution
 	Reuse FunctionReuse `json:"reuse"`
 
+	// RuntimeID The runtime that it was created with; absent for one that was created with a template or as an image
+	RuntimeID string `json:"runtimeId,omitempty,omitzero"`
+
 	// SDK Package name of its SDK; empty for an image
 	//
 	// Example: qiskit
@@ -1697,6 +1784,9 @@ type FunctionDetails struct {
 	// Reuse Whether a worker serves more than one execution
 	Reuse FunctionDetailsReuse `json:"reuse"`
 
+	// RuntimeID The runtime that it was created with; absent for one that was created with a template or as an image
+	RuntimeID string `json:"runtimeId,omitempty,omitzero"`
+
 	// SDK Package name of its SDK; empty for an image
 	//
 	// Example: qiskit
@@ -1774,7 +1864,7 @@ type FunctionVersion struct {
 	// ID ID of the version
 	ID string `json:"id"`
 
-	// Image Reference of its image, as it was given; absent for files
+	// Image Reference of its image, or of the one that its files run in, as it was given; absent for files on an SDK
 	//
 	// Example: registry.example/bell:1
 	Image string `json:"image,omitempty,omitzero"`
@@ -1788,7 +1878,7 @@ type FunctionVersion struct {
 	// Requirements Digest of the packages that its requirements.txt names; absent without any
 	Requirements string `json:"requirements,omitempty,omitzero"`
 
-	// RuntimeID ID of the runtime that it runs on
+	// RuntimeID ID of the build that it runs on, which is listed with the runtimes
 	RuntimeID string `json:"runtimeId"`
 
 	// UpdatedDate When its description last changed
@@ -2008,6 +2098,19 @@ type Placement struct {
 	Slots []SlotPlace `json:"slots"`
 }
 
+// PoolCapacity defines model for PoolCapacity.
+type PoolCapacity struct {
+	// Available Those of total that serve no execution now
+	//
+	// Example: 3
+	Available int64 `json:"available"`
+
+	// Total Workers in slots that serve, of functions that were created with the runtime, or of all functions that run on it if it is a build; and workers of the runtime that nodes keep ready ahead of need, which may be nobody's yet
+	//
+	// Example: 4
+	Total int64 `json:"total"`
+}
+
 // Problem defines model for Problem.
 type Problem struct {
 	// Code A stable word for the kind of error, for programs
@@ -2143,27 +2246,57 @@ type Resources struct {
 
 // Runtime defines model for Runtime.
 type Runtime struct {
-	// CreatedDate When it was first asked for
+	// BuildID The build that it is made of, which is a runtime, too; absent for a build and for an image
+	BuildID string `json:"buildId,omitempty,omitzero"`
+
+	// Command Program and arguments that run in the image; absent for the image's own
+	//
+	// Example: ["python","handler.py"]
+	Command []string `json:"command,omitempty,omitzero"`
+
+	// CreatedDate When it was created, or first asked for
 	CreatedDate time.Time `json:"createdDate"`
+
+	// Credentials Name of the secret that the image's registry is given
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
 
 	// ID ID of the runtime
 	ID string `json:"id"`
 
-	// Lock Its exact packages with their hashes, as a requirements file; absent in lists and until locked
+	// Image Reference of the image that it is made of, as it was given; absent for an SDK
+	//
+	// Example: registry.example/python:3.12
+	Image string `json:"image,omitempty,omitzero"`
+
+	// ImageDigest Digest that the reference stood for when it was given
+	ImageDigest string `json:"imageDigest,omitempty,omitzero"`
+
+	// IsPublic Whether all projects see it and may use it
+	IsPublic bool `json:"isPublic"`
+
+	// Lock Its exact packages with their hashes, as a requirements file; absent in lists, for an image, and until locked
 	Lock string `json:"lock,omitempty,omitzero"`
 
 	// Message Progress, or why it failed
 	Message string `json:"message"`
+
+	// Name Name of one that somebody has created; absent for a build
+	//
+	// Example: lab
+	Name string `json:"name,omitempty,omitzero"`
 
 	// Platform Operating system and architecture
 	//
 	// Example: linux/amd64
 	Platform string `json:"platform"`
 
-	// ProjectID Project that it belongs to; absent for a shared one
+	// ProjectID Project that it belongs to; absent for a shared build
 	ProjectID string `json:"projectId,omitempty,omitzero"`
 
-	// Python Minor of the interpreter
+	// Python Minor of the interpreter; empty for an image
 	//
 	// Example: 3.11
 	Python string `json:"python"`
@@ -2171,12 +2304,17 @@ type Runtime struct {
 	// Requirements What a version's requirements.txt adds; absent for a shared one
 	Requirements []string `json:"requirements,omitempty,omitzero"`
 
-	// SDK Package name of the SDK
+	// Revision 1 at first; grows each time that it is made of something else
+	//
+	// Example: 1
+	Revision int64 `json:"revision"`
+
+	// SDK Package name of the SDK; empty for one that is made of an image
 	//
 	// Example: qiskit
 	SDK string `json:"sdk"`
 
-	// SDKVersion Its version
+	// SDKVersion Its version; empty for an image
 	//
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion"`
@@ -2184,12 +2322,23 @@ type Runtime struct {
 	// Status How far it is; a failed one is built anew when it is asked for again
 	Status RuntimeStatus `json:"status"`
 
-	// UpdatedDate When it last changed
+	// Trusted false: its functions run only on nodes that keep programs apart completely; true: on any node
+	Trusted bool `json:"trusted"`
+
+	// UpdatedDate When it was last changed
 	UpdatedDate time.Time `json:"updatedDate"`
 }
 
 // RuntimeStatus How far it is; a failed one is built anew when it is asked for again
 type RuntimeStatus string
+
+// RuntimePool defines model for RuntimePool.
+type RuntimePool struct {
+	Capacity PoolCapacity `json:"capacity"`
+
+	// Name ID of the runtime, by which its pool goes
+	Name string `json:"name"`
+}
 
 // ScaleDeploymentRequest defines model for ScaleDeploymentRequest.
 type ScaleDeploymentRequest struct {
@@ -2458,6 +2607,37 @@ type UpdateFunctionRequestReuse string
 type UpdateProjectRequest struct {
 	// AllowEgress Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run
 	AllowEgress bool `json:"allowEgress,omitempty,omitzero"`
+}
+
+// UpdateRuntimeRequest defines model for UpdateRuntimeRequest.
+type UpdateRuntimeRequest struct {
+	// Command Program and arguments that run in the image for each execution, in place of its ENTRYPOINT and CMD; an empty list for those. They find the files in /code and the function's entry in WARPKET_ENTRY
+	//
+	// Example: ["python","handler.py"]
+	Command []string `json:"command,omitempty,omitzero"`
+
+	// Credentials Name of a secret of the project that the image's registry is given, with the JSON {"username", "password"} or {"token"} as its value; empty for none. Functions of the project that are created with the runtime get it, too. Not for a public runtime
+	//
+	// Example: REGISTRY
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
+
+	// Image Another image, or what the same reference stands for now
+	//
+	// Example: registry.example/python:3.13
+	Image string `json:"image,omitempty,omitzero"`
+
+	// Name A new name
+	//
+	// Example: lab
+	Name string `json:"name,omitempty,omitzero"`
+
+	// SDKVersion Another release of its SDK
+	//
+	// Example: 1.0.2
+	SDKVersion string `json:"sdkVersion,omitempty,omitzero"`
 }
 
 // UpdateSecretRequest defines model for UpdateSecretRequest.
@@ -2807,6 +2987,51 @@ type ListRuntimesParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Name Only those with this name
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+
+	// SDK Only those of this SDK
+	SDK *string `form:"sdk,omitempty" json:"sdk,omitempty"`
+
+	// SDKVersion Only those of this version
+	SDKVersion *string `form:"sdkVersion,omitempty" json:"sdkVersion,omitempty"`
+
+	// Status Only those with this status
+	Status *string `form:"status,omitempty" json:"status,omitempty"`
+
+	// IsPublic Only those that all projects see, or only the project's own
+	IsPublic *ListRuntimesParamsIsPublic `form:"isPublic,omitempty" json:"isPublic,omitempty"`
+
+	// Created Only those that somebody has created, or only builds
+	Created *ListRuntimesParamsCreated `form:"created,omitempty" json:"created,omitempty"`
+}
+
+// ListRuntimesParamsIsPublic defines parameters for ListRuntimes.
+type ListRuntimesParamsIsPublic string
+
+// ListRuntimesParamsCreated defines parameters for ListRuntimes.
+type ListRuntimesParamsCreated string
+
+// CreateRuntimeParams defines parameters for CreateRuntime.
+type CreateRuntimeParams struct {
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// GetRuntimeParams defines parameters for GetRuntime.
+type GetRuntimeParams struct {
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// UpdateRuntimeParams defines parameters for UpdateRuntime.
+type UpdateRuntimeParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
 }
 
 // ListSecretsParams defines parameters for ListSecrets.
@@ -2868,6 +3093,12 @@ type CreateProjectJSONRequestBody = CreateProjectRequest
 
 // UpdateProjectJSONRequestBody defines body for UpdateProject for application/json ContentType.
 type UpdateProjectJSONRequestBody = UpdateProjectRequest
+
+// CreateRuntimeJSONRequestBody defines body for CreateRuntime for application/json ContentType.
+type CreateRuntimeJSONRequestBody = CreateRuntimeRequest
+
+// UpdateRuntimeJSONRequestBody defines body for UpdateRuntime for application/json ContentType.
+type UpdateRuntimeJSONRequestBody = UpdateRuntimeRequest
 
 // CreateSecretJSONRequestBody defines body for CreateSecret for application/json ContentType.
 type CreateSecretJSONRequestBody = CreateSecretRequest
@@ -3533,21 +3764,83 @@ type ClientInterface interface {
 
 	// ListRuntimes List runtimes
 	//
-	// The shared ones and the project's own.
+	// Those that were created, and the builds that runtimes and versions are made of: the public ones, and the project's own. name, sdk, sdkVersion and status are a value, or `op:value` with eq, neq, in or nin (`in:a,b`), and for name also has.
 	//
 	// Needs the role viewer.
 	//
 	// Corresponds with GET /v1/runtimes (the `ListRuntimes` operationId).
 	ListRuntimes(ctx context.Context, params *ListRuntimesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreateRuntimeWithBody Create a runtime
+	//
+	// Of an SDK at one version, or of an image. It is built at once, so that the first deployment of a function with it is fast; 202 until it is available or has failed, and with `Prefer: wait=SECONDS` the answer is held. What is the same is built once, but each request makes a runtime of its own.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/runtimes (the `CreateRuntime` operationId).
+	CreateRuntimeWithBody(ctx context.Context, params *CreateRuntimeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRuntime Create a runtime
+	//
+	// Of an SDK at one version, or of an image. It is built at once, so that the first deployment of a function with it is fast; 202 until it is available or has failed, and with `Prefer: wait=SECONDS` the answer is held. What is the same is built once, but each request makes a runtime of its own.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/runtimes (the `CreateRuntime` operationId).
+	CreateRuntime(ctx context.Context, params *CreateRuntimeParams, body CreateRuntimeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteRuntime Delete a runtime
+	//
+	// Refused while a function has it. Operators only, if it is public.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with DELETE /v1/runtimes/{id} (the `DeleteRuntime` operationId).
+	DeleteRuntime(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetRuntime Get a runtime
 	//
-	// With the lock: the exact packages that every node installs.
+	// With the lock: the exact packages that every node installs. With `Prefer: wait=SECONDS` the answer is held until it is available or has failed.
 	//
 	// Needs the role viewer.
 	//
 	// Corresponds with GET /v1/runtimes/{id} (the `GetRuntime` operationId).
-	GetRuntime(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetRuntime(ctx context.Context, id string, params *GetRuntimeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateRuntimeWithBody Change a runtime
+	//
+	// Changes what is set and leaves the rest. What it is made of can be changed while it is available or has failed, and no execution of its functions is queued or running; it is then built anew, as is one that has failed whatever is changed. That holds for versions that are published later: those that exist keep what they were made with. Operators only, if it is public.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/runtimes/{id} (the `UpdateRuntime` operationId).
+	UpdateRuntimeWithBody(ctx context.Context, id string, params *UpdateRuntimeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateRuntime Change a runtime
+	//
+	// Changes what is set and leaves the rest. What it is made of can be changed while it is available or has failed, and no execution of its functions is queued or running; it is then built anew, as is one that has failed whatever is changed. That holds for versions that are published later: those that exist keep what they were made with. Operators only, if it is public.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/runtimes/{id} (the `UpdateRuntime` operationId).
+	UpdateRuntime(ctx context.Context, id string, params *UpdateRuntimeParams, body UpdateRuntimeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRuntimePool Get the pool of a runtime
+	//
+	// How many workers there are for it now, on all nodes that answer. Operators see those of all projects; others their own, and those that are nobody's yet. What nodes keep ready is known to within four seconds.
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/runtimes/{id}/pool (the `GetRuntimePool` operationId).
+	GetRuntimePool(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListSecrets List secrets
 	//
@@ -4868,7 +5161,7 @@ func (c *Client) UpdateProject(ctx context.Context, id string, body UpdateProjec
 
 // ListRuntimes List runtimes
 //
-// The shared ones and the project's own.
+// Those that were created, and the builds that runtimes and versions are made of: the public ones, and the project's own. name, sdk, sdkVersion and status are a value, or `op:value` with eq, neq, in or nin (`in:a,b`), and for name also has.
 //
 // Needs the role viewer.
 //
@@ -4885,15 +5178,137 @@ func (c *Client) ListRuntimes(ctx context.Context, params *ListRuntimesParams, r
 	return c.Client.Do(req)
 }
 
+// CreateRuntimeWithBody Create a runtime
+//
+// Of an SDK at one version, or of an image. It is built at once, so that the first deployment of a function with it is fast; 202 until it is available or has failed, and with `Prefer: wait=SECONDS` the answer is held. What is the same is built once, but each request makes a runtime of its own.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/runtimes (the `CreateRuntime` operationId).
+func (c *Client) CreateRuntimeWithBody(ctx context.Context, params *CreateRuntimeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRuntimeRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRuntime Create a runtime
+//
+// Of an SDK at one version, or of an image. It is built at once, so that the first deployment of a function with it is fast; 202 until it is available or has failed, and with `Prefer: wait=SECONDS` the answer is held. What is the same is built once, but each request makes a runtime of its own.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/runtimes (the `CreateRuntime` operationId).
+func (c *Client) CreateRuntime(ctx context.Context, params *CreateRuntimeParams, body CreateRuntimeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRuntimeRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteRuntime Delete a runtime
+//
+// Refused while a function has it. Operators only, if it is public.
+//
+// Needs the role member.
+//
+// Corresponds with DELETE /v1/runtimes/{id} (the `DeleteRuntime` operationId).
+func (c *Client) DeleteRuntime(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteRuntimeRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetRuntime Get a runtime
 //
-// With the lock: the exact packages that every node installs.
+// With the lock: the exact packages that every node installs. With `Prefer: wait=SECONDS` the answer is held until it is available or has failed.
 //
 // Needs the role viewer.
 //
 // Corresponds with GET /v1/runtimes/{id} (the `GetRuntime` operationId).
-func (c *Client) GetRuntime(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetRuntimeRequest(c.Server, id)
+func (c *Client) GetRuntime(ctx context.Context, id string, params *GetRuntimeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRuntimeRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateRuntimeWithBody Change a runtime
+//
+// Changes what is set and leaves the rest. What it is made of can be changed while it is available or has failed, and no execution of its functions is queued or running; it is then built anew, as is one that has failed whatever is changed. That holds for versions that are published later: those that exist keep what they were made with. Operators only, if it is public.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/runtimes/{id} (the `UpdateRuntime` operationId).
+func (c *Client) UpdateRuntimeWithBody(ctx context.Context, id string, params *UpdateRuntimeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateRuntimeRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateRuntime Change a runtime
+//
+// Changes what is set and leaves the rest. What it is made of can be changed while it is available or has failed, and no execution of its functions is queued or running; it is then built anew, as is one that has failed whatever is changed. That holds for versions that are published later: those that exist keep what they were made with. Operators only, if it is public.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/runtimes/{id} (the `UpdateRuntime` operationId).
+func (c *Client) UpdateRuntime(ctx context.Context, id string, params *UpdateRuntimeParams, body UpdateRuntimeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateRuntimeRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRuntimePool Get the pool of a runtime
+//
+// How many workers there are for it now, on all nodes that answer. Operators see those of all projects; others their own, and those that are nobody's yet. What nodes keep ready is known to within four seconds.
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/runtimes/{id}/pool (the `GetRuntimePool` operationId).
+func (c *Client) GetRuntimePool(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRuntimePoolRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -7771,6 +8186,78 @@ func NewListRuntimesRequest(server string, params *ListRuntimesParams) (*http.Re
 
 		}
 
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SDK != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "sdk", *params.SDK, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SDKVersion != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "sdkVersion", *params.SDKVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.IsPublic != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "isPublic", *params.IsPublic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Created != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "created", *params.Created, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -7785,8 +8272,63 @@ func NewListRuntimesRequest(server string, params *ListRuntimesParams) (*http.Re
 	return req, nil
 }
 
-// NewGetRuntimeRequest constructs an http.Request for the GetRuntime method
-func NewGetRuntimeRequest(server string, id string) (*http.Request, error) {
+// NewCreateRuntimeRequest calls the generic CreateRuntime builder with application/json body
+func NewCreateRuntimeRequest(server string, params *CreateRuntimeParams, body CreateRuntimeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateRuntimeRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateRuntimeRequestWithBody constructs an http.Request for the CreateRuntime method, with any body, and a specified content type
+func NewCreateRuntimeRequestWithBody(server string, params *CreateRuntimeParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/runtimes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeleteRuntimeRequest constructs an http.Request for the DeleteRuntime method
+func NewDeleteRuntimeRequest(server string, id string) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7802,6 +8344,162 @@ func NewGetRuntimeRequest(server string, id string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/v1/runtimes/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetRuntimeRequest constructs an http.Request for the GetRuntime method
+func NewGetRuntimeRequest(server string, id string, params *GetRuntimeParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/runtimes/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUpdateRuntimeRequest calls the generic UpdateRuntime builder with application/json body
+func NewUpdateRuntimeRequest(server string, id string, params *UpdateRuntimeParams, body UpdateRuntimeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateRuntimeRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateRuntimeRequestWithBody constructs an http.Request for the UpdateRuntime method, with any body, and a specified content type
+func NewUpdateRuntimeRequestWithBody(server string, id string, params *UpdateRuntimeParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/runtimes/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.Prefer != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetRuntimePoolRequest constructs an http.Request for the GetRuntimePool method
+func NewGetRuntimePoolRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/runtimes/%s/pool", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -8932,7 +9630,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListRuntimesWithResponse List runtimes
 	//
-	// The shared ones and the project's own.
+	// Those that were created, and the builds that runtimes and versions are made of: the public ones, and the project's own. name, sdk, sdkVersion and status are a value, or `op:value` with eq, neq, in or nin (`in:a,b`), and for name also has.
 	//
 	// Needs the role viewer.
 	//
@@ -8941,16 +9639,82 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/runtimes (the `ListRuntimes` operationId).
 	ListRuntimesWithResponse(ctx context.Context, params *ListRuntimesParams, reqEditors ...RequestEditorFn) (*ListRuntimesResponse, error)
 
+	// CreateRuntimeWithBodyWithResponse Create a runtime
+	//
+	// Of an SDK at one version, or of an image. It is built at once, so that the first deployment of a function with it is fast; 202 until it is available or has failed, and with `Prefer: wait=SECONDS` the answer is held. What is the same is built once, but each request makes a runtime of its own.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/runtimes (the `CreateRuntime` operationId).
+	CreateRuntimeWithBodyWithResponse(ctx context.Context, params *CreateRuntimeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRuntimeResponse, error)
+
+	// CreateRuntimeWithResponse Create a runtime
+	//
+	// Of an SDK at one version, or of an image. It is built at once, so that the first deployment of a function with it is fast; 202 until it is available or has failed, and with `Prefer: wait=SECONDS` the answer is held. What is the same is built once, but each request makes a runtime of its own.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/runtimes (the `CreateRuntime` operationId).
+	CreateRuntimeWithResponse(ctx context.Context, params *CreateRuntimeParams, body CreateRuntimeJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRuntimeResponse, error)
+
+	// DeleteRuntimeWithResponse Delete a runtime
+	//
+	// Refused while a function has it. Operators only, if it is public.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/runtimes/{id} (the `DeleteRuntime` operationId).
+	DeleteRuntimeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteRuntimeResponse, error)
+
 	// GetRuntimeWithResponse Get a runtime
 	//
-	// With the lock: the exact packages that every node installs.
+	// With the lock: the exact packages that every node installs. With `Prefer: wait=SECONDS` the answer is held until it is available or has failed.
 	//
 	// Needs the role viewer.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/runtimes/{id} (the `GetRuntime` operationId).
-	GetRuntimeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetRuntimeResponse, error)
+	GetRuntimeWithResponse(ctx context.Context, id string, params *GetRuntimeParams, reqEditors ...RequestEditorFn) (*GetRuntimeResponse, error)
+
+	// UpdateRuntimeWithBodyWithResponse Change a runtime
+	//
+	// Changes what is set and leaves the rest. What it is made of can be changed while it is available or has failed, and no execution of its functions is queued or running; it is then built anew, as is one that has failed whatever is changed. That holds for versions that are published later: those that exist keep what they were made with. Operators only, if it is public.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/runtimes/{id} (the `UpdateRuntime` operationId).
+	UpdateRuntimeWithBodyWithResponse(ctx context.Context, id string, params *UpdateRuntimeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRuntimeResponse, error)
+
+	// UpdateRuntimeWithResponse Change a runtime
+	//
+	// Changes what is set and leaves the rest. What it is made of can be changed while it is available or has failed, and no execution of its functions is queued or running; it is then built anew, as is one that has failed whatever is changed. That holds for versions that are published later: those that exist keep what they were made with. Operators only, if it is public.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/runtimes/{id} (the `UpdateRuntime` operationId).
+	UpdateRuntimeWithResponse(ctx context.Context, id string, params *UpdateRuntimeParams, body UpdateRuntimeJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRuntimeResponse, error)
+
+	// GetRuntimePoolWithResponse Get the pool of a runtime
+	//
+	// How many workers there are for it now, on all nodes that answer. Operators see those of all projects; others their own, and those that are nobody's yet. What nodes keep ready is known to within four seconds.
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/runtimes/{id}/pool (the `GetRuntimePool` operationId).
+	GetRuntimePoolWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetRuntimePoolResponse, error)
 
 	// ListSecretsWithResponse List secrets
 	//
@@ -11041,6 +11805,88 @@ func (r ListRuntimesResponse) ContentType() string {
 	return ""
 }
 
+type CreateRuntimeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Runtime
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Runtime
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateRuntimeResponse) GetJSON200() *Runtime {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CreateRuntimeResponse) GetJSON202() *Runtime {
+	return r.JSON202
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateRuntimeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateRuntimeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateRuntimeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateRuntimeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteRuntimeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteRuntimeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteRuntimeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteRuntimeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteRuntimeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetRuntimeResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -11076,6 +11922,95 @@ func (r GetRuntimeResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetRuntimeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateRuntimeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Runtime
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Runtime
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateRuntimeResponse) GetJSON200() *Runtime {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r UpdateRuntimeResponse) GetJSON202() *Runtime {
+	return r.JSON202
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateRuntimeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateRuntimeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateRuntimeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateRuntimeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetRuntimePoolResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RuntimePool
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRuntimePoolResponse) GetJSON200() *RuntimePool {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRuntimePoolResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRuntimePoolResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRuntimePoolResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRuntimePoolResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12491,7 +13426,7 @@ func (c *ClientWithResponses) UpdateProjectWithResponse(ctx context.Context, id 
 
 // ListRuntimesWithResponse List runtimes
 //
-// The shared ones and the project's own.
+// Those that were created, and the builds that runtimes and versions are made of: the public ones, and the project's own. name, sdk, sdkVersion and status are a value, or `op:value` with eq, neq, in or nin (`in:a,b`), and for name also has.
 //
 // Needs the role viewer.
 //
@@ -12506,21 +13441,123 @@ func (c *ClientWithResponses) ListRuntimesWithResponse(ctx context.Context, para
 	return ParseListRuntimesResponse(rsp)
 }
 
+// CreateRuntimeWithBodyWithResponse Create a runtime
+//
+// Of an SDK at one version, or of an image. It is built at once, so that the first deployment of a function with it is fast; 202 until it is available or has failed, and with `Prefer: wait=SECONDS` the answer is held. What is the same is built once, but each request makes a runtime of its own.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/runtimes (the `CreateRuntime` operationId).
+func (c *ClientWithResponses) CreateRuntimeWithBodyWithResponse(ctx context.Context, params *CreateRuntimeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRuntimeResponse, error) {
+	rsp, err := c.CreateRuntimeWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRuntimeResponse(rsp)
+}
+
+// CreateRuntimeWithResponse Create a runtime
+//
+// Of an SDK at one version, or of an image. It is built at once, so that the first deployment of a function with it is fast; 202 until it is available or has failed, and with `Prefer: wait=SECONDS` the answer is held. What is the same is built once, but each request makes a runtime of its own.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/runtimes (the `CreateRuntime` operationId).
+func (c *ClientWithResponses) CreateRuntimeWithResponse(ctx context.Context, params *CreateRuntimeParams, body CreateRuntimeJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRuntimeResponse, error) {
+	rsp, err := c.CreateRuntime(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRuntimeResponse(rsp)
+}
+
+// DeleteRuntimeWithResponse Delete a runtime
+//
+// Refused while a function has it. Operators only, if it is public.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/runtimes/{id} (the `DeleteRuntime` operationId).
+func (c *ClientWithResponses) DeleteRuntimeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteRuntimeResponse, error) {
+	rsp, err := c.DeleteRuntime(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteRuntimeResponse(rsp)
+}
+
 // GetRuntimeWithResponse Get a runtime
 //
-// With the lock: the exact packages that every node installs.
+// With the lock: the exact packages that every node installs. With `Prefer: wait=SECONDS` the answer is held until it is available or has failed.
 //
 // Needs the role viewer.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/runtimes/{id} (the `GetRuntime` operationId).
-func (c *ClientWithResponses) GetRuntimeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetRuntimeResponse, error) {
-	rsp, err := c.GetRuntime(ctx, id, reqEditors...)
+func (c *ClientWithResponses) GetRuntimeWithResponse(ctx context.Context, id string, params *GetRuntimeParams, reqEditors ...RequestEditorFn) (*GetRuntimeResponse, error) {
+	rsp, err := c.GetRuntime(ctx, id, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseGetRuntimeResponse(rsp)
+}
+
+// UpdateRuntimeWithBodyWithResponse Change a runtime
+//
+// Changes what is set and leaves the rest. What it is made of can be changed while it is available or has failed, and no execution of its functions is queued or running; it is then built anew, as is one that has failed whatever is changed. That holds for versions that are published later: those that exist keep what they were made with. Operators only, if it is public.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/runtimes/{id} (the `UpdateRuntime` operationId).
+func (c *ClientWithResponses) UpdateRuntimeWithBodyWithResponse(ctx context.Context, id string, params *UpdateRuntimeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRuntimeResponse, error) {
+	rsp, err := c.UpdateRuntimeWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateRuntimeResponse(rsp)
+}
+
+// UpdateRuntimeWithResponse Change a runtime
+//
+// Changes what is set and leaves the rest. What it is made of can be changed while it is available or has failed, and no execution of its functions is queued or running; it is then built anew, as is one that has failed whatever is changed. That holds for versions that are published later: those that exist keep what they were made with. Operators only, if it is public.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/runtimes/{id} (the `UpdateRuntime` operationId).
+func (c *ClientWithResponses) UpdateRuntimeWithResponse(ctx context.Context, id string, params *UpdateRuntimeParams, body UpdateRuntimeJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRuntimeResponse, error) {
+	rsp, err := c.UpdateRuntime(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateRuntimeResponse(rsp)
+}
+
+// GetRuntimePoolWithResponse Get the pool of a runtime
+//
+// How many workers there are for it now, on all nodes that answer. Operators see those of all projects; others their own, and those that are nobody's yet. What nodes keep ready is known to within four seconds.
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/runtimes/{id}/pool (the `GetRuntimePool` operationId).
+func (c *ClientWithResponses) GetRuntimePoolWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetRuntimePoolResponse, error) {
+	rsp, err := c.GetRuntimePool(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRuntimePoolResponse(rsp)
 }
 
 // ListSecretsWithResponse List secrets
@@ -13942,6 +14979,55 @@ func ParseListRuntimesResponse(rsp *http.Response) (*ListRuntimesResponse, error
 	return response, nil
 }
 
+// ParseCreateRuntimeResponse parses an HTTP response from a CreateRuntimeWithResponse call
+func ParseCreateRuntimeResponse(rsp *http.Response) (*CreateRuntimeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateRuntimeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Runtime
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Runtime
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteRuntimeResponse parses an HTTP response from a DeleteRuntimeWithResponse call
+func ParseDeleteRuntimeResponse(rsp *http.Response) (*DeleteRuntimeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteRuntimeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
 // ParseGetRuntimeResponse parses an HTTP response from a GetRuntimeWithResponse call
 func ParseGetRuntimeResponse(rsp *http.Response) (*GetRuntimeResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -13958,6 +15044,65 @@ func ParseGetRuntimeResponse(rsp *http.Response) (*GetRuntimeResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Runtime
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateRuntimeResponse parses an HTTP response from a UpdateRuntimeWithResponse call
+func ParseUpdateRuntimeResponse(rsp *http.Response) (*UpdateRuntimeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateRuntimeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Runtime
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Runtime
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetRuntimePoolResponse parses an HTTP response from a GetRuntimePoolWithResponse call
+func ParseGetRuntimePoolResponse(rsp *http.Response) (*GetRuntimePoolResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRuntimePoolResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RuntimePool
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

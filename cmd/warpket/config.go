@@ -42,7 +42,7 @@ type config struct {
 	log      string
 	images   struct{ allow, space string }
 	sources  struct{ allow, buckets string }
-	node     struct{ server, joinToken, name, dir, isolation, runsc, require string }
+	node     struct{ server, joinToken, name, dir, isolation, runsc, require, free string }
 	egress   struct{ hosts, ports, networks string }
 	dev      struct {
 		data   string
@@ -186,6 +186,7 @@ func (c *config) sandbox() []setting {
 		{"egress-ports", "WARPKET_EGRESS_PORTS", &c.egress.ports, "80,443", "ports that they may reach, separated by commas", true},
 		{"egress-networks", "WARPKET_EGRESS_NETWORKS", &c.egress.networks, "", "networks that are not public and that they may reach all the same, as prefixes separated by commas", false},
 		{"image-space", "WARPKET_IMAGE_SPACE", &c.images.space, "20", "GiB for unpacked images; above it those go that nobody has used for longest", true},
+		{"free-space", "WARPKET_FREE_SPACE", &c.node.free, "2", "GiB of the disk that stay free: before a runtime is installed, those go that nobody has used for longest", true},
 		{"require-isolation", "WARPKET_REQUIRE_ISOLATION", &c.node.require, "", "any value: do not run on a machine that cannot hold all of it", false},
 	}
 }
@@ -264,6 +265,15 @@ func (c *config) imageSpace() (int64, error) {
 	gib, err := strconv.ParseInt(c.images.space, 10, 32)
 	if err != nil || gib < 1 {
 		return 0, fmt.Errorf("the space for images is a number of GiB from 1, not %q: set --image-space or WARPKET_IMAGE_SPACE", c.images.space)
+	}
+	return gib << 30, nil
+}
+
+// freeSpace is how many bytes of the disk are to stay free.
+func (c *config) freeSpace() (int64, error) {
+	gib, err := strconv.ParseInt(c.node.free, 10, 32)
+	if err != nil || gib < 0 {
+		return 0, fmt.Errorf("the space that stays free is a number of GiB, not %q: set --free-space or WARPKET_FREE_SPACE", c.node.free)
 	}
 	return gib << 30, nil
 }

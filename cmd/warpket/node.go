@@ -69,9 +69,13 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 		}
 	}
 	platform := runtime.GOOS + "/" + runtime.GOARCH
+	keep, err := c.freeSpace()
+	if err != nil {
+		return err
+	}
 	store, err := runtimes.New(runtimes.Config{
 		Dir: filepath.Join(cache, "runtimes"), Index: pypi.New(pypi.Config{URL: c.index, CacheDir: filepath.Join(cache, "index")}), IndexURL: c.index,
-		Launcher: launcher, Installer: c.installer(launcher), Pythons: pythons, Environ: os.Environ(), Platform: platform,
+		Launcher: launcher, Installer: c.installer(launcher), Pythons: pythons, Environ: os.Environ(), Platform: platform, Keep: keep,
 	})
 	if err != nil {
 		return err

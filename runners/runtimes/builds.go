@@ -19,8 +19,7 @@ type builds struct {
 
 type build struct {
 	cancel context.CancelFunc
-	done   chan struct{} // closed when env and err are set
-	env    Env
+	done   chan struct{} // closed when err is set
 	err    error
 
 	mu      sync.Mutex
@@ -31,19 +30,19 @@ type build struct {
 type waiter struct{ progress func(string) }
 
 // join waits for the build of a name, which it starts if nobody has.
-func (b *builds) join(ctx context.Context, name string, progress func(string), make func(context.Context, func(string)) (Env, error)) (Env, error) {
+func (b *builds) join(ctx context.Context, name string, progress func(string), work func(context.Context, func(string)) error) error {
 	w := &waiter{progress}
-	current := b.enter(ctx, name, w, make)
+	current := b.enter(ctx, name, w, work)
 	select {
 	case <-current.done:
-		return current.env, current.err
+		return current.err
 	case <-ctx.Done():
 		b.leave(name, current, w)
-		return Env{}, ctx.Err()
+		return ctx.Err()
 	}
 }
 
-func (b *builds) enter(ctx context.Context, name string, w *waiter, work func(context.Context, func(string)) (Env, error)) *build {
+func (b *builds) enter(ctx context.Context, name string, w *waiter, work func(context.Context, func(string)) error) *build {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if current := b.running[name]; current != nil {
@@ -60,7 +59,7 @@ func (b *builds) enter(ctx context.Context, name string, w *waiter, work func(co
 	b.running[name] = current
 	go func() {
 		defer cancel()
-		current.env, current.err = work(ctx, current.tell)
+		current.err = work(ctx, current.tell)
 		b.mu.Lock()
 		if b.running[name] == current {
 			delete(b.running, name)

@@ -4,17 +4,29 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/warpket/warpket"
 )
 
 // Env is a runtime installed on this machine. Nothing in it may be changed.
 type Env struct {
+	Key       warpket.RuntimeKey
 	Dir       string // its folder
 	Python    string // path of its interpreter
 	CacheHome string // XDG_CACHE_HOME for its programs: what the smoke run left there
+
+	release func()
 }
 
-func envAt(dir string) Env {
-	return Env{Dir: dir, Python: filepath.Join(dir, "bin", "python"), CacheHome: filepath.Join(dir, "cache")}
+// Release lets go of the environment: it may be removed when the disk is short.
+func (e Env) Release() {
+	if e.release != nil {
+		e.release()
+	}
+}
+
+func envAt(key warpket.RuntimeKey, dir string) Env {
+	return Env{Key: key, Dir: dir, Python: filepath.Join(dir, "bin", "python"), CacheHome: filepath.Join(dir, "cache")}
 }
 
 // ReadOnly are the folders that programs of the environment read: its own and,

@@ -34,8 +34,8 @@ with open(_os.path.join(_os.environ["XDG_CACHE_HOME"], "` + modulesFile + `"), "
 `
 )
 
-// Install installs a lock, once for all who ask, and gives the environment.
-// An environment is used only when it is complete: what a crash left half
+// Install installs a lock, once for all who ask, and gives the environment, which
+// stays until it is released. An environment is used only when it is complete: what a crash left half
 // made is removed and made anew.
 func (s *Store) Install(ctx context.Context, spec InstallSpec, progress func(string)) (Env, error) {
 	python, err := s.python(spec.Key)
@@ -47,23 +47,33 @@ func (s *Store) Install(ctx context.Context, spec InstallSpec, progress func(str
 		return Env{}, err
 	}
 	dir := filepath.Join(root, "envs", folderOf(spec, python))
-	if complete(dir) {
-		return envAt(dir), nil
+	for {
+		if env, ok := s.use(spec.Key, dir); ok {
+			return env, nil
+		}
+		if err := s.add(ctx, root, dir, python, spec, orSilent(progress)); err != nil {
+			return Env{}, err
+		}
 	}
-	return s.builds.join(ctx, dir, orSilent(progress), func(ctx context.Context, progress func(string)) (Env, error) {
+}
+
+// add makes an environment, unless somebody else does, which it waits for.
+func (s *Store) add(ctx context.Context, root, dir, python string, spec InstallSpec, progress func(string)) error {
+	return s.builds.join(ctx, dir, progress, func(ctx context.Context, progress func(string)) error {
 		unlock, err := lockFile(ctx, dir+".lock", func() { progress("waiting for another build of the same runtime") })
 		if err != nil {
-			return Env{}, fmt.Errorf("installing %s: %w", label(spec.Key), err)
+			return fmt.Errorf("installing %s: %w", label(spec.Key), err)
 		}
 		defer unlock()
 		if complete(dir) {
-			return envAt(dir), nil
+			return nil
 		}
+		s.makeRoom(ctx, progress)
 		if err := s.build(ctx, root, dir, python, spec, progress); err != nil {
 			_ = removeTree(dir)
-			return Env{}, err
+			return err
 		}
-		return envAt(dir), nil
+		return nil
 	})
 }
 
@@ -144,7 +154,7 @@ func bareEnv(dir, python, minor string) error {
 // smoke runs the check of a runtime in it. What it leaves in the cache folder
 // stays: plugin loaders look there, and would search all packages otherwise.
 func (s *Store) smoke(ctx context.Context, root, dir string, spec InstallSpec, progress func(string)) error {
-	env := envAt(dir)
+	env := envAt(spec.Key, dir)
 	if err := os.MkdirAll(env.CacheHome, 0o755); err != nil {
 		return fmt.Errorf("smoke run of %s: %w", label(spec.Key), err)
 	}

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -28,9 +29,11 @@ type Config struct {
 	Launcher  sandbox.Launcher // of what is hostile: smoke runs
 	Installer sandbox.Launcher // of uv, which needs the network
 	Pythons   []Python
-	UV        string   // path of uv; empty: fetched
-	Environ   []string // the agent's environment: proxies and certificates are passed on, nothing else
-	Platform  string   // of this machine, such as "linux/amd64"
+	UV        string                          // path of uv; empty: fetched
+	Environ   []string                        // the agent's environment: proxies and certificates are passed on, nothing else
+	Platform  string                          // of this machine, such as "linux/amd64"
+	Keep      int64                           // bytes of the disk that are to stay free: before more is installed, environments go that nobody uses
+	Free      func(dir string) (int64, error) // tells how many are; nil: asks the disk
 }
 
 // Store keeps the runtimes of a node.
@@ -38,6 +41,10 @@ type Store struct {
 	config  Config
 	fetches singleflight.Group
 	builds  builds
+
+	mu    sync.Mutex
+	held  map[string]*hold // by folder of the environment
+	letGo func(dir string)
 }
 
 // New makes a store. Dir is made when it is first needed.
@@ -47,7 +54,10 @@ func New(config Config) (*Store, error) {
 		return nil, fmt.Errorf("finding the folder of runtimes: %w", err)
 	}
 	config.Dir = dir
-	return &Store{config: config, builds: builds{running: map[string]*build{}}}, nil
+	if config.Free == nil {
+		config.Free = freeOn
+	}
+	return &Store{config: config, builds: builds{running: map[string]*build{}}, held: map[string]*hold{}}, nil
 }
 
 // LockSpec says what to lock.

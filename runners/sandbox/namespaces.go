@@ -356,7 +356,7 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 		}
 	}
 	s.Limits = b.limits(spec.Limits)
-	if err := s.system(spec.Root); err != nil {
+	if err := s.system(spec.Root, spec.Code); err != nil {
 		return s, nil, err
 	}
 	for _, path := range spec.ReadOnly {
@@ -437,8 +437,9 @@ var shared = []string{
 	"/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ssl/cert.pem", "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf", "/etc/ca-certificates", "/etc/protocols", "/etc/services", "/etc/mime.types", "/etc/python3", "/etc/python3.11", "/etc/crypto-policies",
 }
 
-// system adds what belongs to the system: the machine's, or that of an image.
-func (s *setup) system(root string) error {
+// system adds what belongs to the system: the machine's, or that of an image,
+// in which code, if there is any, takes the place of a folder.
+func (s *setup) system(root, code string) error {
 	names := []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
 	if root != "" {
 		entries, err := os.ReadDir(root)
@@ -446,8 +447,13 @@ func (s *setup) system(root string) error {
 			return fmt.Errorf("reading the folder of a system: %w", err)
 		}
 		names = nil
+		taken := []string{"proc", "dev", "sys", "tmp", "run", strings.TrimPrefix(ownFolder, "/")}
+		if code != "" {
+			taken = append(taken, strings.TrimPrefix(CodeFolder, "/"))
+			s.Mounts = append(s.Mounts, mount{Path: CodeFolder, Source: code})
+		}
 		for _, entry := range entries {
-			if !slices.Contains([]string{"proc", "dev", "sys", "tmp", "run", strings.TrimPrefix(ownFolder, "/")}, entry.Name()) {
+			if !slices.Contains(taken, entry.Name()) {
 				names = append(names, entry.Name())
 			}
 		}

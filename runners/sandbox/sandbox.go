@@ -73,6 +73,7 @@ type Spec struct {
 	Stderr   *os.File // nil: dropped
 	Files    []*os.File
 	Root     string   // folder with its system; the machine's /usr and what belongs to it if empty; Namespaces only
+	Code     string   // folder that it may read at CodeFolder; with Root only
 	ReadOnly []string // paths that it may read, with what is below them
 	Writable []string // paths that it may also write
 	Devices  []string // paths of devices

@@ -153,6 +153,40 @@ func (p *Pool) Warm(env runtimes.Env) {
 
 var errAlone = errors.New("its SDK starts threads")
 
+// Forget ends what is kept ready of the environment in a folder.
+func (p *Pool) Forget(dir string) {
+	p.mu.Lock()
+	var all []*zygote
+	if s := p.shelves[dir]; s != nil {
+		all = s.all()
+	}
+	delete(p.shelves, dir)
+	p.mu.Unlock()
+	for _, z := range all {
+		p.end(z)
+	}
+}
+
+// Kept says how many workers are kept ready, ahead of need. It does not wait
+// for what is being made.
+func (p *Pool) Kept() []warpket.KeptReady {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var kept []warpket.KeptReady
+	for _, s := range p.shelves {
+		runtime := s.env.Key.String()
+		if s.spare != nil && len(s.spare.parked) > 0 {
+			kept = append(kept, warpket.KeptReady{Runtime: runtime, Workers: len(s.spare.parked)})
+		}
+		for project, z := range s.projects {
+			if len(z.parked) > 0 {
+				kept = append(kept, warpket.KeptReady{Runtime: runtime, Project: project, Workers: len(z.parked)})
+			}
+		}
+	}
+	return kept
+}
+
 // take gives a parked child of the project's zygote, which there is afterwards.
 func (p *Pool) take(ctx context.Context, env runtimes.Env, project warpket.ID) (*Worker, error) {
 	p.mu.Lock()

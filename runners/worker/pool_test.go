@@ -248,6 +248,30 @@ func TestWorkersOutliveTheirZygoteAndItsProjectGetsAnother(t *testing.T) {
 	}
 }
 
+func TestThePoolSaysWhatItKeepsReady(t *testing.T) {
+	t.Parallel()
+	p := worker.NewPool(namespaces(t), harnessOf(t), 4*worker.ZygoteMemory, slog.New(slog.DiscardHandler))
+	t.Cleanup(p.Close)
+	if kept := p.Kept(); len(kept) > 0 {
+		t.Errorf("at first it keeps %+v", kept)
+	}
+	config := configFor(t, "def handler():\n    return 1")
+	config.Project, config.Resources.CPU = "a", 1000
+	w, err := p.Start(t.Context(), config)
+	loaded(t, closed(t, w, err))
+	p.Settle()
+	got := map[warpket.ID]int{}
+	for _, k := range p.Kept() {
+		if k.Runtime != config.Runtime.Key.String() || k.Workers == 0 {
+			t.Errorf("it keeps %+v", k)
+		}
+		got[k.Project] += k.Workers
+	}
+	if got["a"] != 1 || got[""] > 1 || len(got) > 2 { // a spare only if the machine has the memory
+		t.Errorf("it keeps %v", got)
+	}
+}
+
 func TestASDKThatStartsThreadsIsNotForked(t *testing.T) {
 	t.Parallel()
 	p := worker.NewPool(namespaces(t), harnessOf(t), worker.ZygoteMemory, slog.New(slog.DiscardHandler))

@@ -30,13 +30,15 @@ type ProgramConfig struct {
 	Argv      []string // the program, by its path or as a shell would find it, and its arguments
 	ImageEnv  []string // the image's environment, as NAME=value
 	Dir       string   // in which it starts
+	Code      string   // folder with files that it finds at /code; empty for none
+	Entry     string   // what of the files to call, in whatever way the image knows; may be empty
 	Resources warpket.Resources
 	Env       map[string]string // the function's variables
 	Egress    *egress.Proxy     // its way to the network; nil for none
 }
 
-// Program is the worker of a function that comes as an image. Each execution is
-// a process of its own. It finds the input on its standard input; its result
+// Program is the worker of a function that comes as an image, or whose files run
+// in one. Each execution is a process of its own. It finds the input on its standard input; its result
 // is the JSON that it writes to descriptor ResultFD or, if it writes nothing
 // there, the last line of its standard output, if that is JSON. All that it
 // prints is the log, that line too. It succeeds by exit code 0.
@@ -64,6 +66,9 @@ func (p *Pool) Program(config ProgramConfig) (*Program, error) {
 		defer p.mu.Unlock()
 		return p.name("program")
 	}}
+	if config.Code != "" && config.Dir == "/" { // as if the image had said nothing
+		w.config.Dir = sandbox.CodeFolder
+	}
 	root, err := os.Open(config.Root)
 	if err != nil {
 		return nil, fmt.Errorf("opening the folder of an image: %w", err)
@@ -73,11 +78,11 @@ func (p *Pool) Program(config ProgramConfig) (*Program, error) {
 		w.failure = &warpket.Failure{Code: warpket.NoEntry, Message: "the image says nothing of what to run (neither ENTRYPOINT nor CMD): publish a version with a command"}
 		return w, nil
 	}
-	if mode := look(root, config.Dir); mode&unix.S_IFMT != unix.S_IFDIR && config.Dir != "/tmp" {
+	if mode := look(root, w.config.Dir); mode&unix.S_IFMT != unix.S_IFDIR && config.Dir != "/tmp" && (config.Code == "" || w.config.Dir != sandbox.CodeFolder) {
 		w.failure = &warpket.Failure{Code: warpket.NoEntry, Message: fmt.Sprintf("the image has no folder %q, in which it wants to be started (WORKDIR)", config.Dir)}
 		return w, nil
 	}
-	found := find(root, config.Argv[0], config.Dir, w.environment()["PATH"])
+	found := find(root, config.Argv[0], w.config.Dir, w.environment()["PATH"])
 	if found == "" {
 		w.failure = &warpket.Failure{Code: warpket.NoEntry, Message: fmt.Sprintf("the image has no program %q: it is neither the path of a file that can be executed nor in its PATH", config.Argv[0])}
 		return w, nil
@@ -137,6 +142,9 @@ func (p *Program) environment() map[string]string {
 		}
 	}
 	maps.Copy(all, p.config.Env)
+	if p.config.Code != "" {
+		all["WARPKET_CODE"], all["WARPKET_ENTRY"] = sandbox.CodeFolder, p.config.Entry
+	}
 	if p.config.Egress != nil {
 		addProxy(all)
 	}
@@ -258,7 +266,7 @@ func (p *Program) start(ctx context.Context, call Call, deadline time.Time, log 
 		return nil, err
 	}
 	r.box, err = p.launcher.Start(ctx, sandbox.Spec{
-		Name: p.name(), Root: p.config.Root, Argv: p.config.Argv, Env: p.variables(call, deadline), Dir: p.config.Dir,
+		Name: p.name(), Root: p.config.Root, Code: p.config.Code, Argv: p.config.Argv, Env: p.variables(call, deadline), Dir: p.config.Dir,
 		Stdin: pipes[0].theirs, Stdout: pipes[1].theirs, Stderr: pipes[2].theirs, Files: []*os.File{pipes[3].theirs},
 		Limits: limitsOf(p.config.Resources), Listen: p.config.Egress != nil,
 	})

@@ -133,6 +133,44 @@ func TestAProgramFindsItsImageAndItsFunction(t *testing.T) {
 	}
 }
 
+func TestAProgramFindsTheFilesOfItsFunction(t *testing.T) {
+	t.Parallel()
+	code := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(code, "lib"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(code, "lib", "handler.py"), []byte("of the function"), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	with := func(dir string, arguments ...string) worker.ProgramConfig {
+		config := programFor(t, arguments...)
+		config.Code, config.Entry, config.Dir = code, "handler.run", dir
+		// What the image has there is not to be seen.
+		if err := os.Symlink("/work", filepath.Join(config.Root, "code")); err != nil {
+			t.Fatal(err)
+		}
+		return config
+	}
+	for dir, name := range map[string]string{"/": "lib/handler.py", "/work": "/code/lib/handler.py", "/code": "lib/handler.py"} {
+		got := openProgram(t, with(dir, "read", name)).Run(t.Context(), call("{}"), &bytes.Buffer{})
+		if string(got.Result) != `"of the function"` {
+			t.Errorf("in %s it ended %+v", dir, got)
+		}
+	}
+	var world struct {
+		Env map[string]string
+		Dir string
+	}
+	got := openProgram(t, with("/", "world")).Run(t.Context(), call("{}"), &bytes.Buffer{})
+	if err := json.Unmarshal(got.Result, &world); err != nil || world.Dir != "/code" || world.Env["WARPKET_CODE"] != "/code" || world.Env["WARPKET_ENTRY"] != "handler.run" {
+		t.Errorf("it found %+v (%v)", world, err)
+	}
+	config := with("/", "write-code")
+	if got := openProgram(t, config).Run(t.Context(), call("{}"), &bytes.Buffer{}); string(got.Result) != "false" {
+		t.Errorf("it could write there: %+v", got)
+	}
+}
+
 func TestAProgramThatIsLateOrCancelledIsKilled(t *testing.T) {
 	t.Parallel()
 	late := call("{}")

@@ -62,7 +62,7 @@ func (s *Store) DropServer(ctx context.Context, id warpket.ID) error {
 
 // Promise is a workflow that a transaction has promised to start.
 type Promise struct {
-	Kind      string // "deploy" or "execute"
+	Kind      string // "deploy", "execute" or "build"
 	SubjectID warpket.ID
 }
 

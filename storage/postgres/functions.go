@@ -35,9 +35,14 @@ func (s *Store) CreateFunctionWithDraft(ctx context.Context, f warpket.Function,
 // createFunction adds a function, and with code what it runs.
 func (s *Store) createFunction(ctx context.Context, f warpket.Function, nextVersion int, code func(pgx.Tx) error) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `insert into functions (id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, created_date, updated_date, label)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11) on conflict (id) do nothing`,
-			f.ID, f.ProjectID, f.Name, f.Description, f.TemplateTag, f.SDK, f.SDKVersion, f.Settings, nextVersion, f.CreatedDate, f.Label)
+		if f.RuntimeID != "" {
+			if err := mayUse(ctx, tx, f.ProjectID, f.RuntimeID); err != nil {
+				return err
+			}
+		}
+		tag, err := tx.Exec(ctx, `insert into functions (id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, created_date, updated_date, label, runtime_id)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12) on conflict (id) do nothing`,
+			f.ID, f.ProjectID, f.Name, f.Description, f.TemplateTag, f.SDK, f.SDKVersion, f.Settings, nextVersion, f.CreatedDate, f.Label, orNull(f.RuntimeID))
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
@@ -204,8 +209,9 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 }
 
 const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, revision, created_date, updated_date,
-	(select n.image from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)), label,
-	(select n.source from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id))`
+	case when runtime_id is null then (select n.image from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)) end, label,
+	(select n.source from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)),
+	coalesce(runtime_id::text, ''), exists (select from runtimes r where r.id = functions.runtime_id and r.image is not null)`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
 	err = row.Scan(functionFields(&f)...)
@@ -215,7 +221,7 @@ func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
 
 // functionFields are where the functionColumns of a row go.
 func functionFields(f *warpket.Function) []any {
-	return []any{&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.Label, &f.Source}
+	return []any{&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.Label, &f.Source, &f.RuntimeID, &f.InImage}
 }
 
 // completeFunction sets what functions lack that are older than a setting.

@@ -122,10 +122,13 @@ func saveDevices(ctx context.Context, tx pgx.Tx, node warpket.ID, devices []warp
 	return err
 }
 
-// RenewNode extends the node's lease, by Postgres' clock. It is a Conflict when
-// another agent has connected as this node since.
-func (s *Store) RenewNode(ctx context.Context, id, boot warpket.ID) error {
-	tag, err := s.pool.Exec(ctx, `update nodes set lease_until = now() + $3 where id = $1 and boot = $2 and not lost`, id, boot, warpket.Lease)
+// RenewNode extends the node's lease, by Postgres' clock, and notes what it keeps
+// ready. It is a Conflict when another agent has connected as this node since.
+func (s *Store) RenewNode(ctx context.Context, id, boot warpket.ID, kept []warpket.KeptReady) error {
+	if kept == nil {
+		kept = []warpket.KeptReady{}
+	}
+	tag, err := s.pool.Exec(ctx, `update nodes set lease_until = now() + $3, kept_ready = $4 where id = $1 and boot = $2 and not lost`, id, boot, warpket.Lease, kept)
 	if err == nil && tag.RowsAffected() == 0 {
 		return warpket.Errorf(warpket.Conflict, "node %s was given up or taken over: connect anew", id)
 	}

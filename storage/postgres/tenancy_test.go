@@ -255,7 +255,7 @@ func TestEveryListPages(t *testing.T) {
 			return ids(l, func(x warpket.Project) warpket.ID { return x.ID }), next, err
 		},
 		"runtimes": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Runtimes(ctx, w.project, p)
+			l, next, err := w.Runtimes(ctx, w.project, postgres.RuntimeFilter{}, p)
 			return ids(l, func(x warpket.Runtime) warpket.ID { return x.ID }), next, err
 		},
 	} {
@@ -360,7 +360,7 @@ func TestARuntimeWithRequirementsIsSeenByItsProjectOnly(t *testing.T) {
 		t.Errorf("mine is %+v, theirs %+v", mine, theirs)
 	}
 	for project, want := range map[warpket.ID][]warpket.ID{w.project: {mine.ID, w.runtime.ID}, stranger: {theirs.ID, w.runtime.ID}} {
-		list, _, err := w.Runtimes(ctx, project, postgres.Page{Limit: 10})
+		list, _, err := w.Runtimes(ctx, project, postgres.RuntimeFilter{}, postgres.Page{Limit: 10})
 		w.must(err)
 		var got []warpket.ID
 		for _, r := range list {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -58,7 +59,8 @@ func publish(ctx context.Context, tx pgx.Tx, v *warpket.Version, add func(contex
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `update functions set next_version = $2 + 1, updated_date = $3 where id = $1`, v.FunctionID, v.Number, v.CreatedDate); err != nil {
+	if _, err := tx.Exec(ctx, `update functions set next_version = $2 + 1, updated_date = $3,
+		sdk_version = case when runtime_id is null then sdk_version else (select r.sdk_version from runtimes r where r.id = $4) end where id = $1`, v.FunctionID, v.Number, v.CreatedDate, cmp.Or(v.Snapshot.RuntimeID, draft.Snapshot.RuntimeID)); err != nil {
 		return err
 	}
 	return add(ctx, tx, draft, *v)
