@@ -38,6 +38,8 @@ type Function struct {
 	Resources           Resources `json:"resources" doc:"What its workers may use"`
 	CreatedDate         time.Time `json:"createdDate" doc:"When it was created"`
 	UpdatedDate         time.Time `json:"updatedDate" doc:"When it last changed"`
+	Gateway             string    `json:"gateway" enum:"off,token,public" doc:"Who may reach it through its gateway: nobody, those who may execute it, or everybody"`
+	GatewayURL          string    `json:"gatewayUrl" doc:"Where it serves HTTP, as a path on this server; what follows it reaches the handler as event.path" example:"/gateway/01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a/"`
 }
 
 func toFunction(f warpket.Function) Function {
@@ -45,7 +47,7 @@ func toFunction(f warpket.Function) Function {
 		Source: filesSource, Credentials: f.Settings.Credentials,
 		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
 		Entry: f.Settings.Entry, Lane: string(cmp.Or(f.Settings.Lane, warpket.Durable)), Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
-		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate,
+		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate, Gateway: string(f.Settings.Gateway), GatewayURL: gatewayPath + string(f.ID) + "/",
 	}
 	if f.Image != nil {
 		out.Source, out.Image, out.ImageDigest = imageSource, f.Image.Reference, f.Image.Digest()
@@ -106,13 +108,14 @@ type (
 // FunctionSettings are what can be set on a function, on creation or later.
 type FunctionSettings struct {
 	Entry     string     `json:"entry,omitempty" maxLength:"257" doc:"module.function that an execution calls; the template's unless set" example:"handler.handler"`
-	Lane      string     `json:"lane,omitempty" enum:"durable,express" doc:"How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set"`
+	Lane      string     `json:"lane,omitempty" enum:"durable,express" doc:"How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway"`
 	Reuse     string     `json:"reuse,omitempty" enum:"process,none" doc:"process keeps a worker between executions; none takes a fresh one for each"`
 	Network   string     `json:"network,omitempty" enum:"none,egress" doc:"none, which is the default, or egress: public addresses, through the node's proxy, if the project may"`
 	Retries   *int       `json:"retries,omitempty" minimum:"0" maximum:"10" doc:"Attempts after the first when an execution fails; 0 unless set"`
 	Resources *Resources `json:"resources,omitempty" doc:"What its workers may use"`
 
 	Credentials *string `json:"credentials,omitempty" maxLength:"64" doc:"Name of a secret of the project that the registry of its images is given; the secret's value is the JSON {\"username\", \"password\"} or {\"token\"}. Empty for none; it holds for what is pulled from then on" example:"REGISTRY"`
+	Gateway     string  `json:"gateway,omitempty" enum:"off,token,public" doc:"Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set"`
 }
 
 // apply sets what is set, on a function of files or one that comes as an image.
@@ -134,6 +137,9 @@ func (c FunctionSettings) apply(s *warpket.Settings, image bool) error {
 	}
 	if c.Credentials != nil {
 		s.Credentials = *c.Credentials
+	}
+	if c.Gateway != "" {
+		s.Gateway = warpket.Gateway(c.Gateway)
 	}
 	s.Resources = c.Resources.domain().Or(s.Resources)
 	if image {
@@ -217,7 +223,7 @@ func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunc
 	if err != nil {
 		return nil, err
 	}
-	settings := warpket.Settings{Entry: template.Entry, Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources}
+	settings := warpket.Settings{Entry: template.Entry, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources, Gateway: warpket.GatewayToken}
 	if err := b.apply(&settings, false); err != nil {
 		return nil, err
 	}

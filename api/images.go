@@ -32,7 +32,7 @@ func (s *Server) createImageFunction(ctx context.Context, b CreateFunctionReques
 			return nil, warpket.Errorf(warpket.Invalid, "an image brings its own code and SDK: leave %s out", field).At("%s", field)
 		}
 	}
-	settings := warpket.Settings{Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources}
+	settings := warpket.Settings{Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources, Gateway: warpket.GatewayToken}
 	if err := b.apply(&settings, true); err != nil {
 		return nil, err
 	}

@@ -62,6 +62,27 @@ func (e CreateExecutionRequestTarget) Valid() bool {
 	}
 }
 
+// Defines values for CreateFunctionRequestGateway.
+const (
+	CreateFunctionRequestGatewayOff    CreateFunctionRequestGateway = "off"
+	CreateFunctionRequestGatewayPublic CreateFunctionRequestGateway = "public"
+	CreateFunctionRequestGatewayToken  CreateFunctionRequestGateway = "token"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionRequestGateway enum.
+func (e CreateFunctionRequestGateway) Valid() bool {
+	switch e {
+	case CreateFunctionRequestGatewayOff:
+		return true
+	case CreateFunctionRequestGatewayPublic:
+		return true
+	case CreateFunctionRequestGatewayToken:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CreateFunctionRequestLane.
 const (
 	CreateFunctionRequestLaneDurable CreateFunctionRequestLane = "durable"
@@ -341,6 +362,27 @@ func (e FailureCode) Valid() bool {
 	}
 }
 
+// Defines values for FunctionGateway.
+const (
+	FunctionGatewayOff    FunctionGateway = "off"
+	FunctionGatewayPublic FunctionGateway = "public"
+	FunctionGatewayToken  FunctionGateway = "token"
+)
+
+// Valid indicates whether the value is a known member of the FunctionGateway enum.
+func (e FunctionGateway) Valid() bool {
+	switch e {
+	case FunctionGatewayOff:
+		return true
+	case FunctionGatewayPublic:
+		return true
+	case FunctionGatewayToken:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FunctionLane.
 const (
 	FunctionLaneDurable FunctionLane = "durable"
@@ -407,6 +449,27 @@ func (e FunctionSource) Valid() bool {
 	case FunctionSourceFiles:
 		return true
 	case FunctionSourceImage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FunctionDetailsGateway.
+const (
+	FunctionDetailsGatewayOff    FunctionDetailsGateway = "off"
+	FunctionDetailsGatewayPublic FunctionDetailsGateway = "public"
+	FunctionDetailsGatewayToken  FunctionDetailsGateway = "token"
+)
+
+// Valid indicates whether the value is a known member of the FunctionDetailsGateway enum.
+func (e FunctionDetailsGateway) Valid() bool {
+	switch e {
+	case FunctionDetailsGatewayOff:
+		return true
+	case FunctionDetailsGatewayPublic:
+		return true
+	case FunctionDetailsGatewayToken:
 		return true
 	default:
 		return false
@@ -524,6 +587,39 @@ func (e HealthStatus) Valid() bool {
 	}
 }
 
+// Defines values for InvocationStatus.
+const (
+	InvocationStatusCancelled InvocationStatus = "cancelled"
+	InvocationStatusFailed    InvocationStatus = "failed"
+	InvocationStatusLost      InvocationStatus = "lost"
+	InvocationStatusQueued    InvocationStatus = "queued"
+	InvocationStatusRunning   InvocationStatus = "running"
+	InvocationStatusSucceeded InvocationStatus = "succeeded"
+	InvocationStatusTimedOut  InvocationStatus = "timed_out"
+)
+
+// Valid indicates whether the value is a known member of the InvocationStatus enum.
+func (e InvocationStatus) Valid() bool {
+	switch e {
+	case InvocationStatusCancelled:
+		return true
+	case InvocationStatusFailed:
+		return true
+	case InvocationStatusLost:
+		return true
+	case InvocationStatusQueued:
+		return true
+	case InvocationStatusRunning:
+		return true
+	case InvocationStatusSucceeded:
+		return true
+	case InvocationStatusTimedOut:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for IsolationKind.
 const (
 	IsolationKindGvisor     IsolationKind = "gvisor"
@@ -605,10 +701,30 @@ func (e NodeStatus) Valid() bool {
 	}
 }
 
+// Defines values for OriginKind.
+const (
+	OriginKindGateway OriginKind = "gateway"
+	OriginKindWebhook OriginKind = "webhook"
+)
+
+// Valid indicates whether the value is a known member of the OriginKind enum.
+func (e OriginKind) Valid() bool {
+	switch e {
+	case OriginKindGateway:
+		return true
+	case OriginKindWebhook:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProblemCode.
 const (
+	ProblemCodeBadGateway           ProblemCode = "bad_gateway"
 	ProblemCodeConflict             ProblemCode = "conflict"
 	ProblemCodeDenied               ProblemCode = "denied"
+	ProblemCodeGatewayTimeout       ProblemCode = "gateway_timeout"
 	ProblemCodeInternal             ProblemCode = "internal"
 	ProblemCodeInvalid              ProblemCode = "invalid"
 	ProblemCodeMalformed            ProblemCode = "malformed"
@@ -627,9 +743,13 @@ const (
 // Valid indicates whether the value is a known member of the ProblemCode enum.
 func (e ProblemCode) Valid() bool {
 	switch e {
+	case ProblemCodeBadGateway:
+		return true
 	case ProblemCodeConflict:
 		return true
 	case ProblemCodeDenied:
+		return true
+	case ProblemCodeGatewayTimeout:
 		return true
 	case ProblemCodeInternal:
 		return true
@@ -728,6 +848,27 @@ func (e TokenRole) Valid() bool {
 	}
 }
 
+// Defines values for UpdateFunctionRequestGateway.
+const (
+	UpdateFunctionRequestGatewayOff    UpdateFunctionRequestGateway = "off"
+	UpdateFunctionRequestGatewayPublic UpdateFunctionRequestGateway = "public"
+	UpdateFunctionRequestGatewayToken  UpdateFunctionRequestGateway = "token"
+)
+
+// Valid indicates whether the value is a known member of the UpdateFunctionRequestGateway enum.
+func (e UpdateFunctionRequestGateway) Valid() bool {
+	switch e {
+	case UpdateFunctionRequestGatewayOff:
+		return true
+	case UpdateFunctionRequestGatewayPublic:
+		return true
+	case UpdateFunctionRequestGatewayToken:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UpdateFunctionRequestLane.
 const (
 	UpdateFunctionRequestLaneDurable UpdateFunctionRequestLane = "durable"
@@ -803,6 +944,48 @@ func (e VersionFileStatus) Valid() bool {
 	}
 }
 
+// Defines values for WebhookSignature.
+const (
+	WebhookSignatureGithub  WebhookSignature = "github"
+	WebhookSignatureNone    WebhookSignature = "none"
+	WebhookSignatureWarpket WebhookSignature = "warpket"
+)
+
+// Valid indicates whether the value is a known member of the WebhookSignature enum.
+func (e WebhookSignature) Valid() bool {
+	switch e {
+	case WebhookSignatureGithub:
+		return true
+	case WebhookSignatureNone:
+		return true
+	case WebhookSignatureWarpket:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WebhookSettingsSignature.
+const (
+	WebhookSettingsSignatureGithub  WebhookSettingsSignature = "github"
+	WebhookSettingsSignatureNone    WebhookSettingsSignature = "none"
+	WebhookSettingsSignatureWarpket WebhookSettingsSignature = "warpket"
+)
+
+// Valid indicates whether the value is a known member of the WebhookSettingsSignature enum.
+func (e WebhookSettingsSignature) Valid() bool {
+	switch e {
+	case WebhookSettingsSignatureGithub:
+		return true
+	case WebhookSettingsSignatureNone:
+		return true
+	case WebhookSettingsSignatureWarpket:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListDeploymentsParamsStatus.
 const (
 	ListDeploymentsParamsStatusBuilding  ListDeploymentsParamsStatus = "building"
@@ -872,6 +1055,56 @@ func (e ListExecutionsParamsStatus) Valid() bool {
 	}
 }
 
+// Alias defines model for Alias.
+type Alias struct {
+	// CreatedDate When it was created
+	CreatedDate time.Time `json:"createdDate"`
+
+	// Description What it is for
+	Description string `json:"description"`
+
+	// FunctionID ID of the function
+	FunctionID string `json:"functionId"`
+
+	// Name Its name, unique in the project
+	//
+	// Example: bell-prod
+	Name string `json:"name"`
+
+	// UpdatedDate When it last changed
+	UpdatedDate time.Time `json:"updatedDate"`
+
+	// Version Number of the version, if it is only one; 0 for the draft
+	//
+	// Example: 3
+	Version int64 `json:"version,omitempty,omitzero"`
+
+	// Versions The versions that it stands for
+	Versions []Route `json:"versions"`
+}
+
+// CreateAliasRequest defines model for CreateAliasRequest.
+type CreateAliasRequest struct {
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
+
+	// FunctionID ID of the function
+	FunctionID string `json:"functionId"`
+
+	// Name 2 to 63 of a-z, 0-9 and -, unique in the project
+	//
+	// Example: bell-prod
+	Name string `json:"name"`
+
+	// Version Number of the version that it stands for, in the place of versions
+	//
+	// Example: 3
+	Version int64 `json:"version,omitempty,omitzero"`
+
+	// Versions The versions that it stands for: each execution runs one of them, chosen at random by weight
+	Versions []Route `json:"versions,omitempty,omitzero"`
+}
+
 // CreateDeploymentRequest defines model for CreateDeploymentRequest.
 type CreateDeploymentRequest struct {
 	Resources Resources `json:"resources,omitempty,omitzero"`
@@ -884,11 +1117,16 @@ type CreateDeploymentRequest struct {
 
 // CreateExecutionRequest defines model for CreateExecutionRequest.
 type CreateExecutionRequest struct {
+	// Alias Name of an alias, in the place of functionId and version: it chooses the version
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Description What you say of it
 	Description string `json:"description,omitempty,omitzero"`
 
-	// FunctionID ID of the function
-	FunctionID string `json:"functionId"`
+	// FunctionID ID of the function; needed unless an alias is named
+	FunctionID string `json:"functionId,omitempty,omitzero"`
 
 	// Input What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB
 	Input json.RawMessage `json:"input,omitempty,omitzero"`
@@ -952,12 +1190,15 @@ type CreateFunctionRequest struct {
 	// Example: bell
 	FunctionName string `json:"functionName"`
 
+	// Gateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+	Gateway CreateFunctionRequestGateway `json:"gateway,omitempty,omitzero"`
+
 	// Image Reference of an OCI image. What a tag stands for is looked up when the version is published, and holds for it from then on
 	//
 	// Example: registry.example/bell:1
 	Image string `json:"image,omitempty,omitzero"`
 
-	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
 	Lane CreateFunctionRequestLane `json:"lane,omitempty,omitzero"`
 
 	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
@@ -984,7 +1225,10 @@ type CreateFunctionRequest struct {
 	TemplateLanguageTag string `json:"templateLanguageTag,omitempty,omitzero"`
 }
 
-// CreateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+// CreateFunctionRequestGateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+type CreateFunctionRequestGateway string
+
+// CreateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
 type CreateFunctionRequestLane string
 
 // CreateFunctionRequestNetwork none, which is the default, or egress: public addresses, through the node's proxy, if the project may
@@ -1229,6 +1473,11 @@ type ExecutedAt struct {
 
 // Execution defines model for Execution.
 type Execution struct {
+	// Alias The alias that it was asked for by, which chose the version; absent for a function
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Attempt Which attempt this is or was; 0 before the first
 	Attempt int64 `json:"attempt"`
 
@@ -1266,6 +1515,7 @@ type Execution struct {
 
 	// LogSize Bytes that the handler wrote, kept or not
 	LogSize   int64      `json:"logSize"`
+	Origin    Origin     `json:"origin,omitempty,omitzero"`
 	Placement ExecutedAt `json:"placement,omitempty,omitzero"`
 	Resources Resources  `json:"resources"`
 
@@ -1359,6 +1609,14 @@ type Function struct {
 	// Example: bell
 	FunctionName string `json:"functionName"`
 
+	// Gateway Who may reach it through its gateway: nobody, those who may execute it, or everybody
+	Gateway FunctionGateway `json:"gateway"`
+
+	// GatewayURL Where it serves HTTP, as a path on this server; what follows it reaches the handler as event.path
+	//
+	// Example: /gateway/01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a/
+	GatewayURL string `json:"gatewayUrl"`
+
 	// Image Reference of its newest version's image, as it was given; absent for files
 	//
 	// Example: registry.example/bell:1
@@ -1402,6 +1660,9 @@ type Function struct {
 	UpdatedDate time.Time `json:"updatedDate"`
 }
 
+// FunctionGateway Who may reach it through its gateway: nobody, those who may execute it, or everybody
+type FunctionGateway string
+
 // FunctionLane How its executions are driven unless they say otherwise
 type FunctionLane string
 
@@ -1440,6 +1701,14 @@ type FunctionDetails struct {
 	//
 	// Example: bell
 	FunctionName string `json:"functionName"`
+
+	// Gateway Who may reach it through its gateway: nobody, those who may execute it, or everybody
+	Gateway FunctionDetailsGateway `json:"gateway"`
+
+	// GatewayURL Where it serves HTTP, as a path on this server; what follows it reaches the handler as event.path
+	//
+	// Example: /gateway/01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a/
+	GatewayURL string `json:"gatewayUrl"`
 
 	// Image Reference of its newest version's image, as it was given; absent for files
 	//
@@ -1501,6 +1770,9 @@ type FunctionDetails struct {
 	// VersionList Versions, newest first; at most 200
 	VersionList []FunctionVersion `json:"versionList"`
 }
+
+// FunctionDetailsGateway Who may reach it through its gateway: nobody, those who may execute it, or everybody
+type FunctionDetailsGateway string
 
 // FunctionDetailsLane How its executions are driven unless they say otherwise
 type FunctionDetailsLane string
@@ -1578,6 +1850,26 @@ type Health struct {
 // Example: ok
 type HealthStatus string
 
+// Invocation defines model for Invocation.
+type Invocation struct {
+	// Error Why it did not succeed, as the code of the execution's error; absent unless the webhook is sync
+	//
+	// Example: raised
+	Error string `json:"error,omitempty,omitzero"`
+
+	// ExecutionID ID of the execution
+	ExecutionID string `json:"executionId"`
+
+	// Result What the handler returned; absent unless the webhook is sync and it succeeded
+	Result interface{} `json:"result,omitempty,omitzero"`
+
+	// Status How far it is; queued unless the webhook is sync
+	Status InvocationStatus `json:"status"`
+}
+
+// InvocationStatus How far it is; queued unless the webhook is sync
+type InvocationStatus string
+
 // Isolation defines model for Isolation.
 type Isolation struct {
 	// Kind none: they are plain processes; namespaces: each has namespaces, a user and a filter of system calls of its own; gvisor: each has a kernel of its own
@@ -1598,6 +1890,15 @@ type IsolationUID string
 
 // IsolationUnenforced defines model for Isolation.Unenforced.
 type IsolationUnenforced string
+
+// ListAlias defines model for ListAlias.
+type ListAlias struct {
+	// Items Newest first
+	Items []Alias `json:"items"`
+
+	// NextCursor Cursor of the next page; absent on the last
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
 
 // ListDeployment defines model for ListDeployment.
 type ListDeployment struct {
@@ -1698,6 +1999,15 @@ type ListToken struct {
 	NextCursor string `json:"nextCursor,omitempty,omitzero"`
 }
 
+// ListWebhook defines model for ListWebhook.
+type ListWebhook struct {
+	// Items Newest first
+	Items []Webhook `json:"items"`
+
+	// NextCursor Cursor of the next page; absent on the last
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
+
 // Node defines model for Node.
 type Node struct {
 	// CPU Thousandths of a core that slots may share
@@ -1757,6 +2067,18 @@ type NodeToken struct {
 	// Token The token; it is shown only now
 	Token string `json:"token"`
 }
+
+// Origin defines model for Origin.
+type Origin struct {
+	// ID ID of the webhook; absent for the gateway
+	ID string `json:"id,omitempty,omitzero"`
+
+	// Kind What sort of thing it was
+	Kind OriginKind `json:"kind"`
+}
+
+// OriginKind What sort of thing it was
+type OriginKind string
 
 // Placement defines model for Placement.
 type Placement struct {
@@ -1840,6 +2162,19 @@ type Resources struct {
 	//
 	// Example: 60
 	Timeout float64 `json:"timeout,omitempty,omitzero"`
+}
+
+// Route defines model for Route.
+type Route struct {
+	// Version Number of the version; the draft of a function, which only other wires can name, is shown as 0
+	//
+	// Example: 3
+	Version int64 `json:"version"`
+
+	// Weight Its share of the sum of all weights
+	//
+	// Example: 90
+	Weight int64 `json:"weight"`
 }
 
 // Runtime defines model for Runtime.
@@ -2080,6 +2415,23 @@ type Token struct {
 // TokenRole viewer reads; member also creates, changes, deploys, executes and deletes; admin also manages tokens
 type TokenRole string
 
+// UpdateAliasRequest defines model for UpdateAliasRequest.
+type UpdateAliasRequest struct {
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
+
+	// FunctionID ID of another function; then say its version or versions, too
+	FunctionID string `json:"functionId,omitempty,omitzero"`
+
+	// Version Number of the version that it stands for, in the place of versions
+	//
+	// Example: 3
+	Version int64 `json:"version,omitempty,omitzero"`
+
+	// Versions The versions that it stands for: each execution runs one of them, chosen at random by weight
+	Versions []Route `json:"versions,omitempty,omitzero"`
+}
+
 // UpdateFunctionRequest defines model for UpdateFunctionRequest.
 type UpdateFunctionRequest struct {
 	// Credentials Name of a secret of the project that the registry of its images is given; the secret's value is the JSON {"username", "password"} or {"token"}. Empty for none; it holds for what is pulled from then on
@@ -2100,7 +2452,10 @@ type UpdateFunctionRequest struct {
 	// Example: bell-2
 	FunctionName string `json:"functionName,omitempty,omitzero"`
 
-	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	// Gateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+	Gateway UpdateFunctionRequestGateway `json:"gateway,omitempty,omitzero"`
+
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
 	Lane UpdateFunctionRequestLane `json:"lane,omitempty,omitzero"`
 
 	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
@@ -2114,7 +2469,10 @@ type UpdateFunctionRequest struct {
 	Reuse UpdateFunctionRequestReuse `json:"reuse,omitempty,omitzero"`
 }
 
-// UpdateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+// UpdateFunctionRequestGateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+type UpdateFunctionRequestGateway string
+
+// UpdateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
 type UpdateFunctionRequestLane string
 
 // UpdateFunctionRequestNetwork none, which is the default, or egress: public addresses, through the node's proxy, if the project may
@@ -2169,6 +2527,110 @@ type VersionFile struct {
 
 // VersionFileStatus Whether the object store has it
 type VersionFileStatus string
+
+// Webhook defines model for Webhook.
+type Webhook struct {
+	// Alias Name of the alias that it executes; absent when it executes a function
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
+	// CreatedDate When it was created
+	CreatedDate time.Time `json:"createdDate"`
+
+	// Description What it is for
+	Description string `json:"description"`
+
+	// FunctionID ID of the function that it executes; absent when it executes an alias
+	FunctionID string `json:"functionId,omitempty,omitzero"`
+
+	// ID ID of the webhook
+	ID string `json:"id"`
+
+	// RatePerMinute Requests that each server lets through in a minute
+	//
+	// Example: 60
+	RatePerMinute int64 `json:"ratePerMinute"`
+
+	// Signature How requests have to be signed
+	Signature WebhookSignature `json:"signature"`
+
+	// Sync Whether whoever invokes it waits for the result and gets it
+	Sync bool `json:"sync"`
+
+	// UpdatedDate When it last changed
+	UpdatedDate time.Time `json:"updatedDate"`
+
+	// URL Where to POST to, without a token, as a path on this server
+	//
+	// Example: /v1/webhooks/01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a/invoke
+	URL string `json:"url"`
+
+	// Version Number of the version that it executes, 0 for the draft; absent for the newest, and when it executes an alias
+	//
+	// Example: 3
+	Version int64 `json:"version,omitempty,omitzero"`
+}
+
+// WebhookSignature How requests have to be signed
+type WebhookSignature string
+
+// WebhookSettings defines model for WebhookSettings.
+type WebhookSettings struct {
+	// Alias Name of the alias that it executes, in the place of functionId and version
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
+
+	// FunctionID ID of the function that it executes
+	FunctionID string `json:"functionId,omitempty,omitzero"`
+
+	// RatePerMinute Requests that each server lets through in a minute, also all at once; 60 unless set
+	//
+	// Example: 60
+	RatePerMinute int64 `json:"ratePerMinute,omitempty,omitzero"`
+
+	// Secret What the signature is made with; 16 to 256 bytes. It is kept encrypted and never answered
+	Secret string `json:"secret,omitempty,omitzero"`
+
+	// Signature How requests have to be signed: none, which is the default; warpket, by X-Warpket-Signature: t=SECONDS,v1=HMAC, where HMAC is the HMAC-SHA256, in hexadecimal, of the seconds since 1970, a dot and the body, made at most 5 minutes ago; github, by X-Hub-Signature-256 as GitHub does, which does not expire. A signed webhook takes no query, for that is not signed
+	Signature WebhookSettingsSignature `json:"signature,omitempty,omitzero"`
+
+	// Sync Whether whoever invokes it waits for the result and gets it; false unless set
+	Sync bool `json:"sync,omitempty,omitzero"`
+
+	// Version Number of the version that it executes; the newest at the time unless set
+	//
+	// Example: 3
+	Version int64 `json:"version,omitempty,omitzero"`
+}
+
+// WebhookSettingsSignature How requests have to be signed: none, which is the default; warpket, by X-Warpket-Signature: t=SECONDS,v1=HMAC, where HMAC is the HMAC-SHA256, in hexadecimal, of the seconds since 1970, a dot and the body, made at most 5 minutes ago; github, by X-Hub-Signature-256 as GitHub does, which does not expire. A signed webhook takes no query, for that is not signed
+type WebhookSettingsSignature string
+
+// ListAliasesParams defines parameters for ListAliases.
+type ListAliasesParams struct {
+	// Cursor nextCursor of the page before; leave it out for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit How many items at most
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// FunctionID Only those of this function
+	FunctionID *string `form:"functionId,omitempty" json:"functionId,omitempty"`
+
+	// Version Only those that stand for the version with this number, among others; needs functionId
+	Version *int64 `form:"version,omitempty" json:"version,omitempty"`
+}
+
+// UpdateAliasParams defines parameters for UpdateAlias.
+type UpdateAliasParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
 
 // ListDeploymentsParams defines parameters for ListDeployments.
 type ListDeploymentsParams struct {
@@ -2237,6 +2699,9 @@ type ListExecutionsParams struct {
 
 	// Until Only those created before this time
 	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
+
+	// Alias Only those that were asked for by the alias of this name
+	Alias *string `form:"alias,omitempty" json:"alias,omitempty"`
 }
 
 // ListExecutionsParamsStatus defines parameters for ListExecutions.
@@ -2347,6 +2812,49 @@ type ListTokensParams struct {
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
+// ListWebhooksParams defines parameters for ListWebhooks.
+type ListWebhooksParams struct {
+	// Cursor nextCursor of the page before; leave it out for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit How many items at most
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// FunctionID Only those that execute this function; not those that do so by an alias
+	FunctionID *string `form:"functionId,omitempty" json:"functionId,omitempty"`
+
+	// Alias Only those that execute this alias
+	Alias *string `form:"alias,omitempty" json:"alias,omitempty"`
+}
+
+// UpdateWebhookParams defines parameters for UpdateWebhook.
+type UpdateWebhookParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// InvokeWebhookJSONBody defines parameters for InvokeWebhook.
+type InvokeWebhookJSONBody = interface{}
+
+// InvokeWebhookFormdataBody defines parameters for InvokeWebhook.
+type InvokeWebhookFormdataBody = struct {
+}
+
+// InvokeWebhookTextBody defines parameters for InvokeWebhook.
+type InvokeWebhookTextBody = interface{}
+
+// InvokeWebhookParams defines parameters for InvokeWebhook.
+type InvokeWebhookParams struct {
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// CreateAliasJSONRequestBody defines body for CreateAlias for application/json ContentType.
+type CreateAliasJSONRequestBody = CreateAliasRequest
+
+// UpdateAliasJSONRequestBody defines body for UpdateAlias for application/json ContentType.
+type UpdateAliasJSONRequestBody = UpdateAliasRequest
+
 // ScaleDeploymentJSONRequestBody defines body for ScaleDeployment for application/json ContentType.
 type ScaleDeploymentJSONRequestBody = ScaleDeploymentRequest
 
@@ -2382,6 +2890,21 @@ type UpdateSecretJSONRequestBody = UpdateSecretRequest
 
 // CreateTokenJSONRequestBody defines body for CreateToken for application/json ContentType.
 type CreateTokenJSONRequestBody = CreateTokenRequest
+
+// CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
+type CreateWebhookJSONRequestBody = WebhookSettings
+
+// UpdateWebhookJSONRequestBody defines body for UpdateWebhook for application/json ContentType.
+type UpdateWebhookJSONRequestBody = WebhookSettings
+
+// InvokeWebhookJSONRequestBody defines body for InvokeWebhook for application/json ContentType.
+type InvokeWebhookJSONRequestBody = InvokeWebhookJSONBody
+
+// InvokeWebhookFormdataRequestBody defines body for InvokeWebhook for application/x-www-form-urlencoded ContentType.
+type InvokeWebhookFormdataRequestBody = InvokeWebhookFormdataBody
+
+// InvokeWebhookTextRequestBody defines body for InvokeWebhook for text/plain ContentType.
+type InvokeWebhookTextRequestBody = InvokeWebhookTextBody
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -2470,6 +2993,73 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /readyz (the `GetReadiness` operationId).
 	GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAliases List aliases
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/aliases (the `ListAliases` operationId).
+	ListAliases(ctx context.Context, params *ListAliasesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateAliasWithBody Create an alias
+	//
+	// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+	CreateAliasWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateAlias Create an alias
+	//
+	// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+	CreateAlias(ctx context.Context, body CreateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteAlias Delete an alias
+	//
+	// Refused while a webhook executes it.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with DELETE /v1/aliases/{name} (the `DeleteAlias` operationId).
+	DeleteAlias(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAlias Get an alias
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/aliases/{name} (the `GetAlias` operationId).
+	GetAlias(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateAliasWithBody Change an alias
+	//
+	// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+	UpdateAliasWithBody(ctx context.Context, name string, params *UpdateAliasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateAlias Change an alias
+	//
+	// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+	UpdateAlias(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDeployments List deployments
 	//
@@ -3025,6 +3615,109 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /v1/tokens/{id} (the `DeleteToken` operationId).
 	DeleteToken(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListWebhooks List webhooks
+	//
+	// Needs the role member.
+	//
+	// Corresponds with GET /v1/webhooks (the `ListWebhooks` operationId).
+	ListWebhooks(ctx context.Context, params *ListWebhooksParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateWebhookWithBody Create a webhook
+	//
+	// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+	CreateWebhookWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateWebhook Create a webhook
+	//
+	// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+	CreateWebhook(ctx context.Context, body CreateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteWebhook Delete a webhook
+	//
+	// Needs the role member.
+	//
+	// Corresponds with DELETE /v1/webhooks/{id} (the `DeleteWebhook` operationId).
+	DeleteWebhook(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetWebhook Get a webhook
+	//
+	// Without its secret.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with GET /v1/webhooks/{id} (the `GetWebhook` operationId).
+	GetWebhook(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateWebhookWithBody Change a webhook
+	//
+	// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhookWithBody(ctx context.Context, id string, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateWebhook Change a webhook
+	//
+	// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhook(ctx context.Context, id string, params *UpdateWebhookParams, body UpdateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InvokeWebhookWithBody Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithBody(ctx context.Context, id string, params *InvokeWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InvokeWebhook Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhook(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InvokeWebhookWithFormdataBody Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	//
+	// Takes a body of the `application/x-www-form-urlencoded` content type.
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithFormdataBody(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InvokeWebhookWithTextBody Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	//
+	// Takes a body of the `text/plain` content type.
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithTextBody(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // GetHealth Is the server alive
@@ -3051,6 +3744,143 @@ func (c *Client) GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (
 // Corresponds with GET /readyz (the `GetReadiness` operationId).
 func (c *Client) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetReadinessRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAliases List aliases
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/aliases (the `ListAliases` operationId).
+func (c *Client) ListAliases(ctx context.Context, params *ListAliasesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAliasesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateAliasWithBody Create an alias
+//
+// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+func (c *Client) CreateAliasWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateAliasRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateAlias Create an alias
+//
+// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+func (c *Client) CreateAlias(ctx context.Context, body CreateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateAliasRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteAlias Delete an alias
+//
+// Refused while a webhook executes it.
+//
+// Needs the role member.
+//
+// Corresponds with DELETE /v1/aliases/{name} (the `DeleteAlias` operationId).
+func (c *Client) DeleteAlias(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteAliasRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAlias Get an alias
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/aliases/{name} (the `GetAlias` operationId).
+func (c *Client) GetAlias(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAliasRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateAliasWithBody Change an alias
+//
+// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+func (c *Client) UpdateAliasWithBody(ctx context.Context, name string, params *UpdateAliasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAliasRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateAlias Change an alias
+//
+// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+func (c *Client) UpdateAlias(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAliasRequest(c.Server, name, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4206,6 +5036,219 @@ func (c *Client) DeleteToken(ctx context.Context, id string, reqEditors ...Reque
 	return c.Client.Do(req)
 }
 
+// ListWebhooks List webhooks
+//
+// Needs the role member.
+//
+// Corresponds with GET /v1/webhooks (the `ListWebhooks` operationId).
+func (c *Client) ListWebhooks(ctx context.Context, params *ListWebhooksParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListWebhooksRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhookWithBody Create a webhook
+//
+// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+func (c *Client) CreateWebhookWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWebhookRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhook Create a webhook
+//
+// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+func (c *Client) CreateWebhook(ctx context.Context, body CreateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWebhookRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteWebhook Delete a webhook
+//
+// Needs the role member.
+//
+// Corresponds with DELETE /v1/webhooks/{id} (the `DeleteWebhook` operationId).
+func (c *Client) DeleteWebhook(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteWebhookRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetWebhook Get a webhook
+//
+// Without its secret.
+//
+// Needs the role member.
+//
+// Corresponds with GET /v1/webhooks/{id} (the `GetWebhook` operationId).
+func (c *Client) GetWebhook(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetWebhookRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookWithBody Change a webhook
+//
+// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *Client) UpdateWebhookWithBody(ctx context.Context, id string, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateWebhookRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhook Change a webhook
+//
+// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *Client) UpdateWebhook(ctx context.Context, id string, params *UpdateWebhookParams, body UpdateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateWebhookRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InvokeWebhookWithBody Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *Client) InvokeWebhookWithBody(ctx context.Context, id string, params *InvokeWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInvokeWebhookRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InvokeWebhook Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *Client) InvokeWebhook(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInvokeWebhookRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InvokeWebhookWithFormdataBody Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+//
+// Takes a body of the `application/x-www-form-urlencoded` content type.
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *Client) InvokeWebhookWithFormdataBody(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInvokeWebhookRequestWithFormdataBody(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InvokeWebhookWithTextBody Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+//
+// Takes a body of the `text/plain` content type.
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *Client) InvokeWebhookWithTextBody(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInvokeWebhookRequestWithTextBody(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // NewGetHealthRequest constructs an http.Request for the GetHealth method
 func NewGetHealthRequest(server string) (*http.Request, error) {
 	var err error
@@ -4255,6 +5298,266 @@ func NewGetReadinessRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListAliasesRequest constructs an http.Request for the ListAliases method
+func NewListAliasesRequest(server string, params *ListAliasesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/aliases")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.FunctionID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "functionId", *params.FunctionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateAliasRequest calls the generic CreateAlias builder with application/json body
+func NewCreateAliasRequest(server string, body CreateAliasJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateAliasRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateAliasRequestWithBody constructs an http.Request for the CreateAlias method, with any body, and a specified content type
+func NewCreateAliasRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/aliases")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteAliasRequest constructs an http.Request for the DeleteAlias method
+func NewDeleteAliasRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/aliases/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAliasRequest constructs an http.Request for the GetAlias method
+func NewGetAliasRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/aliases/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateAliasRequest calls the generic UpdateAlias builder with application/json body
+func NewUpdateAliasRequest(server string, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateAliasRequestWithBody(server, name, params, "application/json", bodyReader)
+}
+
+// NewUpdateAliasRequestWithBody constructs an http.Request for the UpdateAlias method, with any body, and a specified content type
+func NewUpdateAliasRequestWithBody(server string, name string, params *UpdateAliasParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/aliases/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -4713,6 +6016,18 @@ func NewListExecutionsRequest(server string, params *ListExecutionsParams) (*htt
 		if params.Until != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Alias != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "alias", *params.Alias, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -6589,6 +7904,350 @@ func NewDeleteTokenRequest(server string, id string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListWebhooksRequest constructs an http.Request for the ListWebhooks method
+func NewListWebhooksRequest(server string, params *ListWebhooksParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.FunctionID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "functionId", *params.FunctionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Alias != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "alias", *params.Alias, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateWebhookRequest calls the generic CreateWebhook builder with application/json body
+func NewCreateWebhookRequest(server string, body CreateWebhookJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateWebhookRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateWebhookRequestWithBody constructs an http.Request for the CreateWebhook method, with any body, and a specified content type
+func NewCreateWebhookRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteWebhookRequest constructs an http.Request for the DeleteWebhook method
+func NewDeleteWebhookRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetWebhookRequest constructs an http.Request for the GetWebhook method
+func NewGetWebhookRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateWebhookRequest calls the generic UpdateWebhook builder with application/json body
+func NewUpdateWebhookRequest(server string, id string, params *UpdateWebhookParams, body UpdateWebhookJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateWebhookRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateWebhookRequestWithBody constructs an http.Request for the UpdateWebhook method, with any body, and a specified content type
+func NewUpdateWebhookRequestWithBody(server string, id string, params *UpdateWebhookParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewInvokeWebhookRequest calls the generic InvokeWebhook builder with application/json body
+func NewInvokeWebhookRequest(server string, id string, params *InvokeWebhookParams, body InvokeWebhookJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewInvokeWebhookRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewInvokeWebhookRequestWithFormdataBody calls the generic InvokeWebhook builder with application/x-www-form-urlencoded body
+func NewInvokeWebhookRequestWithFormdataBody(server string, id string, params *InvokeWebhookParams, body InvokeWebhookFormdataRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	bodyStr, err := runtime.MarshalForm(body, nil)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = strings.NewReader(bodyStr.Encode())
+	return NewInvokeWebhookRequestWithBody(server, id, params, "application/x-www-form-urlencoded", bodyReader)
+}
+
+// NewInvokeWebhookRequestWithTextBody calls the generic InvokeWebhook builder with text/plain body
+func NewInvokeWebhookRequestWithTextBody(server string, id string, params *InvokeWebhookParams, body InvokeWebhookTextRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	if stringer, ok := interface{}(body).(fmt.Stringer); ok {
+		bodyReader = strings.NewReader(stringer.String())
+	} else {
+		return nil, fmt.Errorf("text/plain is not supported for complex types, define a String() method on InvokeWebhookTextBody to marshal it as text")
+	}
+	return NewInvokeWebhookRequestWithBody(server, id, params, "text/plain", bodyReader)
+}
+
+// NewInvokeWebhookRequestWithBody constructs an http.Request for the InvokeWebhook method, with any body, and a specified content type
+func NewInvokeWebhookRequestWithBody(server string, id string, params *InvokeWebhookParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/%s/invoke", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -6650,6 +8309,79 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /readyz (the `GetReadiness` operationId).
 	GetReadinessWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetReadinessResponse, error)
+
+	// ListAliasesWithResponse List aliases
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/aliases (the `ListAliases` operationId).
+	ListAliasesWithResponse(ctx context.Context, params *ListAliasesParams, reqEditors ...RequestEditorFn) (*ListAliasesResponse, error)
+
+	// CreateAliasWithBodyWithResponse Create an alias
+	//
+	// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+	CreateAliasWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAliasResponse, error)
+
+	// CreateAliasWithResponse Create an alias
+	//
+	// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+	CreateAliasWithResponse(ctx context.Context, body CreateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAliasResponse, error)
+
+	// DeleteAliasWithResponse Delete an alias
+	//
+	// Refused while a webhook executes it.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/aliases/{name} (the `DeleteAlias` operationId).
+	DeleteAliasWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteAliasResponse, error)
+
+	// GetAliasWithResponse Get an alias
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/aliases/{name} (the `GetAlias` operationId).
+	GetAliasWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetAliasResponse, error)
+
+	// UpdateAliasWithBodyWithResponse Change an alias
+	//
+	// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+	UpdateAliasWithBodyWithResponse(ctx context.Context, name string, params *UpdateAliasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateAliasResponse, error)
+
+	// UpdateAliasWithResponse Change an alias
+	//
+	// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+	UpdateAliasWithResponse(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAliasResponse, error)
 
 	// ListDeploymentsWithResponse List deployments
 	//
@@ -7275,6 +9007,115 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/tokens/{id} (the `DeleteToken` operationId).
 	DeleteTokenWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error)
+
+	// ListWebhooksWithResponse List webhooks
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/webhooks (the `ListWebhooks` operationId).
+	ListWebhooksWithResponse(ctx context.Context, params *ListWebhooksParams, reqEditors ...RequestEditorFn) (*ListWebhooksResponse, error)
+
+	// CreateWebhookWithBodyWithResponse Create a webhook
+	//
+	// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+	CreateWebhookWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error)
+
+	// CreateWebhookWithResponse Create a webhook
+	//
+	// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+	CreateWebhookWithResponse(ctx context.Context, body CreateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error)
+
+	// DeleteWebhookWithResponse Delete a webhook
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/webhooks/{id} (the `DeleteWebhook` operationId).
+	DeleteWebhookWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteWebhookResponse, error)
+
+	// GetWebhookWithResponse Get a webhook
+	//
+	// Without its secret.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/webhooks/{id} (the `GetWebhook` operationId).
+	GetWebhookWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetWebhookResponse, error)
+
+	// UpdateWebhookWithBodyWithResponse Change a webhook
+	//
+	// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhookWithBodyWithResponse(ctx context.Context, id string, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error)
+
+	// UpdateWebhookWithResponse Change a webhook
+	//
+	// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhookWithResponse(ctx context.Context, id string, params *UpdateWebhookParams, body UpdateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error)
+
+	// InvokeWebhookWithBodyWithResponse Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error)
+
+	// InvokeWebhookWithResponse Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error)
+
+	// InvokeWebhookWithFormdataBodyWithResponse Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	//
+	// Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithFormdataBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookFormdataRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error)
+
+	// InvokeWebhookWithTextBodyWithResponse Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	//
+	// Takes a body of the `text/plain` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithTextBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookTextRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error)
 }
 
 type GetHealthResponse struct {
@@ -7353,6 +9194,204 @@ func (r GetReadinessResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetReadinessResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAliasesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListAlias
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAliasesResponse) GetJSON200() *ListAlias {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAliasesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAliasesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAliasesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAliasesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Alias
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateAliasResponse) GetJSON200() *Alias {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateAliasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteAliasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Alias
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAliasResponse) GetJSON200() *Alias {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAliasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Alias
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateAliasResponse) GetJSON200() *Alias {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateAliasResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9258,6 +11297,252 @@ func (r DeleteTokenResponse) ContentType() string {
 	return ""
 }
 
+type ListWebhooksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListWebhook
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListWebhooksResponse) GetJSON200() *ListWebhook {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListWebhooksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListWebhooksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListWebhooksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListWebhooksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Webhook
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateWebhookResponse) GetJSON200() *Webhook {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Webhook
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetWebhookResponse) GetJSON200() *Webhook {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Webhook
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateWebhookResponse) GetJSON200() *Webhook {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type InvokeWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Invocation
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Invocation
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r InvokeWebhookResponse) GetJSON200() *Invocation {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r InvokeWebhookResponse) GetJSON202() *Invocation {
+	return r.JSON202
+}
+
+// GetBody returns the raw response body bytes
+func (r InvokeWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r InvokeWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r InvokeWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r InvokeWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetHealthWithResponse Is the server alive
 //
 // Answers as long as the process does.
@@ -9286,6 +11571,121 @@ func (c *ClientWithResponses) GetReadinessWithResponse(ctx context.Context, reqE
 		return nil, err
 	}
 	return ParseGetReadinessResponse(rsp)
+}
+
+// ListAliasesWithResponse List aliases
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/aliases (the `ListAliases` operationId).
+func (c *ClientWithResponses) ListAliasesWithResponse(ctx context.Context, params *ListAliasesParams, reqEditors ...RequestEditorFn) (*ListAliasesResponse, error) {
+	rsp, err := c.ListAliases(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAliasesResponse(rsp)
+}
+
+// CreateAliasWithBodyWithResponse Create an alias
+//
+// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+func (c *ClientWithResponses) CreateAliasWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAliasResponse, error) {
+	rsp, err := c.CreateAliasWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateAliasResponse(rsp)
+}
+
+// CreateAliasWithResponse Create an alias
+//
+// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+func (c *ClientWithResponses) CreateAliasWithResponse(ctx context.Context, body CreateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAliasResponse, error) {
+	rsp, err := c.CreateAlias(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateAliasResponse(rsp)
+}
+
+// DeleteAliasWithResponse Delete an alias
+//
+// Refused while a webhook executes it.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/aliases/{name} (the `DeleteAlias` operationId).
+func (c *ClientWithResponses) DeleteAliasWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteAliasResponse, error) {
+	rsp, err := c.DeleteAlias(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteAliasResponse(rsp)
+}
+
+// GetAliasWithResponse Get an alias
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/aliases/{name} (the `GetAlias` operationId).
+func (c *ClientWithResponses) GetAliasWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetAliasResponse, error) {
+	rsp, err := c.GetAlias(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAliasResponse(rsp)
+}
+
+// UpdateAliasWithBodyWithResponse Change an alias
+//
+// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+func (c *ClientWithResponses) UpdateAliasWithBodyWithResponse(ctx context.Context, name string, params *UpdateAliasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateAliasResponse, error) {
+	rsp, err := c.UpdateAliasWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateAliasResponse(rsp)
+}
+
+// UpdateAliasWithResponse Change an alias
+//
+// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+func (c *ClientWithResponses) UpdateAliasWithResponse(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAliasResponse, error) {
+	rsp, err := c.UpdateAlias(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateAliasResponse(rsp)
 }
 
 // ListDeploymentsWithResponse List deployments
@@ -10267,6 +12667,181 @@ func (c *ClientWithResponses) DeleteTokenWithResponse(ctx context.Context, id st
 	return ParseDeleteTokenResponse(rsp)
 }
 
+// ListWebhooksWithResponse List webhooks
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/webhooks (the `ListWebhooks` operationId).
+func (c *ClientWithResponses) ListWebhooksWithResponse(ctx context.Context, params *ListWebhooksParams, reqEditors ...RequestEditorFn) (*ListWebhooksResponse, error) {
+	rsp, err := c.ListWebhooks(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListWebhooksResponse(rsp)
+}
+
+// CreateWebhookWithBodyWithResponse Create a webhook
+//
+// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+func (c *ClientWithResponses) CreateWebhookWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error) {
+	rsp, err := c.CreateWebhookWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateWebhookResponse(rsp)
+}
+
+// CreateWebhookWithResponse Create a webhook
+//
+// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+func (c *ClientWithResponses) CreateWebhookWithResponse(ctx context.Context, body CreateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error) {
+	rsp, err := c.CreateWebhook(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateWebhookResponse(rsp)
+}
+
+// DeleteWebhookWithResponse Delete a webhook
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/webhooks/{id} (the `DeleteWebhook` operationId).
+func (c *ClientWithResponses) DeleteWebhookWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteWebhookResponse, error) {
+	rsp, err := c.DeleteWebhook(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteWebhookResponse(rsp)
+}
+
+// GetWebhookWithResponse Get a webhook
+//
+// Without its secret.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/webhooks/{id} (the `GetWebhook` operationId).
+func (c *ClientWithResponses) GetWebhookWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetWebhookResponse, error) {
+	rsp, err := c.GetWebhook(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetWebhookResponse(rsp)
+}
+
+// UpdateWebhookWithBodyWithResponse Change a webhook
+//
+// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *ClientWithResponses) UpdateWebhookWithBodyWithResponse(ctx context.Context, id string, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error) {
+	rsp, err := c.UpdateWebhookWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateWebhookResponse(rsp)
+}
+
+// UpdateWebhookWithResponse Change a webhook
+//
+// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *ClientWithResponses) UpdateWebhookWithResponse(ctx context.Context, id string, params *UpdateWebhookParams, body UpdateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error) {
+	rsp, err := c.UpdateWebhook(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateWebhookResponse(rsp)
+}
+
+// InvokeWebhookWithBodyWithResponse Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *ClientWithResponses) InvokeWebhookWithBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error) {
+	rsp, err := c.InvokeWebhookWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInvokeWebhookResponse(rsp)
+}
+
+// InvokeWebhookWithResponse Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *ClientWithResponses) InvokeWebhookWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error) {
+	rsp, err := c.InvokeWebhook(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInvokeWebhookResponse(rsp)
+}
+
+// InvokeWebhookWithFormdataBodyWithResponse Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+//
+// Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *ClientWithResponses) InvokeWebhookWithFormdataBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookFormdataRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error) {
+	rsp, err := c.InvokeWebhookWithFormdataBody(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInvokeWebhookResponse(rsp)
+}
+
+// InvokeWebhookWithTextBodyWithResponse Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+//
+// Takes a body of the `text/plain` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *ClientWithResponses) InvokeWebhookWithTextBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookTextRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error) {
+	rsp, err := c.InvokeWebhookWithTextBody(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInvokeWebhookResponse(rsp)
+}
+
 // ParseGetHealthResponse parses an HTTP response from a GetHealthWithResponse call
 func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10309,6 +12884,126 @@ func ParseGetReadinessResponse(rsp *http.Response) (*GetReadinessResponse, error
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Health
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListAliasesResponse parses an HTTP response from a ListAliasesWithResponse call
+func ParseListAliasesResponse(rsp *http.Response) (*ListAliasesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAliasesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListAlias
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateAliasResponse parses an HTTP response from a CreateAliasWithResponse call
+func ParseCreateAliasResponse(rsp *http.Response) (*CreateAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Alias
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteAliasResponse parses an HTTP response from a DeleteAliasWithResponse call
+func ParseDeleteAliasResponse(rsp *http.Response) (*DeleteAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetAliasResponse parses an HTTP response from a GetAliasWithResponse call
+func ParseGetAliasResponse(rsp *http.Response) (*GetAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Alias
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateAliasResponse parses an HTTP response from a UpdateAliasWithResponse call
+func ParseUpdateAliasResponse(rsp *http.Response) (*UpdateAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Alias
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -11481,6 +14176,159 @@ func ParseDeleteTokenResponse(rsp *http.Response) (*DeleteTokenResponse, error) 
 	response := &DeleteTokenResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseListWebhooksResponse parses an HTTP response from a ListWebhooksWithResponse call
+func ParseListWebhooksResponse(rsp *http.Response) (*ListWebhooksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListWebhooksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListWebhook
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateWebhookResponse parses an HTTP response from a CreateWebhookWithResponse call
+func ParseCreateWebhookResponse(rsp *http.Response) (*CreateWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Webhook
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteWebhookResponse parses an HTTP response from a DeleteWebhookWithResponse call
+func ParseDeleteWebhookResponse(rsp *http.Response) (*DeleteWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetWebhookResponse parses an HTTP response from a GetWebhookWithResponse call
+func ParseGetWebhookResponse(rsp *http.Response) (*GetWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Webhook
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateWebhookResponse parses an HTTP response from a UpdateWebhookWithResponse call
+func ParseUpdateWebhookResponse(rsp *http.Response) (*UpdateWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Webhook
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseInvokeWebhookResponse parses an HTTP response from a InvokeWebhookWithResponse call
+func ParseInvokeWebhookResponse(rsp *http.Response) (*InvokeWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &InvokeWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Invocation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Invocation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
 	}
 
 	return response, nil

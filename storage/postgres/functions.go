@@ -40,6 +40,13 @@ func (s *Store) Function(ctx context.Context, project, id warpket.ID) (warpket.F
 	return f, explain(err, "function", id)
 }
 
+// FunctionByID gives a function. It serves whoever knows the ID, so it takes no
+// tenant.
+func (s *Store) FunctionByID(ctx context.Context, id warpket.ID) (warpket.Function, error) {
+	f, err := one(ctx, s.pool, scanFunction, `select `+functionColumns+` from functions where id = $1`, id)
+	return f, explain(err, "function", id)
+}
+
 // FunctionFilter narrows a list of functions. Zero fields do not.
 type FunctionFilter struct {
 	Name        string
@@ -112,8 +119,8 @@ type Deleted struct {
 	Slots       []warpket.Slot
 }
 
-// DeleteFunction deletes a function with its versions. It refuses while an
-// execution is open, unless forced. Executions stay listed.
+// DeleteFunction deletes a function with its versions, aliases and webhooks. It
+// refuses while an execution is open, unless forced. Executions stay listed.
 func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, force bool) (left Deleted, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := one(ctx, tx, scanFunction, `select `+functionColumns+` from functions where id = $1 and project_id = $2 for update`, id, project); err != nil {
@@ -139,6 +146,8 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 		for _, sql := range []string{
 			`delete from outbox where kind = 'deploy' and subject_id in (select id from deployments where function_id = $1)`,
 			`delete from deployments where function_id = $1`,
+			`delete from webhooks where function_id = $1 or alias_id in (select id from aliases where function_id = $1)`,
+			`delete from aliases where function_id = $1`,
 			`delete from versions where function_id = $1`,
 			`delete from functions where id = $1`,
 		} {
@@ -157,5 +166,6 @@ const functionColumns = `id, project_id, name, description, template_tag, sdk, s
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
 	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image)
 	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork) // of functions that are older than the setting
+	f.Settings.Gateway = cmp.Or(f.Settings.Gateway, warpket.GatewayToken)
 	return f, err
 }
