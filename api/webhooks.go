@@ -212,7 +212,7 @@ func (s *Server) addWebhooks() {
 		Responses: map[string]*huma.Response{"200": {
 			Description: "It is final; only when the webhook is sync", Content: map[string]*huma.MediaType{"application/json": {Schema: schemaOf[Invocation](s)}},
 		}},
-		RequestBody: anything, SkipValidateParams: true, // the query is the caller's own
+		RequestBody: anything, SkipValidateParams: true, SkipValidateBody: true, // both are the caller's own
 	}, s.invokeWebhook)
 	anything.Required = false // which huma has set
 }
@@ -428,32 +428,31 @@ func eventHeaders(h http.Header, has func(name string) bool) map[string]string {
 	return out
 }
 
-// rates are the token buckets of webhooks in this server.
+// rates are the token buckets of webhooks in this server. One whose rate is
+// changed gets another.
 type rates struct {
-	buckets *ttlcache.Cache[warpket.ID, *rate.Limiter]
+	buckets *ttlcache.Cache[rated, *rate.Limiter]
+}
+
+type rated struct {
+	webhook   warpket.ID
+	perMinute int
 }
 
 // newRates forgets a bucket that nobody has used for a minute: it is full again.
 func newRates() *rates {
-	return &rates{ttlcache.New(ttlcache.WithTTL[warpket.ID, *rate.Limiter](time.Minute), ttlcache.WithCapacity[warpket.ID, *rate.Limiter](100_000))}
+	return &rates{ttlcache.New(ttlcache.WithTTL[rated, *rate.Limiter](time.Minute), ttlcache.WithCapacity[rated, *rate.Limiter](100_000))}
 }
 
 // take refuses a request that is more than the webhook lets through.
 func (r *rates) take(w warpket.Webhook, now time.Time) error {
-	limit := rate.Limit(float64(w.RatePerMinute) / 60)
-	item, _ := r.buckets.GetOrSet(w.ID, rate.NewLimiter(limit, w.RatePerMinute))
+	limit := rate.Limit(float64(w.RatePerMinute) / time.Minute.Seconds())
+	item, _ := r.buckets.GetOrSet(rated{w.ID, w.RatePerMinute}, rate.NewLimiter(limit, w.RatePerMinute))
 	bucket := item.Value()
-	if bucket.Burst() != w.RatePerMinute { // it was changed
-		bucket.SetLimitAt(now, limit)
-		bucket.SetBurstAt(now, w.RatePerMinute)
-	}
-	taken := bucket.ReserveN(now, 1)
-	wait := taken.DelayFrom(now)
-	if wait == 0 {
+	if bucket.AllowN(now, 1) {
 		return nil
 	}
-	taken.CancelAt(now)
 	err := warpket.Errorf(warpket.OverQuota, "this webhook lets %d requests through in a minute: try again later, or ask its owner for more", w.RatePerMinute)
-	err.After = wait
+	err.After = time.Duration((1 - bucket.TokensAt(now)) / float64(limit) * float64(time.Second))
 	return err
 }

@@ -92,8 +92,12 @@ func (s *Store) Aliases(ctx context.Context, project warpket.ID, filter AliasFil
 func (s *Store) UpdateAlias(ctx context.Context, project warpket.ID, name string, now time.Time, change func(*warpket.Alias) error) (warpket.Alias, error) {
 	var a warpket.Alias
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-		a, err = one(ctx, tx, scanAlias, `select `+aliasColumns+` from aliases a where a.project_id = $1 and a.name = $2 for no key update of a`, project, name)
+		id, err := one(ctx, tx, pgx.RowTo[warpket.ID], `select id from aliases where project_id = $1 and name = $2 for no key update`, project, name)
 		if err != nil {
+			return err
+		}
+		// Only now: a statement that had to wait sees the versions of before.
+		if a, err = one(ctx, tx, scanAlias, `select `+aliasColumns+` from aliases a where a.id = $1`, id); err != nil {
 			return err
 		}
 		if err := change(&a); err != nil {
