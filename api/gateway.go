@@ -34,8 +34,10 @@ const (
 	maxGatewayResult  = 16 << 20 // bytes of the JSON that a function answers with
 	maxGatewayHeader  = 32 << 10 // bytes of the headers that it sets
 	maxGatewayHeaders = 100
-	gatewayWait       = 5 * time.Minute // until the caller is told that it takes too long
 )
+
+// publicWait is how long those are held at most who may have no token.
+const publicWait = 5 * time.Minute
 
 // orGateway answers for functions, and passes everything else on. Paths are as
 // they were sent: none is cleaned on the way to a function.
@@ -103,7 +105,7 @@ func (s *Server) serveByFunction(w http.ResponseWriter, r *http.Request) (*gatew
 		return nil, err
 	}
 	e.Origin = warpket.Origin{Kind: warpket.FromGateway}
-	held, cancel := context.WithTimeout(ctx, gatewayWait)
+	held, cancel := context.WithTimeout(ctx, publicWait)
 	defer cancel()
 	if e, err = s.execute(ctx, held, order{callee: c, execution: e, input: event, received: received, queue: true, wait: true}); err != nil {
 		return nil, err
@@ -211,7 +213,7 @@ var (
 func gatewayFailure(e warpket.Execution) error {
 	switch {
 	case !e.Status.Final():
-		return newProblem(http.StatusGatewayTimeout, gatewayTimeout, fmt.Sprintf("the function has not answered within %g minutes; its execution %s goes on", gatewayWait.Minutes(), e.ID))
+		return newProblem(http.StatusGatewayTimeout, gatewayTimeout, fmt.Sprintf("the function has not answered within %g minutes; its execution %s goes on", publicWait.Minutes(), e.ID))
 	case e.Status == warpket.Succeeded:
 		return nil
 	case e.Status == warpket.TimedOut:

@@ -207,7 +207,7 @@ func (s *Server) addWebhooks() {
 	register(s, Public, huma.Operation{
 		OperationID: "invoke-webhook", Method: http.MethodPost, Path: "/v1/webhooks/{id}/invoke", Tags: tags, Summary: "Invoke a webhook", DefaultStatus: http.StatusAccepted,
 		Description: "Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. " +
-			"202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.",
+			"202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.",
 		Errors: []int{http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 		Responses: map[string]*huma.Response{"200": {
 			Description: "It is final; only when the webhook is sync", Content: map[string]*huma.MediaType{"application/json": {Schema: schemaOf[Invocation](s)}},
@@ -331,8 +331,10 @@ func (s *Server) invokeWebhook(ctx context.Context, in *invokeInput) (*invocatio
 		return nil, err
 	}
 	e.Origin = warpket.Origin{Kind: warpket.FromWebhook, ID: h.ID}
-	held, cancel, _ := hold(ctx, in.Prefer)
+	held, cancel := context.WithTimeout(ctx, publicWait)
 	defer cancel()
+	held, shorter, _ := hold(held, in.Prefer)
+	defer shorter()
 	if e, err = s.execute(ctx, held, order{callee: c, execution: e, input: event, received: received, queue: true, wait: h.Sync}); err != nil {
 		return nil, err
 	}
