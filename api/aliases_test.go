@@ -154,6 +154,11 @@ func TestAnAliasThatCannotBeIsRefusedWithWhatWould(t *testing.T) {
 		"executing a function by it":        {"POST", "/v1/executions", `{"alias":"prod","functionId":"` + f + `"}`, 422, "leave functionId and version out"},
 		"executing nothing":                 {"POST", "/v1/executions", `{}`, 422, "functionId is missing"},
 		"executing what is not":             {"POST", "/v1/executions", `{"alias":"other"}`, 404, "alias"},
+		"executing what cannot be":          {"POST", "/v1/executions", `{"alias":"\u0000"}`, 422, "NUL"},
+		"getting what cannot be":            {"GET", "/v1/aliases/%ff", ``, 422, "UTF-8"},
+		"listing what cannot be":            {"GET", "/v1/executions?alias=%00", ``, 422, "NUL"},
+		"a webhook for what cannot be":      {"POST", "/v1/webhooks", `{"alias":"\u0000"}`, 422, "NUL"},
+		"serving by what cannot be":         {"GET", "/gateway/" + f + "@%00/", ``, 422, "NUL"},
 		"listing a version of anything":     {"GET", "/v1/aliases?version=1", ``, 422, "functionId"},
 	}
 	for name, test := range tests {

@@ -200,7 +200,7 @@ func (s *Server) addFunctions() {
 	}, s.updateFunction)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-function", Method: http.MethodDelete, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Delete a function", DefaultStatus: http.StatusOK,
-		Description: "Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.",
+		Description: "Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
 	}, s.deleteFunction)
 }
@@ -426,6 +426,8 @@ func (s *Server) deleteFunction(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	defer s.webhooks.drop()
+	defer s.aliases.drop()
 	defer s.targets.drop()
 	left, err := s.Store.DeleteFunction(ctx, projectOf(ctx), id, in.Force)
 	if err != nil {

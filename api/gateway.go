@@ -1,13 +1,13 @@
 package api
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -31,13 +31,15 @@ const gatewayPath = "/gateway/"
 // Bounds of what goes through the gateway.
 const (
 	maxGatewayBody    = 6 << 20  // bytes of a request's body
-	maxGatewayResult  = 16 << 20 // bytes of the JSON that a function answers with
 	maxGatewayHeader  = 32 << 10 // bytes of the headers that it sets
 	maxGatewayHeaders = 100
 )
 
-// publicWait is how long those are held at most who may have no token.
-const publicWait = 5 * time.Minute
+// Bounds of what those get who may have no token.
+const (
+	maxPublicResult = 16 << 20 // bytes of a result
+	publicWait      = 5 * time.Minute
+)
 
 // orGateway answers for functions, and passes everything else on. Paths are as
 // they were sent: none is cleaned on the way to a function.
@@ -112,6 +114,9 @@ func (s *Server) serveByFunction(w http.ResponseWriter, r *http.Request) (*gatew
 	}
 	if err := gatewayFailure(e); err != nil {
 		return nil, err
+	}
+	if e.Result.Size > maxPublicResult {
+		return nil, unsendable(e.ID, fmt.Sprintf("it has %d bytes; at most %d are passed on", e.Result.Size, maxPublicResult))
 	}
 	result, err := s.result(ctx, e)
 	if err != nil {
@@ -232,18 +237,20 @@ type gatewayAnswer struct {
 	body      []byte
 }
 
+// unsendable is the answer when a result cannot be one.
+func unsendable(execution warpket.ID, reason string) *Problem {
+	return newProblem(http.StatusBadGateway, badGateway, fmt.Sprintf("the function's answer, the result of execution %s, cannot be sent: %s", execution, reason))
+}
+
 // newGatewayAnswer reads the answer from a result. One with a statusCode is an
 // answer as a whole; any other is the body of one.
 func newGatewayAnswer(execution warpket.ID, result []byte) (*gatewayAnswer, error) {
 	a := &gatewayAnswer{execution: execution, status: http.StatusOK, header: http.Header{}}
 	wrong := func(format string, args ...any) (*gatewayAnswer, error) {
-		return nil, newProblem(http.StatusBadGateway, badGateway, fmt.Sprintf("the function's answer, the result of execution %s, cannot be sent: ", execution)+fmt.Sprintf(format, args...))
-	}
-	if len(result) > maxGatewayResult {
-		return wrong("it has %d bytes; at most %d are passed on", len(result), maxGatewayResult)
+		return nil, unsendable(execution, fmt.Sprintf(format, args...))
 	}
 	var fields map[string]json.RawMessage
-	if !bytes.HasPrefix(result, []byte("{")) || json.Unmarshal(result, &fields) != nil || fields["statusCode"] == nil {
+	if _ = json.Unmarshal(result, &fields); fields["statusCode"] == nil { // also what is no object
 		a.body = result
 		a.header.Set("Content-Type", "application/json")
 		return a, nil
@@ -344,9 +351,7 @@ const isolated = "sandbox allow-downloads allow-forms allow-modals allow-popups 
 
 func (a *gatewayAnswer) write(w http.ResponseWriter) {
 	h := w.Header()
-	for name, values := range a.header {
-		h[name] = values
-	}
+	maps.Copy(h, a.header)
 	h.Add("Content-Security-Policy", isolated)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Warpket-Execution-Id", string(a.execution))
@@ -357,5 +362,5 @@ func (a *gatewayAnswer) write(w http.ResponseWriter) {
 		h.Set("Content-Length", strconv.Itoa(len(a.body)))
 	}
 	w.WriteHeader(a.status)
-	_, _ = w.Write(a.body) // the client may have gone
+	_, _ = w.Write(a.body) //nolint:gosec // a page is the function's own, and isolated; the client may have gone
 }

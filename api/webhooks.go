@@ -101,7 +101,7 @@ func (c WebhookSettings) apply(w *warpket.Webhook, sealed []byte) error {
 type Invocation struct {
 	ExecutionID string `json:"executionId" doc:"ID of the execution"`
 	Status      string `json:"status" enum:"queued,running,succeeded,failed,cancelled,timed_out,lost" doc:"How far it is; queued unless the webhook is sync"`
-	Result      Any    `json:"result,omitempty" doc:"What the handler returned; absent unless the webhook is sync and it succeeded"`
+	Result      Any    `json:"result,omitempty" doc:"What the handler returned; absent unless the webhook is sync and it succeeded, and when larger than 16 MiB"`
 	Error       string `json:"error,omitempty" doc:"Why it did not succeed, as the code of the execution's error; absent unless the webhook is sync" example:"raised"`
 }
 
@@ -348,7 +348,7 @@ func (s *Server) invokeWebhook(ctx context.Context, in *invokeInput) (*invocatio
 	if out.Status = http.StatusOK; e.Error != nil {
 		out.Body.Error = string(e.Error.Code)
 	}
-	if e.Status == warpket.Succeeded {
+	if e.Status == warpket.Succeeded && e.Result.Size <= maxPublicResult {
 		out.Body.Result, err = s.result(ctx, e)
 	}
 	return out, err

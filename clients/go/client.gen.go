@@ -1860,7 +1860,7 @@ type Invocation struct {
 	// ExecutionID ID of the execution
 	ExecutionID string `json:"executionId"`
 
-	// Result What the handler returned; absent unless the webhook is sync and it succeeded
+	// Result What the handler returned; absent unless the webhook is sync and it succeeded, and when larger than 16 MiB
 	Result interface{} `json:"result,omitempty,omitzero"`
 
 	// Status How far it is; queued unless the webhook is sync
@@ -3233,7 +3233,7 @@ type ClientInterface interface {
 
 	// DeleteFunction Delete a function
 	//
-	// Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.
+	// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 	//
 	// Needs the role member.
 	//
@@ -3685,7 +3685,7 @@ type ClientInterface interface {
 
 	// InvokeWebhookWithBody Invoke a webhook
 	//
-	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3694,7 +3694,7 @@ type ClientInterface interface {
 
 	// InvokeWebhook Invoke a webhook
 	//
-	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3703,7 +3703,7 @@ type ClientInterface interface {
 
 	// InvokeWebhookWithFormdataBody Invoke a webhook
 	//
-	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type.
 	//
@@ -3712,7 +3712,7 @@ type ClientInterface interface {
 
 	// InvokeWebhookWithTextBody Invoke a webhook
 	//
-	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 	//
 	// Takes a body of the `text/plain` content type.
 	//
@@ -4243,7 +4243,7 @@ func (c *Client) CreateFunction(ctx context.Context, body CreateFunctionJSONRequ
 
 // DeleteFunction Delete a function
 //
-// Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.
+// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 //
 // Needs the role member.
 //
@@ -5175,7 +5175,7 @@ func (c *Client) UpdateWebhook(ctx context.Context, id string, params *UpdateWeb
 
 // InvokeWebhookWithBody Invoke a webhook
 //
-// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 //
 // Takes any type of body and a specified content type.
 //
@@ -5194,7 +5194,7 @@ func (c *Client) InvokeWebhookWithBody(ctx context.Context, id string, params *I
 
 // InvokeWebhook Invoke a webhook
 //
-// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5213,7 +5213,7 @@ func (c *Client) InvokeWebhook(ctx context.Context, id string, params *InvokeWeb
 
 // InvokeWebhookWithFormdataBody Invoke a webhook
 //
-// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 //
 // Takes a body of the `application/x-www-form-urlencoded` content type.
 //
@@ -5232,7 +5232,7 @@ func (c *Client) InvokeWebhookWithFormdataBody(ctx context.Context, id string, p
 
 // InvokeWebhookWithTextBody Invoke a webhook
 //
-// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 //
 // Takes a body of the `text/plain` content type.
 //
@@ -8579,7 +8579,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteFunctionWithResponse Delete a function
 	//
-	// Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.
+	// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 	//
 	// Needs the role member.
 	//
@@ -9083,7 +9083,7 @@ type ClientWithResponsesInterface interface {
 
 	// InvokeWebhookWithBodyWithResponse Invoke a webhook
 	//
-	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9092,7 +9092,7 @@ type ClientWithResponsesInterface interface {
 
 	// InvokeWebhookWithResponse Invoke a webhook
 	//
-	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9101,7 +9101,7 @@ type ClientWithResponsesInterface interface {
 
 	// InvokeWebhookWithFormdataBodyWithResponse Invoke a webhook
 	//
-	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9110,7 +9110,7 @@ type ClientWithResponsesInterface interface {
 
 	// InvokeWebhookWithTextBodyWithResponse Invoke a webhook
 	//
-	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 	//
 	// Takes a body of the `text/plain` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -11992,7 +11992,7 @@ func (c *ClientWithResponses) CreateFunctionWithResponse(ctx context.Context, bo
 
 // DeleteFunctionWithResponse Delete a function
 //
-// Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.
+// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 //
 // Needs the role member.
 //
@@ -12784,7 +12784,7 @@ func (c *ClientWithResponses) UpdateWebhookWithResponse(ctx context.Context, id 
 
 // InvokeWebhookWithBodyWithResponse Invoke a webhook
 //
-// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12799,7 +12799,7 @@ func (c *ClientWithResponses) InvokeWebhookWithBodyWithResponse(ctx context.Cont
 
 // InvokeWebhookWithResponse Invoke a webhook
 //
-// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12814,7 +12814,7 @@ func (c *ClientWithResponses) InvokeWebhookWithResponse(ctx context.Context, id 
 
 // InvokeWebhookWithFormdataBodyWithResponse Invoke a webhook
 //
-// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 //
 // Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12829,7 +12829,7 @@ func (c *ClientWithResponses) InvokeWebhookWithFormdataBodyWithResponse(ctx cont
 
 // InvokeWebhookWithTextBodyWithResponse Invoke a webhook
 //
-// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync, for which `Prefer: wait=SECONDS` bounds the wait.
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
 //
 // Takes a body of the `text/plain` content type, and returns a wrapper object for the known response body format(s).
 //
