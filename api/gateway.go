@@ -95,8 +95,8 @@ func (s *Server) serveByFunction(w http.ResponseWriter, r *http.Request) (*gatew
 	c, err := s.callee(ctx, id, newest)
 	if aliased {
 		c, err = s.calleeOf(ctx, alias)
-		if err == nil && c.function.ID != f.ID {
-			err = warpket.Errorf(warpket.NotFound, "the function has no alias %q", alias)
+		if warpket.KindOf(err) == warpket.NotFound || err == nil && c.function.ID != f.ID { // which of both is nobody's business
+			err = warpket.Errorf(warpket.NotFound, "the function has no alias %q", clip(alias, 64))
 		}
 	}
 	if err != nil {
