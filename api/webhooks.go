@@ -99,10 +99,10 @@ func (c WebhookSettings) apply(w *warpket.Webhook, sealed []byte) error {
 
 // Invocation is what whoever invokes a webhook is told.
 type Invocation struct {
-	ExecutionID string `json:"executionId" doc:"ID of the execution"`
-	Status      string `json:"status" enum:"queued,running,succeeded,failed,cancelled,timed_out,lost" doc:"How far it is; queued unless the webhook is sync"`
-	Result      Any    `json:"result,omitempty" doc:"What the handler returned; absent unless the webhook is sync and it succeeded, and when larger than 16 MiB"`
-	Error       string `json:"error,omitempty" doc:"Why it did not succeed, as the code of the execution's error; absent unless the webhook is sync" example:"raised"`
+	ExecutionID string      `json:"executionId" doc:"ID of the execution"`
+	Status      string      `json:"status" enum:"queued,running,succeeded,failed,cancelled,timed_out,lost" doc:"How far it is; queued unless the webhook is sync"`
+	Result      Any         `json:"result,omitempty" doc:"What the handler returned; absent unless the webhook is sync and it succeeded, and when larger than 16 MiB"`
+	Error       FailureCode `json:"error,omitempty" doc:"Why it did not succeed, as the code of the execution's error; absent unless the webhook is sync" example:"raised"`
 }
 
 type (
@@ -346,7 +346,7 @@ func (s *Server) invokeWebhook(ctx context.Context, in *invokeInput) (*invocatio
 		return out, nil
 	}
 	if out.Status = http.StatusOK; e.Error != nil {
-		out.Body.Error = string(e.Error.Code)
+		out.Body.Error = FailureCode(e.Error.Code)
 	}
 	if e.Status == warpket.Succeeded && e.Result.Size <= maxPublicResult {
 		out.Body.Result, err = s.result(ctx, e)
