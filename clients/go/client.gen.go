@@ -313,17 +313,20 @@ const (
 	FailureCodeBadArguments       FailureCode = "bad_arguments"
 	FailureCodeCancelled          FailureCode = "cancelled"
 	FailureCodeCrashed            FailureCode = "crashed"
+	FailureCodeDiskFull           FailureCode = "disk_full"
 	FailureCodeExited             FailureCode = "exited"
 	FailureCodeImportFailed       FailureCode = "import_failed"
 	FailureCodeLost               FailureCode = "lost"
 	FailureCodeNoCapacity         FailureCode = "no_capacity"
 	FailureCodeNoEntry            FailureCode = "no_entry"
+	FailureCodeOutOfMemory        FailureCode = "out_of_memory"
 	FailureCodePreparationFailed  FailureCode = "preparation_failed"
 	FailureCodeRaised             FailureCode = "raised"
 	FailureCodeResultNotEncodable FailureCode = "result_not_encodable"
 	FailureCodeResultTooLarge     FailureCode = "result_too_large"
 	FailureCodeRuntimeFailed      FailureCode = "runtime_failed"
 	FailureCodeTimedOut           FailureCode = "timed_out"
+	FailureCodeTooManyProcesses   FailureCode = "too_many_processes"
 )
 
 // Valid indicates whether the value is a known member of the FailureCode enum.
@@ -335,6 +338,8 @@ func (e FailureCode) Valid() bool {
 		return true
 	case FailureCodeCrashed:
 		return true
+	case FailureCodeDiskFull:
+		return true
 	case FailureCodeExited:
 		return true
 	case FailureCodeImportFailed:
@@ -344,6 +349,8 @@ func (e FailureCode) Valid() bool {
 	case FailureCodeNoCapacity:
 		return true
 	case FailureCodeNoEntry:
+		return true
+	case FailureCodeOutOfMemory:
 		return true
 	case FailureCodePreparationFailed:
 		return true
@@ -356,6 +363,8 @@ func (e FailureCode) Valid() bool {
 	case FailureCodeRuntimeFailed:
 		return true
 	case FailureCodeTimedOut:
+		return true
+	case FailureCodeTooManyProcesses:
 		return true
 	default:
 		return false
@@ -581,6 +590,69 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case Ok:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for InvocationError.
+const (
+	InvocationErrorBadArguments       InvocationError = "bad_arguments"
+	InvocationErrorCancelled          InvocationError = "cancelled"
+	InvocationErrorCrashed            InvocationError = "crashed"
+	InvocationErrorDiskFull           InvocationError = "disk_full"
+	InvocationErrorExited             InvocationError = "exited"
+	InvocationErrorImportFailed       InvocationError = "import_failed"
+	InvocationErrorLost               InvocationError = "lost"
+	InvocationErrorNoCapacity         InvocationError = "no_capacity"
+	InvocationErrorNoEntry            InvocationError = "no_entry"
+	InvocationErrorOutOfMemory        InvocationError = "out_of_memory"
+	InvocationErrorPreparationFailed  InvocationError = "preparation_failed"
+	InvocationErrorRaised             InvocationError = "raised"
+	InvocationErrorResultNotEncodable InvocationError = "result_not_encodable"
+	InvocationErrorResultTooLarge     InvocationError = "result_too_large"
+	InvocationErrorRuntimeFailed      InvocationError = "runtime_failed"
+	InvocationErrorTimedOut           InvocationError = "timed_out"
+	InvocationErrorTooManyProcesses   InvocationError = "too_many_processes"
+)
+
+// Valid indicates whether the value is a known member of the InvocationError enum.
+func (e InvocationError) Valid() bool {
+	switch e {
+	case InvocationErrorBadArguments:
+		return true
+	case InvocationErrorCancelled:
+		return true
+	case InvocationErrorCrashed:
+		return true
+	case InvocationErrorDiskFull:
+		return true
+	case InvocationErrorExited:
+		return true
+	case InvocationErrorImportFailed:
+		return true
+	case InvocationErrorLost:
+		return true
+	case InvocationErrorNoCapacity:
+		return true
+	case InvocationErrorNoEntry:
+		return true
+	case InvocationErrorOutOfMemory:
+		return true
+	case InvocationErrorPreparationFailed:
+		return true
+	case InvocationErrorRaised:
+		return true
+	case InvocationErrorResultNotEncodable:
+		return true
+	case InvocationErrorResultTooLarge:
+		return true
+	case InvocationErrorRuntimeFailed:
+		return true
+	case InvocationErrorTimedOut:
+		return true
+	case InvocationErrorTooManyProcesses:
 		return true
 	default:
 		return false
@@ -1855,7 +1927,7 @@ type Invocation struct {
 	// Error Why it did not succeed, as the code of the execution's error; absent unless the webhook is sync
 	//
 	// Example: raised
-	Error string `json:"error,omitempty,omitzero"`
+	Error InvocationError `json:"error,omitempty,omitzero"`
 
 	// ExecutionID ID of the execution
 	ExecutionID string `json:"executionId"`
@@ -1866,6 +1938,11 @@ type Invocation struct {
 	// Status How far it is; queued unless the webhook is sync
 	Status InvocationStatus `json:"status"`
 }
+
+// InvocationError Why it did not succeed, as the code of the execution's error; absent unless the webhook is sync
+//
+// Example: raised
+type InvocationError string
 
 // InvocationStatus How far it is; queued unless the webhook is sync
 type InvocationStatus string
