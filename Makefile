@@ -96,8 +96,8 @@ generate: ## write the generated files: node channel, OpenAPI, clients
 			--plugin=protoc-gen-go=$$go --go_out=. --go_opt=paths=source_relative \
 			--plugin=protoc-gen-go-grpc=$$grpc --go-grpc_out=. --go-grpc_opt=paths=source_relative
 	@mkdir -p .cache
-	@$(GO) run ./cmd/warpket openapi > .cache/openapi.yaml && mv .cache/openapi.yaml api/openapi.yaml
-	@$(GO) run ./cmd/warpket openapi --3.0 > .cache/openapi.yaml && mv .cache/openapi.yaml api/openapi-3.0.yaml
+	@$(GO) run ./tools/openapi > .cache/openapi.yaml && mv .cache/openapi.yaml api/openapi.yaml
+	@$(GO) run ./tools/openapi 3.0 > .cache/openapi.yaml && mv .cache/openapi.yaml api/openapi-3.0.yaml
 	@$(GO) tool -modfile=tools/generate.mod oapi-codegen -config clients/go/oapi-codegen.yaml api/openapi-3.0.yaml
 
 bench: build ## measure, see bench/README.md (ARGS="..." for its flags)

@@ -55,8 +55,25 @@ type Execution struct {
 	StartedDate  *time.Time
 	FinishedDate *time.Time
 	CancelAsked  bool
-	ServerID     ID // the server that drives it, or waits for its slot
+	ServerID     ID     // the server that drives it, or waits for its slot
+	Alias        string // that it was asked for by; empty for a function
+	Origin       Origin
 }
+
+// Origin is what asked for an execution. The zero Origin is a caller of the API.
+type Origin struct {
+	Kind OriginKind
+	ID   ID // of the webhook; empty for the gateway
+}
+
+// OriginKind is a sort of things that ask for executions.
+type OriginKind string
+
+// The kinds of origins.
+const (
+	FromWebhook OriginKind = "webhook"
+	FromGateway OriginKind = "gateway"
+)
 
 // Payload is bytes that are either here or, when large, an object of the project.
 type Payload struct {

@@ -53,18 +53,28 @@ func CheckDescription(description string) error {
 // Settings say how a function runs. They can be changed without a new version.
 type Settings struct {
 	Entry       string // "module.function"; empty for an image
-	Lane        Lane
+	Lane        Lane   // empty: durable, and express through the gateway
 	Reuse       Reuse
 	Network     Network
 	Retries     int // attempts after the first, 0 to 10
 	Resources   Resources
 	Credentials string // name of the secret that its images' registry asks for; may be empty
+	Gateway     Gateway
 }
 
 // NewSettings are those of a function on which nothing was set but its entry.
 func NewSettings(entry string) Settings {
-	return Settings{Entry: entry, Lane: Durable, Reuse: ReuseProcess, Network: NoNetwork, Resources: DefaultResources}
+	return Settings{Entry: entry, Reuse: ReuseProcess, Network: NoNetwork, Resources: DefaultResources, Gateway: GatewayToken}
 }
+// Gateway says for whom a function serves HTTP.
+type Gateway string
+
+// For whom a function serves HTTP.
+const (
+	GatewayOff    Gateway = "off"    // nobody
+	GatewayToken  Gateway = "token"  // who may execute it
+	GatewayPublic Gateway = "public" // everybody who knows its ID
+)
 
 // Lane says how an execution is driven.
 type Lane string

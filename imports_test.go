@@ -61,6 +61,7 @@ var rows = []map[string][]string{
 		"teststack":                     {"migrations", "storage/blob"},
 		"teststack/with":                {"teststack"},
 		"tools/histories":               {},
+		"tools/openapi":                 {"api"},
 		"tools/uv":                      {"pypi", "runners/runtimes"},
 	},
 }

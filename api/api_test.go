@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -38,6 +39,7 @@ type workflows struct {
 	down        error
 	run         func(warpket.Execution) // called when an execution is launched
 	build       func(warpket.Runtime)   // called when a runtime is to be built
+	random      func(n int) int
 }
 
 func (w *workflows) StartDeployment(_ context.Context, d warpket.Deployment) error {
@@ -148,11 +150,12 @@ func makeWorld(t *testing.T, keys secrets.Keyring, images api.Images) *world {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w := &world{workflows: &workflows{}, store: store, hub: live.New(), s3: s3}
+	w := &world{workflows: &workflows{random: rand.IntN}, store: store, hub: live.New(), s3: s3}
 	nodes := channel.NewServer("", authority, nil, log)
 	server := api.New(api.Config{
 		ServerID: warpket.NewID(time.Now()), Store: store, Blobs: blobs, Catalog: catalog, Hub: w.hub, Secrets: secrets.New(keys, store), Nodes: nodes, Authority: authority,
 		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Images: images, Fetcher: elsewhere(t), Platform: "linux/amd64", Now: time.Now, Log: log,
+		Random: func(n int) int { return w.random(n) },
 	})
 	front := httptest.NewServer(server.Handler())
 	t.Cleanup(front.Close)
@@ -254,10 +257,10 @@ func TestTheDescriptionIsTheCommittedOne(t *testing.T) {
 	}
 }
 
-func TestEveryOperationHasAScopeAndOnlyHealthIsPublic(t *testing.T) {
+func TestEveryOperationHasAScopeAndOnlyHealthAndInvocationsArePublic(t *testing.T) {
 	t.Parallel()
 	s := api.New(api.Config{Log: slog.New(slog.DiscardHandler)})
-	public := []string{"get-health", "get-readiness"}
+	public := []string{"get-health", "get-readiness", "invoke-webhook"}
 	seen := 0
 	for path, item := range s.OpenAPI().Paths {
 		for _, op := range operations(item) {

@@ -73,6 +73,12 @@ func callerOf(ctx context.Context) caller {
 	return c
 }
 
+// inProject makes a request one of a project itself: what it may do was decided
+// by other means than a token.
+func inProject(ctx context.Context, project warpket.ID) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller{role: warpket.Member, project: project})
+}
+
 func stack() string { return string(debug.Stack()) }
 
 // clip shortens text for a message.

@@ -49,6 +49,14 @@ type Execution struct {
 	CreatedDate  time.Time   `json:"createdDate" doc:"When it was asked for"`
 	StartedDate  *time.Time  `json:"startedDate,omitempty" doc:"When it got its slot"`
 	FinishedDate *time.Time  `json:"finishedDate,omitempty" doc:"When it became final"`
+	Alias        string      `json:"alias,omitempty" doc:"The alias that it was asked for by, which chose the version; absent for a function" example:"bell-prod"`
+	Origin       *Origin     `json:"origin,omitempty" doc:"What asked for it; absent when a caller of the API did"`
+}
+
+// Origin is what asked for an execution.
+type Origin struct {
+	Kind string `json:"kind" enum:"webhook,gateway" doc:"What sort of thing it was"`
+	ID   string `json:"id,omitempty" doc:"ID of the webhook; absent for the gateway"`
 }
 
 // Failure says why an execution did not succeed.
@@ -110,6 +118,9 @@ func (s *Server) toExecution(e warpket.Execution) Execution {
 	if e.Result.SHA256 != "" {
 		out.ResultURL = "/v1/executions/" + string(e.ID) + "/result"
 	}
+	if out.Alias = e.Alias; e.Origin.Kind != "" {
+		out.Origin = &Origin{string(e.Origin.Kind), string(e.Origin.ID)}
+	}
 	if e.Error != nil {
 		out.Error = &Failure{FailureCode(e.Error.Code), e.Error.Message, e.Error.Traceback}
 	}
@@ -134,8 +145,9 @@ type createExecutionInput struct {
 
 // CreateExecutionRequest asks for an execution.
 type CreateExecutionRequest struct {
-	FunctionID  string     `json:"functionId" minLength:"1" maxLength:"64" doc:"ID of the function"`
+	FunctionID  string     `json:"functionId,omitempty" maxLength:"64" doc:"ID of the function; needed unless an alias is named"`
 	Version     int        `json:"version,omitempty" minimum:"1" doc:"Number of the version; the newest unless set" example:"1"`
+	Alias       string     `json:"alias,omitempty" maxLength:"255" doc:"Name of an alias, in the place of functionId and version: it chooses the version" example:"bell-prod"`
 	Input       Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB"`
 	Sync        *bool      `json:"sync,omitempty" default:"true" doc:"Whether the answer is held until the execution is final; Prefer: wait=SECONDS bounds that"`
 	Lane        string     `json:"lane,omitempty" enum:"durable,express" doc:"durable: a Temporal workflow drives it; express: the server does, which is faster; the function's unless set"`
@@ -212,7 +224,11 @@ type callee struct {
 	function warpket.Function
 	version  warpket.Version
 	targets  []warpket.Target // the first unless an execution says otherwise
+	alias    string           // that it was named by; may be empty
 }
+
+// newest asks for the newest version in the place of a number.
+const newest = 0
 
 // callee finds what to run; a warm call finds it in the cache.
 func (s *Server) callee(ctx context.Context, function string, version int, draft bool) (callee, error) {
@@ -250,40 +266,90 @@ func (s *Server) callee(ctx context.Context, function string, version int, draft
 	})
 }
 
+// calleeOf finds what an alias has an execution run; a warm call finds it in
+// the cache.
+func (s *Server) calleeOf(ctx context.Context, alias string) (callee, error) {
+	project := projectOf(ctx)
+	a, err := s.aliases.get(string(project)+" "+alias, func() (warpket.Alias, error) { return s.Store.Alias(ctx, project, alias) })
+	if err != nil {
+		return callee{}, err
+	}
+	version := a.Pick(s.Random)
+	c, err := s.callee(ctx, string(a.FunctionID), version, version == warpket.DraftNumber)
+	c.alias = a.Name
+	return c, err
+}
+
+// named finds what a request for an execution names.
+func (s *Server) named(ctx context.Context, b CreateExecutionRequest) (callee, error) {
+	switch {
+	case b.Alias != "" && (b.FunctionID != "" || b.Version != 0 || b.Draft):
+		return callee{}, warpket.Errorf(warpket.Invalid, "an alias says itself which function and version run: leave functionId, version and draft out, or leave alias out").At("alias")
+	case b.Alias != "":
+		return s.calleeOf(ctx, b.Alias)
+	case b.FunctionID == "":
+		return callee{}, warpket.Errorf(warpket.Invalid, "functionId is missing: give the ID of a function, or name an alias").At("functionId")
+	}
+	return s.callee(ctx, b.FunctionID, b.Version, b.Draft)
+}
+
 func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) (*executionOutput, error) {
 	received := time.Now()
-	c, err := s.callee(ctx, in.Body.FunctionID, in.Body.Version, in.Body.Draft)
+	c, err := s.named(ctx, in.Body)
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.newExecution(ctx, c, in)
+	e, err := s.newExecution(ctx, c, in.Body)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.room(ctx, e, c, in.Body.Queue == nil || *in.Body.Queue); err != nil {
+	held, cancel, asked := hold(ctx, in.Prefer)
+	defer cancel()
+	e, err = s.execute(ctx, held, order{
+		callee: c, execution: e, input: in.Body.Input, received: received,
+		queue: in.Body.Queue == nil || *in.Body.Queue, wait: asked || in.Body.Sync == nil || *in.Body.Sync,
+	})
+	if err != nil {
 		return nil, err
 	}
-	if err := s.storeInput(ctx, &e, in.Body.Input); err != nil {
-		return nil, err
+	return s.executionAnswer(e), nil
+}
+
+// order is an execution to come, whoever asks for it.
+type order struct {
+	callee
+	execution warpket.Execution
+	input     Any
+	received  time.Time // when it was asked for
+	queue     bool      // it may wait for room
+	wait      bool      // whoever asked waits for the end
+}
+
+// execute begins an execution. With wait it comes back when it is final, or
+// when held has ended.
+func (s *Server) execute(ctx, held context.Context, o order) (warpket.Execution, error) {
+	e := o.execution
+	if err := s.room(ctx, e, o.callee, o.queue); err != nil {
+		return e, err
+	}
+	if err := s.storeInput(ctx, &e, o.input); err != nil {
+		return e, err
 	}
 	news := s.Hub.Watch(e.ID) // before it can become final
 	defer news.Close()
-	s.Hub.Begin(e.ID, received)
-	held, cancel, asked := hold(ctx, in.Prefer)
-	defer cancel()
-	wait := asked || in.Body.Sync == nil || *in.Body.Sync
-	if err := s.Fleet.Launch(ctx, e, wait); err != nil {
+	s.Hub.Begin(e.ID, o.received)
+	if err := s.Fleet.Launch(ctx, e, o.wait); err != nil {
 		s.Hub.Forget(e.ID)
-		return nil, err
+		return e, err
 	}
-	if !wait {
-		return s.executionAnswer(e), nil
+	if !o.wait {
+		return e, nil
 	}
 	for held.Err() == nil { // most calls: it becomes final in this server
 		select {
 		case <-news.C:
 			if final := news.Final(); final != nil {
-				return s.executionAnswer(*final), nil
+				return *final, nil
 			}
 			continue
 		case <-time.After(elsewhere):
@@ -291,12 +357,11 @@ func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) 
 		}
 		break
 	}
-	return s.followExecution(ctx, held, e.ID, true)
+	return s.await(ctx, held, e.ID, true)
 }
 
 // newExecution checks a request and makes an execution of it.
-func (s *Server) newExecution(ctx context.Context, c callee, in *createExecutionInput) (warpket.Execution, error) {
-	b := in.Body
+func (s *Server) newExecution(ctx context.Context, c callee, b CreateExecutionRequest) (warpket.Execution, error) {
 	target := c.targets[0]
 	if b.Target != "" {
 		if target = warpket.Target(b.Target); !slices.Contains(c.targets, target) {
@@ -323,7 +388,7 @@ func (s *Server) newExecution(ctx context.Context, c callee, in *createExecution
 		ID: s.newID(ctx), ProjectID: c.function.ProjectID, FunctionID: c.function.ID, FunctionName: c.function.Name, VersionNumber: c.version.Number,
 		SnapshotID: c.version.Snapshot.ID, RuntimeID: c.version.Snapshot.RuntimeID, Lane: cmp.Or(warpket.Lane(b.Lane), c.function.Settings.Lane, warpket.Durable), Target: target,
 		Description: b.Description, Tags: orEmpty(b.Tags), Shots: cmp.Or(b.Shots, warpket.DefaultShots), Seed: seed, Resources: resources,
-		Revision: c.function.Revision, Retries: c.function.Settings.Retries, Status: warpket.Queued, CreatedDate: s.Now(),
+		Revision: c.function.Revision, Retries: c.function.Settings.Retries, Status: warpket.Queued, CreatedDate: s.Now(), Alias: c.alias,
 	}, nil
 }
 
@@ -375,23 +440,29 @@ const elsewhere = time.Second
 
 // followExecution answers with an execution, held until it is final if wait.
 func (s *Server) followExecution(ctx, held context.Context, id warpket.ID, wait bool) (*executionOutput, error) {
+	e, err := s.await(ctx, held, id, wait)
+	if err != nil {
+		return nil, err
+	}
+	return s.executionAnswer(e), nil
+}
+
+// await gives an execution, if wait when it is final or held has ended.
+func (s *Server) await(ctx, held context.Context, id warpket.ID, wait bool) (warpket.Execution, error) {
 	news := s.Hub.Watch(id)
 	defer news.Close()
 	later := time.NewTimer(elsewhere)
 	defer later.Stop()
 	for {
 		e, err := s.Store.Execution(ctx, projectOf(ctx), id)
-		if err != nil {
-			return nil, err
-		}
-		if !wait || e.Status.Final() || held.Err() != nil {
-			return s.executionAnswer(e), nil
+		if err != nil || !wait || e.Status.Final() || held.Err() != nil {
+			return e, err
 		}
 		select {
 		case <-news.C:
 		case <-later.C:
 			if err := s.Store.WatchExecution(ctx, id); err != nil { // and look again: it may be final since
-				return nil, err
+				return e, err
 			}
 		case <-held.Done():
 		}
@@ -413,9 +484,10 @@ func (s *Server) listExecutions(ctx context.Context, in *struct {
 	Status     string    `query:"status" enum:"queued,running,succeeded,failed,cancelled,timed_out,lost" doc:"Only those with this status"`
 	Since      time.Time `query:"since" doc:"Only those created at this time or later"`
 	Until      time.Time `query:"until" doc:"Only those created before this time"`
+	Alias      string    `query:"alias" maxLength:"255" doc:"Only those that were asked for by the alias of this name"`
 },
 ) (*listOutput[Execution], error) {
-	filter := postgres.ExecutionFilter{Version: in.Version, Status: warpket.Status(in.Status), Since: in.Since, Until: in.Until}
+	filter := postgres.ExecutionFilter{Version: in.Version, Status: warpket.Status(in.Status), Since: in.Since, Until: in.Until, Alias: in.Alias}
 	if in.FunctionID != "" {
 		id, err := warpket.ParseID("function", in.FunctionID)
 		if err != nil {
@@ -458,6 +530,14 @@ func (s *Server) getResult(ctx context.Context, in *ExecutionInput) (*huma.Strea
 		_, err := io.Copy(w, r)
 		return err
 	}), nil
+}
+
+// result is what a handler returned, whole.
+func (s *Server) result(ctx context.Context, e warpket.Execution) (Any, error) {
+	if e.Result.SHA256 == "" {
+		return e.Result.Inline, nil
+	}
+	return s.Blobs.Get(ctx, e.ProjectID, e.Result.SHA256)
 }
 
 // stream answers with bytes that are written as they come.

@@ -40,6 +40,8 @@ type Function struct {
 	UpdatedDate         time.Time `json:"updatedDate" doc:"When it last changed"`
 	Label               string    `json:"label,omitempty" doc:"A freer name, not unique; absent for none" example:"Bell state, two qubits"`
 	RuntimeID           string    `json:"runtimeId,omitempty" doc:"The runtime that it was created with; absent for one that was created with a template or as an image"`
+	Gateway             string    `json:"gateway" enum:"off,token,public" doc:"Who may reach it through its gateway: nobody, those who may execute it, or everybody"`
+	GatewayURL          string    `json:"gatewayUrl" doc:"Where it serves HTTP, as a path on this server; what follows it reaches the handler as event.path" example:"/gateway/01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a/"`
 }
 
 func toFunction(f warpket.Function) Function {
@@ -47,7 +49,7 @@ func toFunction(f warpket.Function) Function {
 		Source: sourceOf(f.Source), Credentials: f.Settings.Credentials,
 		FunctionID: string(f.ID), FunctionName: f.Name, TemplateLanguageTag: f.TemplateTag, Description: f.Description, SDK: f.SDK, SDKVersion: f.SDKVersion,
 		Entry: f.Settings.Entry, Lane: string(cmp.Or(f.Settings.Lane, warpket.Durable)), Reuse: string(f.Settings.Reuse), Network: string(f.Settings.Network), Retries: f.Settings.Retries, Resources: toResources(f.Settings.Resources),
-		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate, Label: f.Label, RuntimeID: string(f.RuntimeID),
+		CreatedDate: f.CreatedDate, UpdatedDate: f.UpdatedDate, Label: f.Label, RuntimeID: string(f.RuntimeID), Gateway: string(f.Settings.Gateway), GatewayURL: gatewayPath + string(f.ID) + "/",
 	}
 	if f.Image != nil {
 		out.Source, out.Image, out.ImageDigest = imageSource, f.Image.Reference, f.Image.Digest()
@@ -115,13 +117,14 @@ type (
 // FunctionSettings are what can be set on a function, on creation or later.
 type FunctionSettings struct {
 	Entry     string     `json:"entry,omitempty" maxLength:"257" doc:"module.function that an execution calls; the template's unless set" example:"handler.handler"`
-	Lane      string     `json:"lane,omitempty" enum:"durable,express" doc:"How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set"`
+	Lane      string     `json:"lane,omitempty" enum:"durable,express" doc:"How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway"`
 	Reuse     string     `json:"reuse,omitempty" enum:"process,none" doc:"process keeps a worker between executions; none takes a fresh one for each"`
 	Network   string     `json:"network,omitempty" enum:"none,egress" doc:"none, which is the default, or egress: public addresses, through the node's proxy, if the project may"`
 	Retries   *int       `json:"retries,omitempty" minimum:"0" maximum:"10" doc:"Attempts after the first when an execution fails; 0 unless set"`
 	Resources *Resources `json:"resources,omitempty" doc:"What its workers may use"`
 
 	Credentials *string `json:"credentials,omitempty" maxLength:"64" doc:"Name of a secret of the project that the registry of its images is given; the secret's value is the JSON {\"username\", \"password\"} or {\"token\"}. Empty for none; it holds for what is pulled from then on" example:"REGISTRY"`
+	Gateway     string  `json:"gateway,omitempty" enum:"off,token,public" doc:"Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set"`
 }
 
 // apply sets what is set, on a function of files or one that comes as an image.
@@ -152,14 +155,17 @@ func (c FunctionSettings) set(s *warpket.Settings) {
 	if c.Credentials != nil {
 		s.Credentials = *c.Credentials
 	}
+	if c.Gateway != "" {
+		s.Gateway = warpket.Gateway(c.Gateway)
+	}
 	s.Resources = c.Resources.domain().Or(s.Resources)
 }
 
 // CreateFunctionRequest asks for a function.
 type CreateFunctionRequest struct {
-	FunctionName        string `json:"functionName" minLength:"1" maxLength:"255" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell"`
-	Source              string `json:"source,omitempty" enum:"files,package,object,image,git" doc:"Where its code comes from: files, which are the template's; a package, an object or a Git repository, which the property of that name tells; or an OCI image. Files unless set, or what the properties say"`
-	SDKVersion          string `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set. Not for an image" example:"0.45.3"`
+	FunctionName        string       `json:"functionName" minLength:"1" maxLength:"255" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell"`
+	Source              string       `json:"source,omitempty" enum:"files,package,object,image,git" doc:"Where its code comes from: files, which are the template's; a package, an object or a Git repository, which the property of that name tells; or an OCI image. Files unless set, or what the properties say"`
+	SDKVersion          string       `json:"sdkVersion,omitempty" maxLength:"64" doc:"A release of the template's SDK; its default unless set. Not for an image" example:"0.45.3"`
 	TemplateLanguageTag string       `json:"templateLanguageTag,omitempty" maxLength:"64" doc:"Tag of a template, see GET /v1/templates; needed unless it comes as an image or has a runtimeId" example:"Qiskit"`
 	RuntimeID           string       `json:"runtimeId,omitempty" maxLength:"64" doc:"A runtime that was created with POST /v1/runtimes, in place of templateLanguageTag and sdkVersion. Its versions are made of files, and get what the runtime is made of when they are published"`
 	TemplateFiles       []SourceFile `json:"templateFiles,omitempty" nullable:"false" maxItems:"1000" doc:"All files of its first version, in place of the template's; needed if its runtime is an image and they come from nowhere else. None by fileId"`
@@ -269,7 +275,7 @@ func (s *Server) addFunctions() {
 	}, s.updateFunction)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-function", Method: http.MethodDelete, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Delete a function", DefaultStatus: http.StatusOK,
-		Description: "Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.",
+		Description: "Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
 	}, s.deleteFunction)
 }
@@ -566,6 +572,8 @@ func (s *Server) deleteFunction(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	defer s.webhooks.drop()
+	defer s.aliases.drop()
 	defer s.targets.drop()
 	left, err := s.Store.DeleteFunction(ctx, projectOf(ctx), id, in.Force)
 	if err != nil {

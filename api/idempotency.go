@@ -87,12 +87,17 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 			return nil, err
 		}
 	}
+	return readBody(w, r, op.MaxBodyBytes, op.BodyReadTimeout)
+}
+
+// readBody reads a body within bounds of size and time.
+func readBody(w http.ResponseWriter, r *http.Request, most int64, within time.Duration) ([]byte, error) {
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(op.BodyReadTimeout)) // what cannot have one is no network connection
+	_ = control.SetReadDeadline(time.Now().Add(within)) // what cannot have one is no network connection
 	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, op.MaxBodyBytes))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return nil, warpket.Errorf(warpket.TooLarge, "the body has more than %d bytes", op.MaxBodyBytes)
+		return nil, warpket.Errorf(warpket.TooLarge, "the body has more than %d bytes", most)
 	}
 	if err != nil {
 		return nil, warpket.Because(warpket.Malformed, err, "the body broke off or came too slowly")

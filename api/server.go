@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"reflect"
 	"slices"
@@ -79,6 +80,7 @@ type Config struct {
 	Fetcher   Fetcher
 	Platform  string // of the runtimes that functions get, "linux/amd64"
 	Now       func() time.Time
+	Random    func(n int) int // from 0 to n-1, for aliases to choose by; math/rand/v2's unless set
 	Log       *slog.Logger
 }
 
@@ -93,6 +95,9 @@ type Server struct {
 	projects *cache[warpket.Project]
 	targets  *cache[callee]
 	pushes   chan struct{} // holds one for each push that is being read
+	aliases  *cache[warpket.Alias]
+	webhooks *cache[hook]
+	rates    *rates
 }
 
 // cacheLife is how old what a warm call relies on may be.
@@ -100,13 +105,17 @@ const cacheLife = time.Second
 
 // New makes a Server.
 func New(c Config) *Server {
+	if c.Random == nil {
+		c.Random = rand.IntN
+	}
 	s := &Server{
 		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{}, guards: map[string]huma.Operation{},
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
-		pushes: make(chan struct{}, maxPushes),
+		pushes:  make(chan struct{}, maxPushes),
+		aliases: newCache[warpket.Alias](cacheLife), webhooks: newCache[hook](cacheLife), rates: newRates(),
 	}
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addAliases, s.addWebhooks, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
 		add()
 	}
 	return s
@@ -130,6 +139,8 @@ func humaConfig() huma.Config {
 		{Name: "Functions", Description: "Named code with immutable versions"},
 		{Name: "Deployments", Description: "Versions kept ready on slots"},
 		{Name: "Executions", Description: "Runs of a version"},
+		{Name: "Aliases", Description: "Names for versions, by which traffic is moved"},
+		{Name: "Webhooks", Description: "URLs that execute a function"},
 		{Name: "Runtimes", Description: "SDKs, locked and ready to run"},
 		{Name: "Nodes", Description: "Machines and their devices"},
 		{Name: "Secrets", Description: "Values that functions get and nobody reads back"},
@@ -246,7 +257,7 @@ func (s *Server) refuse(ctx huma.Context, err error) {
 // Handler is the whole server: authentication, idempotency, unknown paths and
 // panics around the operations.
 func (s *Server) Handler() http.Handler {
-	return s.recovered(s.known(withGitToken(s.authenticated(s.formed(s.repeatable(s.mux))))))
+	return s.recovered(s.orGateway(s.known(withGitToken(s.authenticated(s.formed(s.repeatable(s.mux)))))))
 }
 
 // recovered answers for a handler that panics.

@@ -50,8 +50,8 @@ type GitSource struct {
 	Credentials *string `json:"credentials,omitempty" maxLength:"64" doc:"Name of a secret of the project whose value is the JSON {\"username\", \"password\"} or {\"token\"}" example:"GIT"`
 }
 
-// Origin is where the files of a version came from.
-type Origin struct {
+// VersionSource is where the files of a version came from.
+type VersionSource struct {
 	Kind        string `json:"kind" enum:"package,object,git,push" doc:"An uploaded zip, an object in a bucket, a commit of a repository elsewhere, or one that was pushed to the function's own"`
 	URL         string `json:"url,omitempty" doc:"URL of the repository"`
 	Ref         string `json:"ref,omitempty" doc:"What was asked for there"`
@@ -66,11 +66,11 @@ type Origin struct {
 	Credentials string `json:"credentials,omitempty" doc:"Name of the secret that was shown there"`
 }
 
-func toOrigin(s *warpket.Source) *Origin {
+func toVersionSource(s *warpket.Source) *VersionSource {
 	if s == nil {
 		return nil
 	}
-	return &Origin{
+	return &VersionSource{
 		Kind: string(s.Kind), URL: s.URL, Ref: s.Ref, Path: s.Path, Commit: s.Commit, Endpoint: s.Endpoint, Bucket: s.Bucket, Key: s.Key, ETag: s.ETag,
 		MD5: s.MD5, SHA256: s.SHA256, Credentials: s.Credentials,
 	}

@@ -102,7 +102,7 @@ func TestAFunctionIsCreatedFromAnUploadedPackage(t *testing.T) {
 	if status != http.StatusOK || created.FunctionVersion.Source == nil || created.FunctionVersion.Entry != "main.run" {
 		t.Fatalf("%d %s", status, body)
 	}
-	want := &api.Origin{Kind: "package", MD5: hex.EncodeToString(sum[:]), SHA256: warpket.SHA256([]byte(packed))}
+	want := &api.VersionSource{Kind: "package", MD5: hex.EncodeToString(sum[:]), SHA256: warpket.SHA256([]byte(packed))}
 	if diff := cmp.Diff(want, created.FunctionVersion.Source); diff != "" {
 		t.Error(diff)
 	}
@@ -184,7 +184,7 @@ func TestAFunctionIsFetchedFromAGitRepositoryAndFetchedAgain(t *testing.T) {
 	if status != http.StatusOK {
 		t.Fatalf("%d %s", status, body)
 	}
-	want := &api.Origin{Kind: "git", URL: at, Ref: "main", Path: "functions/bell", Commit: first, Credentials: "GIT"}
+	want := &api.VersionSource{Kind: "git", URL: at, Ref: "main", Path: "functions/bell", Commit: first, Credentials: "GIT"}
 	if diff := cmp.Diff(want, created.FunctionVersion.Source); diff != "" {
 		t.Error(diff)
 	}

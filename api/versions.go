@@ -18,22 +18,22 @@ import (
 
 // FunctionVersion is an immutable version of a function.
 type FunctionVersion struct {
-	ID           string        `json:"id" doc:"ID of the version"`
-	Version      int           `json:"version" doc:"Its number, from 1; never reused" example:"1"`
-	InDeployed   bool          `json:"inDeployed" doc:"Whether a deployment holds it"`
-	CreatedDate  time.Time     `json:"createdDate" doc:"When it was published"`
-	Description  string        `json:"description" doc:"What is new in it"`
-	Entry        string        `json:"entry" doc:"module.function that an execution of it calls; empty for an image" example:"handler.handler"`
-	Digest       string        `json:"digest" doc:"SHA-256 over all that decides a result: files, entry and runtime, or image and command"`
-	RuntimeID    string        `json:"runtimeId" doc:"ID of the build that it runs on, which is listed with the runtimes"`
-	Requirements string        `json:"requirements,omitempty" doc:"Digest of the packages that its requirements.txt names; absent without any"`
-	Image        string        `json:"image,omitempty" doc:"Reference of its image, or of the one that its files run in, as it was given; absent for files on an SDK" example:"registry.example/bell:1"`
-	ImageDigest  string        `json:"imageDigest,omitempty" doc:"Digest that the reference stood for when it was published, and that runs whatever it stands for now"`
-	Command      []string      `json:"command,omitempty" nullable:"false" doc:"Program and arguments that run in the image; absent for the image's own"`
-	Files        []VersionFile `json:"files" nullable:"false" doc:"Its files"`
-	UpdatedDate  time.Time     `json:"updatedDate" doc:"When its description last changed"`
-	Executions   int64         `json:"executions" doc:"How many executions it has had, also those that are listed no longer"`
-	Source       *Origin       `json:"source,omitempty" doc:"Where its files came from; absent for files that were given one by one, and for an image"`
+	ID           string         `json:"id" doc:"ID of the version"`
+	Version      int            `json:"version" doc:"Its number, from 1; never reused" example:"1"`
+	InDeployed   bool           `json:"inDeployed" doc:"Whether a deployment holds it"`
+	CreatedDate  time.Time      `json:"createdDate" doc:"When it was published"`
+	Description  string         `json:"description" doc:"What is new in it"`
+	Entry        string         `json:"entry" doc:"module.function that an execution of it calls; empty for an image" example:"handler.handler"`
+	Digest       string         `json:"digest" doc:"SHA-256 over all that decides a result: files, entry and runtime, or image and command"`
+	RuntimeID    string         `json:"runtimeId" doc:"ID of the build that it runs on, which is listed with the runtimes"`
+	Requirements string         `json:"requirements,omitempty" doc:"Digest of the packages that its requirements.txt names; absent without any"`
+	Image        string         `json:"image,omitempty" doc:"Reference of its image, or of the one that its files run in, as it was given; absent for files on an SDK" example:"registry.example/bell:1"`
+	ImageDigest  string         `json:"imageDigest,omitempty" doc:"Digest that the reference stood for when it was published, and that runs whatever it stands for now"`
+	Command      []string       `json:"command,omitempty" nullable:"false" doc:"Program and arguments that run in the image; absent for the image's own"`
+	Files        []VersionFile  `json:"files" nullable:"false" doc:"Its files"`
+	UpdatedDate  time.Time      `json:"updatedDate" doc:"When its description last changed"`
+	Executions   int64          `json:"executions" doc:"How many executions it has had, also those that are listed no longer"`
+	Source       *VersionSource `json:"source,omitempty" doc:"Where its files came from; absent for files that were given one by one, and for an image"`
 }
 
 // VersionFile is a file in the object store.
@@ -49,7 +49,7 @@ type VersionFile struct {
 func toVersion(v warpket.Version) FunctionVersion {
 	out := FunctionVersion{
 		ID: string(v.ID), Version: v.Number, InDeployed: v.Deployed, CreatedDate: v.CreatedDate, Description: v.Description, UpdatedDate: v.UpdatedDate,
-		Source: toOrigin(v.Snapshot.Source), Entry: v.Snapshot.Entry, Digest: v.Snapshot.Digest, RuntimeID: string(v.Snapshot.RuntimeID), Requirements: v.Snapshot.Requirements, Files: make([]VersionFile, len(v.Snapshot.Files)),
+		Source: toVersionSource(v.Snapshot.Source), Entry: v.Snapshot.Entry, Digest: v.Snapshot.Digest, RuntimeID: string(v.Snapshot.RuntimeID), Requirements: v.Snapshot.Requirements, Files: make([]VersionFile, len(v.Snapshot.Files)),
 	}
 	if image := v.Snapshot.Image; image != nil {
 		out.Image, out.ImageDigest, out.Command = image.Reference, image.Digest(), image.Command

@@ -369,3 +369,14 @@ func TestNamesAreCompletedFromTheServer(t *testing.T) {
 		t.Errorf("got %q", got.out)
 	}
 }
+
+func TestAliasesAreListedWithTheShareOfEachVersion(t *testing.T) {
+	t.Parallel()
+	s := newAPI(t)
+	s.on("GET /v1/aliases", 200, list(`{"name":"canary","functionId":"f","versions":[{"version":3,"weight":3},{"version":4,"weight":1}]}`, `{"name":"prod","functionId":"f","versions":[{"version":3,"weight":7}]}`))
+	got := s.command(t, "list", "aliases")
+	lines := strings.Split(strings.TrimSpace(got.out), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[1], "3 (75%), 4 (25%)") || strings.Contains(lines[2], "%") {
+		t.Errorf("got:\n%s", got.out)
+	}
+}

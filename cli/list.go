@@ -46,7 +46,7 @@ func (a *app) listCommand() *cobra.Command {
 		Args:      takes("[WHAT]"),
 		ValidArgs: names,
 	}
-	c.Flags().StringVar(&function, "function", "", "only those of this function: executions, deployments, versions, workers")
+	c.Flags().StringVar(&function, "function", "", "only those of this function: executions, deployments, versions, workers, aliases, webhooks")
 	c.Flags().StringVar(&status, "status", "", "only those with this status: executions, deployments")
 	c.Flags().IntVar(&limit, "limit", 50, "how many at most")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -183,6 +183,26 @@ func listings() []listing {
 			}),
 		},
 		{
+			name: "aliases", header: "NAME\tFUNCTION\tVERSIONS\tCHANGED", filters: []string{"function"},
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListAliasesWithResponse(ctx, &client.ListAliasesParams{Cursor: f.cursor, Limit: f.limit, FunctionID: given(f.function)})
+				return body(r, err)
+			},
+			rows: rowsOf(func(a client.Alias, now time.Time) []string {
+				return []string{a.Name, a.FunctionID, shares(a.Versions), age(a.UpdatedDate, now)}
+			}),
+		},
+		{
+			name: "webhooks", header: "ID\tEXECUTES\tSIGNATURE\tPER MINUTE\tCHANGED\tDESCRIPTION", filters: []string{"function"},
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListWebhooksWithResponse(ctx, &client.ListWebhooksParams{Cursor: f.cursor, Limit: f.limit, FunctionID: given(f.function)})
+				return body(r, err)
+			},
+			rows: rowsOf(func(w client.Webhook, now time.Time) []string {
+				return []string{w.ID, w.Alias + w.FunctionID, string(w.Signature), number(float64(w.RatePerMinute)), age(w.UpdatedDate, now), clip(w.Description)}
+			}),
+		},
+		{
 			name: "nodes", header: "NAME\tSTATUS\tPLATFORM\tCORES\tMEMORY\tPYTHON\tISOLATION\tDEVICES",
 			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
 				r, err := server.ListNodesWithResponse(ctx, &client.ListNodesParams{Cursor: f.cursor, Limit: f.limit})
@@ -213,6 +233,22 @@ func listings() []listing {
 			}),
 		},
 	}
+}
+
+// shares says which versions an alias stands for, with the part of each.
+func shares(routes []client.Route) string {
+	sum := int64(0)
+	for _, r := range routes {
+		sum += r.Weight
+	}
+	words := make([]string, len(routes))
+	for i, r := range routes {
+		words[i] = number(float64(r.Version))
+		if len(routes) > 1 {
+			words[i] += fmt.Sprintf(" (%.3g%%)", 100*float64(r.Weight)/float64(sum))
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // body is what an answer holds.

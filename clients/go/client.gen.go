@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/oapi-codegen/runtime"
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Defines values for CreateExecutionRequestLane.
@@ -56,6 +57,27 @@ func (e CreateExecutionRequestTarget) Valid() bool {
 	case CreateExecutionRequestTargetSim:
 		return true
 	case CreateExecutionRequestTargetSimulator:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateFunctionRequestGateway.
+const (
+	CreateFunctionRequestGatewayOff    CreateFunctionRequestGateway = "off"
+	CreateFunctionRequestGatewayPublic CreateFunctionRequestGateway = "public"
+	CreateFunctionRequestGatewayToken  CreateFunctionRequestGateway = "token"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionRequestGateway enum.
+func (e CreateFunctionRequestGateway) Valid() bool {
+	switch e {
+	case CreateFunctionRequestGatewayOff:
+		return true
+	case CreateFunctionRequestGatewayPublic:
+		return true
+	case CreateFunctionRequestGatewayToken:
 		return true
 	default:
 		return false
@@ -118,8 +140,11 @@ func (e CreateFunctionRequestReuse) Valid() bool {
 
 // Defines values for CreateFunctionRequestSource.
 const (
-	CreateFunctionRequestSourceFiles CreateFunctionRequestSource = "files"
-	CreateFunctionRequestSourceImage CreateFunctionRequestSource = "image"
+	CreateFunctionRequestSourceFiles   CreateFunctionRequestSource = "files"
+	CreateFunctionRequestSourceGit     CreateFunctionRequestSource = "git"
+	CreateFunctionRequestSourceImage   CreateFunctionRequestSource = "image"
+	CreateFunctionRequestSourceObject  CreateFunctionRequestSource = "object"
+	CreateFunctionRequestSourcePackage CreateFunctionRequestSource = "package"
 )
 
 // Valid indicates whether the value is a known member of the CreateFunctionRequestSource enum.
@@ -127,7 +152,13 @@ func (e CreateFunctionRequestSource) Valid() bool {
 	switch e {
 	case CreateFunctionRequestSourceFiles:
 		return true
+	case CreateFunctionRequestSourceGit:
+		return true
 	case CreateFunctionRequestSourceImage:
+		return true
+	case CreateFunctionRequestSourceObject:
+		return true
+	case CreateFunctionRequestSourcePackage:
 		return true
 	default:
 		return false
@@ -292,17 +323,20 @@ const (
 	FailureCodeBadArguments       FailureCode = "bad_arguments"
 	FailureCodeCancelled          FailureCode = "cancelled"
 	FailureCodeCrashed            FailureCode = "crashed"
+	FailureCodeDiskFull           FailureCode = "disk_full"
 	FailureCodeExited             FailureCode = "exited"
 	FailureCodeImportFailed       FailureCode = "import_failed"
 	FailureCodeLost               FailureCode = "lost"
 	FailureCodeNoCapacity         FailureCode = "no_capacity"
 	FailureCodeNoEntry            FailureCode = "no_entry"
+	FailureCodeOutOfMemory        FailureCode = "out_of_memory"
 	FailureCodePreparationFailed  FailureCode = "preparation_failed"
 	FailureCodeRaised             FailureCode = "raised"
 	FailureCodeResultNotEncodable FailureCode = "result_not_encodable"
 	FailureCodeResultTooLarge     FailureCode = "result_too_large"
 	FailureCodeRuntimeFailed      FailureCode = "runtime_failed"
 	FailureCodeTimedOut           FailureCode = "timed_out"
+	FailureCodeTooManyProcesses   FailureCode = "too_many_processes"
 )
 
 // Valid indicates whether the value is a known member of the FailureCode enum.
@@ -314,6 +348,8 @@ func (e FailureCode) Valid() bool {
 		return true
 	case FailureCodeCrashed:
 		return true
+	case FailureCodeDiskFull:
+		return true
 	case FailureCodeExited:
 		return true
 	case FailureCodeImportFailed:
@@ -323,6 +359,8 @@ func (e FailureCode) Valid() bool {
 	case FailureCodeNoCapacity:
 		return true
 	case FailureCodeNoEntry:
+		return true
+	case FailureCodeOutOfMemory:
 		return true
 	case FailureCodePreparationFailed:
 		return true
@@ -335,6 +373,8 @@ func (e FailureCode) Valid() bool {
 	case FailureCodeRuntimeFailed:
 		return true
 	case FailureCodeTimedOut:
+		return true
+	case FailureCodeTooManyProcesses:
 		return true
 	default:
 		return false
@@ -359,6 +399,27 @@ func (e FileDiffStatus) Valid() bool {
 	case Removed:
 		return true
 	case Renamed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FunctionGateway.
+const (
+	FunctionGatewayOff    FunctionGateway = "off"
+	FunctionGatewayPublic FunctionGateway = "public"
+	FunctionGatewayToken  FunctionGateway = "token"
+)
+
+// Valid indicates whether the value is a known member of the FunctionGateway enum.
+func (e FunctionGateway) Valid() bool {
+	switch e {
+	case FunctionGatewayOff:
+		return true
+	case FunctionGatewayPublic:
+		return true
+	case FunctionGatewayToken:
 		return true
 	default:
 		return false
@@ -421,8 +482,11 @@ func (e FunctionReuse) Valid() bool {
 
 // Defines values for FunctionSource.
 const (
-	FunctionSourceFiles FunctionSource = "files"
-	FunctionSourceImage FunctionSource = "image"
+	FunctionSourceFiles   FunctionSource = "files"
+	FunctionSourceGit     FunctionSource = "git"
+	FunctionSourceImage   FunctionSource = "image"
+	FunctionSourceObject  FunctionSource = "object"
+	FunctionSourcePackage FunctionSource = "package"
 )
 
 // Valid indicates whether the value is a known member of the FunctionSource enum.
@@ -430,7 +494,34 @@ func (e FunctionSource) Valid() bool {
 	switch e {
 	case FunctionSourceFiles:
 		return true
+	case FunctionSourceGit:
+		return true
 	case FunctionSourceImage:
+		return true
+	case FunctionSourceObject:
+		return true
+	case FunctionSourcePackage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FunctionDetailsGateway.
+const (
+	FunctionDetailsGatewayOff    FunctionDetailsGateway = "off"
+	FunctionDetailsGatewayPublic FunctionDetailsGateway = "public"
+	FunctionDetailsGatewayToken  FunctionDetailsGateway = "token"
+)
+
+// Valid indicates whether the value is a known member of the FunctionDetailsGateway enum.
+func (e FunctionDetailsGateway) Valid() bool {
+	switch e {
+	case FunctionDetailsGatewayOff:
+		return true
+	case FunctionDetailsGatewayPublic:
+		return true
+	case FunctionDetailsGatewayToken:
 		return true
 	default:
 		return false
@@ -493,8 +584,11 @@ func (e FunctionDetailsReuse) Valid() bool {
 
 // Defines values for FunctionDetailsSource.
 const (
-	FunctionDetailsSourceFiles FunctionDetailsSource = "files"
-	FunctionDetailsSourceImage FunctionDetailsSource = "image"
+	FunctionDetailsSourceFiles   FunctionDetailsSource = "files"
+	FunctionDetailsSourceGit     FunctionDetailsSource = "git"
+	FunctionDetailsSourceImage   FunctionDetailsSource = "image"
+	FunctionDetailsSourceObject  FunctionDetailsSource = "object"
+	FunctionDetailsSourcePackage FunctionDetailsSource = "package"
 )
 
 // Valid indicates whether the value is a known member of the FunctionDetailsSource enum.
@@ -502,7 +596,13 @@ func (e FunctionDetailsSource) Valid() bool {
 	switch e {
 	case FunctionDetailsSourceFiles:
 		return true
+	case FunctionDetailsSourceGit:
+		return true
 	case FunctionDetailsSourceImage:
+		return true
+	case FunctionDetailsSourceObject:
+		return true
+	case FunctionDetailsSourcePackage:
 		return true
 	default:
 		return false
@@ -542,6 +642,102 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case Ok:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for InvocationError.
+const (
+	InvocationErrorBadArguments       InvocationError = "bad_arguments"
+	InvocationErrorCancelled          InvocationError = "cancelled"
+	InvocationErrorCrashed            InvocationError = "crashed"
+	InvocationErrorDiskFull           InvocationError = "disk_full"
+	InvocationErrorExited             InvocationError = "exited"
+	InvocationErrorImportFailed       InvocationError = "import_failed"
+	InvocationErrorLost               InvocationError = "lost"
+	InvocationErrorNoCapacity         InvocationError = "no_capacity"
+	InvocationErrorNoEntry            InvocationError = "no_entry"
+	InvocationErrorOutOfMemory        InvocationError = "out_of_memory"
+	InvocationErrorPreparationFailed  InvocationError = "preparation_failed"
+	InvocationErrorRaised             InvocationError = "raised"
+	InvocationErrorResultNotEncodable InvocationError = "result_not_encodable"
+	InvocationErrorResultTooLarge     InvocationError = "result_too_large"
+	InvocationErrorRuntimeFailed      InvocationError = "runtime_failed"
+	InvocationErrorTimedOut           InvocationError = "timed_out"
+	InvocationErrorTooManyProcesses   InvocationError = "too_many_processes"
+)
+
+// Valid indicates whether the value is a known member of the InvocationError enum.
+func (e InvocationError) Valid() bool {
+	switch e {
+	case InvocationErrorBadArguments:
+		return true
+	case InvocationErrorCancelled:
+		return true
+	case InvocationErrorCrashed:
+		return true
+	case InvocationErrorDiskFull:
+		return true
+	case InvocationErrorExited:
+		return true
+	case InvocationErrorImportFailed:
+		return true
+	case InvocationErrorLost:
+		return true
+	case InvocationErrorNoCapacity:
+		return true
+	case InvocationErrorNoEntry:
+		return true
+	case InvocationErrorOutOfMemory:
+		return true
+	case InvocationErrorPreparationFailed:
+		return true
+	case InvocationErrorRaised:
+		return true
+	case InvocationErrorResultNotEncodable:
+		return true
+	case InvocationErrorResultTooLarge:
+		return true
+	case InvocationErrorRuntimeFailed:
+		return true
+	case InvocationErrorTimedOut:
+		return true
+	case InvocationErrorTooManyProcesses:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for InvocationStatus.
+const (
+	InvocationStatusCancelled InvocationStatus = "cancelled"
+	InvocationStatusFailed    InvocationStatus = "failed"
+	InvocationStatusLost      InvocationStatus = "lost"
+	InvocationStatusQueued    InvocationStatus = "queued"
+	InvocationStatusRunning   InvocationStatus = "running"
+	InvocationStatusSucceeded InvocationStatus = "succeeded"
+	InvocationStatusTimedOut  InvocationStatus = "timed_out"
+)
+
+// Valid indicates whether the value is a known member of the InvocationStatus enum.
+func (e InvocationStatus) Valid() bool {
+	switch e {
+	case InvocationStatusCancelled:
+		return true
+	case InvocationStatusFailed:
+		return true
+	case InvocationStatusLost:
+		return true
+	case InvocationStatusQueued:
+		return true
+	case InvocationStatusRunning:
+		return true
+	case InvocationStatusSucceeded:
+		return true
+	case InvocationStatusTimedOut:
 		return true
 	default:
 		return false
@@ -629,10 +825,30 @@ func (e NodeStatus) Valid() bool {
 	}
 }
 
+// Defines values for OriginKind.
+const (
+	OriginKindGateway OriginKind = "gateway"
+	OriginKindWebhook OriginKind = "webhook"
+)
+
+// Valid indicates whether the value is a known member of the OriginKind enum.
+func (e OriginKind) Valid() bool {
+	switch e {
+	case OriginKindGateway:
+		return true
+	case OriginKindWebhook:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProblemCode.
 const (
+	ProblemCodeBadGateway           ProblemCode = "bad_gateway"
 	ProblemCodeConflict             ProblemCode = "conflict"
 	ProblemCodeDenied               ProblemCode = "denied"
+	ProblemCodeGatewayTimeout       ProblemCode = "gateway_timeout"
 	ProblemCodeInternal             ProblemCode = "internal"
 	ProblemCodeInvalid              ProblemCode = "invalid"
 	ProblemCodeMalformed            ProblemCode = "malformed"
@@ -651,9 +867,13 @@ const (
 // Valid indicates whether the value is a known member of the ProblemCode enum.
 func (e ProblemCode) Valid() bool {
 	switch e {
+	case ProblemCodeBadGateway:
+		return true
 	case ProblemCodeConflict:
 		return true
 	case ProblemCodeDenied:
+		return true
+	case ProblemCodeGatewayTimeout:
 		return true
 	case ProblemCodeInternal:
 		return true
@@ -680,6 +900,27 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeUnavailable:
 		return true
 	case ProblemCodeUnsupportedMediaType:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReplaceFunctionRequestGateway.
+const (
+	ReplaceFunctionRequestGatewayOff    ReplaceFunctionRequestGateway = "off"
+	ReplaceFunctionRequestGatewayPublic ReplaceFunctionRequestGateway = "public"
+	ReplaceFunctionRequestGatewayToken  ReplaceFunctionRequestGateway = "token"
+)
+
+// Valid indicates whether the value is a known member of the ReplaceFunctionRequestGateway enum.
+func (e ReplaceFunctionRequestGateway) Valid() bool {
+	switch e {
+	case ReplaceFunctionRequestGatewayOff:
+		return true
+	case ReplaceFunctionRequestGatewayPublic:
+		return true
+	case ReplaceFunctionRequestGatewayToken:
 		return true
 	default:
 		return false
@@ -833,6 +1074,27 @@ func (e TokenRole) Valid() bool {
 	}
 }
 
+// Defines values for UpdateFunctionRequestGateway.
+const (
+	UpdateFunctionRequestGatewayOff    UpdateFunctionRequestGateway = "off"
+	UpdateFunctionRequestGatewayPublic UpdateFunctionRequestGateway = "public"
+	UpdateFunctionRequestGatewayToken  UpdateFunctionRequestGateway = "token"
+)
+
+// Valid indicates whether the value is a known member of the UpdateFunctionRequestGateway enum.
+func (e UpdateFunctionRequestGateway) Valid() bool {
+	switch e {
+	case UpdateFunctionRequestGatewayOff:
+		return true
+	case UpdateFunctionRequestGatewayPublic:
+		return true
+	case UpdateFunctionRequestGatewayToken:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UpdateFunctionRequestLane.
 const (
 	UpdateFunctionRequestLaneDurable UpdateFunctionRequestLane = "durable"
@@ -902,6 +1164,72 @@ func (e VersionFileStatus) Valid() bool {
 	case VersionFileStatusPending:
 		return true
 	case VersionFileStatusStored:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VersionSourceKind.
+const (
+	VersionSourceKindGit     VersionSourceKind = "git"
+	VersionSourceKindObject  VersionSourceKind = "object"
+	VersionSourceKindPackage VersionSourceKind = "package"
+	VersionSourceKindPush    VersionSourceKind = "push"
+)
+
+// Valid indicates whether the value is a known member of the VersionSourceKind enum.
+func (e VersionSourceKind) Valid() bool {
+	switch e {
+	case VersionSourceKindGit:
+		return true
+	case VersionSourceKindObject:
+		return true
+	case VersionSourceKindPackage:
+		return true
+	case VersionSourceKindPush:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WebhookSignature.
+const (
+	WebhookSignatureGithub  WebhookSignature = "github"
+	WebhookSignatureNone    WebhookSignature = "none"
+	WebhookSignatureWarpket WebhookSignature = "warpket"
+)
+
+// Valid indicates whether the value is a known member of the WebhookSignature enum.
+func (e WebhookSignature) Valid() bool {
+	switch e {
+	case WebhookSignatureGithub:
+		return true
+	case WebhookSignatureNone:
+		return true
+	case WebhookSignatureWarpket:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WebhookSettingsSignature.
+const (
+	WebhookSettingsSignatureGithub  WebhookSettingsSignature = "github"
+	WebhookSettingsSignatureNone    WebhookSettingsSignature = "none"
+	WebhookSettingsSignatureWarpket WebhookSettingsSignature = "warpket"
+)
+
+// Valid indicates whether the value is a known member of the WebhookSettingsSignature enum.
+func (e WebhookSettingsSignature) Valid() bool {
+	switch e {
+	case WebhookSettingsSignatureGithub:
+		return true
+	case WebhookSettingsSignatureNone:
+		return true
+	case WebhookSettingsSignatureWarpket:
 		return true
 	default:
 		return false
@@ -998,6 +1326,81 @@ func (e ListExecutionsParamsStatus) Valid() bool {
 	}
 }
 
+// Defines values for CreateFunctionMultipartBodyGateway.
+const (
+	CreateFunctionMultipartBodyGatewayOff    CreateFunctionMultipartBodyGateway = "off"
+	CreateFunctionMultipartBodyGatewayPublic CreateFunctionMultipartBodyGateway = "public"
+	CreateFunctionMultipartBodyGatewayToken  CreateFunctionMultipartBodyGateway = "token"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionMultipartBodyGateway enum.
+func (e CreateFunctionMultipartBodyGateway) Valid() bool {
+	switch e {
+	case CreateFunctionMultipartBodyGatewayOff:
+		return true
+	case CreateFunctionMultipartBodyGatewayPublic:
+		return true
+	case CreateFunctionMultipartBodyGatewayToken:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateFunctionMultipartBodyLane.
+const (
+	CreateFunctionMultipartBodyLaneDurable CreateFunctionMultipartBodyLane = "durable"
+	CreateFunctionMultipartBodyLaneExpress CreateFunctionMultipartBodyLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionMultipartBodyLane enum.
+func (e CreateFunctionMultipartBodyLane) Valid() bool {
+	switch e {
+	case CreateFunctionMultipartBodyLaneDurable:
+		return true
+	case CreateFunctionMultipartBodyLaneExpress:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateFunctionMultipartBodyNetwork.
+const (
+	CreateFunctionMultipartBodyNetworkEgress CreateFunctionMultipartBodyNetwork = "egress"
+	CreateFunctionMultipartBodyNetworkNone   CreateFunctionMultipartBodyNetwork = "none"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionMultipartBodyNetwork enum.
+func (e CreateFunctionMultipartBodyNetwork) Valid() bool {
+	switch e {
+	case CreateFunctionMultipartBodyNetworkEgress:
+		return true
+	case CreateFunctionMultipartBodyNetworkNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateFunctionMultipartBodyReuse.
+const (
+	CreateFunctionMultipartBodyReuseNone    CreateFunctionMultipartBodyReuse = "none"
+	CreateFunctionMultipartBodyReuseProcess CreateFunctionMultipartBodyReuse = "process"
+)
+
+// Valid indicates whether the value is a known member of the CreateFunctionMultipartBodyReuse enum.
+func (e CreateFunctionMultipartBodyReuse) Valid() bool {
+	switch e {
+	case CreateFunctionMultipartBodyReuseNone:
+		return true
+	case CreateFunctionMultipartBodyReuseProcess:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListRuntimesParamsIsPublic.
 const (
 	ListRuntimesParamsIsPublicFalse ListRuntimesParamsIsPublic = "false"
@@ -1034,6 +1437,56 @@ func (e ListRuntimesParamsCreated) Valid() bool {
 	}
 }
 
+// Alias defines model for Alias.
+type Alias struct {
+	// CreatedDate When it was created
+	CreatedDate time.Time `json:"createdDate"`
+
+	// Description What it is for
+	Description string `json:"description"`
+
+	// FunctionID ID of the function
+	FunctionID string `json:"functionId"`
+
+	// Name Its name, unique in the project
+	//
+	// Example: bell-prod
+	Name string `json:"name"`
+
+	// UpdatedDate When it last changed
+	UpdatedDate time.Time `json:"updatedDate"`
+
+	// Version Number of the version, if it is only one; 0 for the draft
+	//
+	// Example: 3
+	Version int64 `json:"version,omitempty,omitzero"`
+
+	// Versions The versions that it stands for
+	Versions []Route `json:"versions"`
+}
+
+// CreateAliasRequest defines model for CreateAliasRequest.
+type CreateAliasRequest struct {
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
+
+	// FunctionID ID of the function
+	FunctionID string `json:"functionId"`
+
+	// Name 2 to 63 of a-z, 0-9 and -, unique in the project
+	//
+	// Example: bell-prod
+	Name string `json:"name"`
+
+	// Version Number of the version that it stands for, in the place of versions
+	//
+	// Example: 3
+	Version int64 `json:"version,omitempty,omitzero"`
+
+	// Versions The versions that it stands for: each execution runs one of them, chosen at random by weight
+	Versions []Route `json:"versions,omitempty,omitzero"`
+}
+
 // CreateDeploymentRequest defines model for CreateDeploymentRequest.
 type CreateDeploymentRequest struct {
 	Resources Resources `json:"resources,omitempty,omitzero"`
@@ -1046,14 +1499,19 @@ type CreateDeploymentRequest struct {
 
 // CreateExecutionRequest defines model for CreateExecutionRequest.
 type CreateExecutionRequest struct {
+	// Alias Name of an alias, in the place of functionId and version: it chooses the version
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Description What you say of it
 	Description string `json:"description,omitempty,omitzero"`
 
 	// Draft Run the function's draft instead of a version
 	Draft bool `json:"draft,omitempty,omitzero"`
 
-	// FunctionID ID of the function
-	FunctionID string `json:"functionId"`
+	// FunctionID ID of the function; needed unless an alias is named
+	FunctionID string `json:"functionId,omitempty,omitzero"`
 
 	// Input What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB
 	Input json.RawMessage `json:"input,omitempty,omitzero"`
@@ -1117,6 +1575,10 @@ type CreateFunctionRequest struct {
 	// Example: bell
 	FunctionName string `json:"functionName"`
 
+	// Gateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+	Gateway CreateFunctionRequestGateway `json:"gateway,omitempty,omitzero"`
+	Git     GitSource                    `json:"git,omitempty,omitzero"`
+
 	// Image Reference of an OCI image. What a tag stands for is looked up when the version is published, and holds for it from then on
 	//
 	// Example: registry.example/bell:1
@@ -1127,11 +1589,13 @@ type CreateFunctionRequest struct {
 	// Example: Bell state, two qubits
 	Label string `json:"label,omitempty,omitzero"`
 
-	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
 	Lane CreateFunctionRequestLane `json:"lane,omitempty,omitzero"`
 
 	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
 	Network   CreateFunctionRequestNetwork `json:"network,omitempty,omitzero"`
+	Object    ObjectSource                 `json:"object,omitempty,omitzero"`
+	Package   PackageSource                `json:"package,omitempty,omitzero"`
 	Resources Resources                    `json:"resources,omitempty,omitzero"`
 
 	// Retries Attempts after the first when an execution fails; 0 unless set
@@ -1148,10 +1612,10 @@ type CreateFunctionRequest struct {
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion,omitempty,omitzero"`
 
-	// Source Where its code comes from: files, which start with a template's, or an OCI image; files unless set
+	// Source Where its code comes from: files, which are the template's; a package, an object or a Git repository, which the property of that name tells; or an OCI image. Files unless set, or what the properties say
 	Source CreateFunctionRequestSource `json:"source,omitempty,omitzero"`
 
-	// TemplateFiles All files of its first version, in place of the template's; needed if its runtime is an image. None by fileId
+	// TemplateFiles All files of its first version, in place of the template's; needed if its runtime is an image and they come from nowhere else. None by fileId
 	TemplateFiles []SourceFile `json:"templateFiles,omitempty,omitzero"`
 
 	// TemplateLanguageTag Tag of a template, see GET /v1/templates; needed unless it comes as an image or has a runtimeId
@@ -1160,7 +1624,10 @@ type CreateFunctionRequest struct {
 	TemplateLanguageTag string `json:"templateLanguageTag,omitempty,omitzero"`
 }
 
-// CreateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+// CreateFunctionRequestGateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+type CreateFunctionRequestGateway string
+
+// CreateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
 type CreateFunctionRequestLane string
 
 // CreateFunctionRequestNetwork none, which is the default, or egress: public addresses, through the node's proxy, if the project may
@@ -1169,7 +1636,7 @@ type CreateFunctionRequestNetwork string
 // CreateFunctionRequestReuse process keeps a worker between executions; none takes a fresh one for each
 type CreateFunctionRequestReuse string
 
-// CreateFunctionRequestSource Where its code comes from: files, which start with a template's, or an OCI image; files unless set
+// CreateFunctionRequestSource Where its code comes from: files, which are the template's; a package, an object or a Git repository, which the property of that name tells; or an OCI image. Files unless set, or what the properties say
 type CreateFunctionRequestSource string
 
 // CreateProjectRequest defines model for CreateProjectRequest.
@@ -1259,14 +1726,17 @@ type CreateVersionRequest struct {
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID The same as in the path
-	FunctionID string `json:"functionId,omitempty,omitzero"`
+	FunctionID string    `json:"functionId,omitempty,omitzero"`
+	Git        GitSource `json:"git,omitempty,omitzero"`
 
 	// Image Reference of an OCI image. What a tag stands for is looked up when the version is published, and holds for it from then on
 	//
 	// Example: registry.example/bell:1
-	Image string `json:"image,omitempty,omitzero"`
+	Image   string        `json:"image,omitempty,omitzero"`
+	Object  ObjectSource  `json:"object,omitempty,omitzero"`
+	Package PackageSource `json:"package,omitempty,omitzero"`
 
-	// TemplateFiles All its files: what is not listed is not carried over. Needed unless the function comes as an image
+	// TemplateFiles All its files: what is not listed is not carried over. Needed unless they come from elsewhere, or the function as an image
 	TemplateFiles []SourceFile `json:"templateFiles,omitempty,omitzero"`
 }
 
@@ -1497,6 +1967,11 @@ type ExecutedAt struct {
 
 // Execution defines model for Execution.
 type Execution struct {
+	// Alias The alias that it was asked for by, which chose the version; absent for a function
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Attempt Which attempt this is or was; 0 before the first
 	Attempt int64 `json:"attempt"`
 
@@ -1534,6 +2009,7 @@ type Execution struct {
 
 	// LogSize Bytes that the handler wrote, kept or not
 	LogSize   int64      `json:"logSize"`
+	Origin    Origin     `json:"origin,omitempty,omitzero"`
 	Placement ExecutedAt `json:"placement,omitempty,omitzero"`
 	Resources Resources  `json:"resources"`
 
@@ -1659,6 +2135,14 @@ type Function struct {
 	// Example: bell
 	FunctionName string `json:"functionName"`
 
+	// Gateway Who may reach it through its gateway: nobody, those who may execute it, or everybody
+	Gateway FunctionGateway `json:"gateway"`
+
+	// GatewayURL Where it serves HTTP, as a path on this server; what follows it reaches the handler as event.path
+	//
+	// Example: /gateway/01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a/
+	GatewayURL string `json:"gatewayUrl"`
+
 	// Image Reference of its newest version's image, as it was given; absent for files
 	//
 	// Example: registry.example/bell:1
@@ -1698,7 +2182,7 @@ type Function struct {
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion"`
 
-	// Source Where its code comes from
+	// Source Where the code of its newest version came from; each version says more
 	Source FunctionSource `json:"source"`
 
 	// TemplateLanguageTag The template that it was made from; empty for an image
@@ -1710,6 +2194,9 @@ type Function struct {
 	UpdatedDate time.Time `json:"updatedDate"`
 }
 
+// FunctionGateway Who may reach it through its gateway: nobody, those who may execute it, or everybody
+type FunctionGateway string
+
 // FunctionLane How its executions are driven unless they say otherwise
 type FunctionLane string
 
@@ -1719,7 +2206,7 @@ type FunctionNetwork string
 // FunctionReuse Whether a worker serves more than one execution
 type FunctionReuse string
 
-// FunctionSource Where its code comes from
+// FunctionSource Where the code of its newest version came from; each version says more
 type FunctionSource string
 
 // FunctionDetails defines model for FunctionDetails.
@@ -1751,6 +2238,14 @@ type FunctionDetails struct {
 	//
 	// Example: bell
 	FunctionName string `json:"functionName"`
+
+	// Gateway Who may reach it through its gateway: nobody, those who may execute it, or everybody
+	Gateway FunctionDetailsGateway `json:"gateway"`
+
+	// GatewayURL Where it serves HTTP, as a path on this server; what follows it reaches the handler as event.path
+	//
+	// Example: /gateway/01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a/
+	GatewayURL string `json:"gatewayUrl"`
 
 	// Image Reference of its newest version's image, as it was given; absent for files
 	//
@@ -1797,7 +2292,7 @@ type FunctionDetails struct {
 	// Example: 0.45.3
 	SDKVersion string `json:"sdkVersion"`
 
-	// Source Where its code comes from
+	// Source Where the code of its newest version came from; each version says more
 	Source FunctionDetailsSource `json:"source"`
 
 	// Sources Files of the newest version; of the draft before the first
@@ -1821,6 +2316,9 @@ type FunctionDetails struct {
 	VersionList []FunctionVersion `json:"versionList"`
 }
 
+// FunctionDetailsGateway Who may reach it through its gateway: nobody, those who may execute it, or everybody
+type FunctionDetailsGateway string
+
 // FunctionDetailsLane How its executions are driven unless they say otherwise
 type FunctionDetailsLane string
 
@@ -1830,7 +2328,7 @@ type FunctionDetailsNetwork string
 // FunctionDetailsReuse Whether a worker serves more than one execution
 type FunctionDetailsReuse string
 
-// FunctionDetailsSource Where its code comes from
+// FunctionDetailsSource Where the code of its newest version came from; each version says more
 type FunctionDetailsSource string
 
 // FunctionDetailsStatus How its deployments stand: deployed if any serves
@@ -1879,7 +2377,8 @@ type FunctionVersion struct {
 	Requirements string `json:"requirements,omitempty,omitzero"`
 
 	// RuntimeID ID of the build that it runs on, which is listed with the runtimes
-	RuntimeID string `json:"runtimeId"`
+	RuntimeID string        `json:"runtimeId"`
+	Source    VersionSource `json:"source,omitempty,omitzero"`
 
 	// UpdatedDate When its description last changed
 	UpdatedDate time.Time `json:"updatedDate"`
@@ -1888,6 +2387,29 @@ type FunctionVersion struct {
 	//
 	// Example: 1
 	Version int64 `json:"version"`
+}
+
+// GitSource defines model for GitSource.
+type GitSource struct {
+	// Credentials Name of a secret of the project whose value is the JSON {"username", "password"} or {"token"}
+	//
+	// Example: GIT
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Path Folder of the repository whose files are taken; all of it unless set
+	//
+	// Example: functions/bell
+	Path string `json:"path,omitempty,omitzero"`
+
+	// Ref Branch, tag or commit; the repository's default branch unless set
+	//
+	// Example: main
+	Ref string `json:"ref,omitempty,omitzero"`
+
+	// URL URL of the repository, with https and without credentials; the newest version's unless set
+	//
+	// Example: https://git.example/bell.git
+	URL string `json:"url,omitempty,omitzero"`
 }
 
 // Health defines model for Health.
@@ -1902,6 +2424,31 @@ type Health struct {
 //
 // Example: ok
 type HealthStatus string
+
+// Invocation defines model for Invocation.
+type Invocation struct {
+	// Error Why it did not succeed, as the code of the execution's error; absent unless the webhook is sync
+	//
+	// Example: raised
+	Error InvocationError `json:"error,omitempty,omitzero"`
+
+	// ExecutionID ID of the execution
+	ExecutionID string `json:"executionId"`
+
+	// Result What the handler returned; absent unless the webhook is sync and it succeeded, and when larger than 16 MiB
+	Result interface{} `json:"result,omitempty,omitzero"`
+
+	// Status How far it is; queued unless the webhook is sync
+	Status InvocationStatus `json:"status"`
+}
+
+// InvocationError Why it did not succeed, as the code of the execution's error; absent unless the webhook is sync
+//
+// Example: raised
+type InvocationError string
+
+// InvocationStatus How far it is; queued unless the webhook is sync
+type InvocationStatus string
 
 // Isolation defines model for Isolation.
 type Isolation struct {
@@ -1923,6 +2470,15 @@ type IsolationUID string
 
 // IsolationUnenforced defines model for Isolation.Unenforced.
 type IsolationUnenforced string
+
+// ListAlias defines model for ListAlias.
+type ListAlias struct {
+	// Items Newest first
+	Items []Alias `json:"items"`
+
+	// NextCursor Cursor of the next page; absent on the last
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
 
 // ListDeployment defines model for ListDeployment.
 type ListDeployment struct {
@@ -2023,6 +2579,15 @@ type ListToken struct {
 	NextCursor string `json:"nextCursor,omitempty,omitzero"`
 }
 
+// ListWebhook defines model for ListWebhook.
+type ListWebhook struct {
+	// Items Newest first
+	Items []Webhook `json:"items"`
+
+	// NextCursor Cursor of the next page; absent on the last
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
+
 // ListWorker defines model for ListWorker.
 type ListWorker struct {
 	// Items Newest first
@@ -2090,6 +2655,50 @@ type NodeToken struct {
 
 	// Token The token; it is shown only now
 	Token string `json:"token"`
+}
+
+// ObjectSource defines model for ObjectSource.
+type ObjectSource struct {
+	// Bucket Its bucket: one that the operator lets all projects read, or any that the credentials open. The newest version's unless set
+	//
+	// Example: functions
+	Bucket string `json:"bucket,omitempty,omitzero"`
+
+	// Credentials Name of a secret of the project whose value is the JSON {"endpoint", "accessKey", "secretKey", "region"}
+	//
+	// Example: STORE
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Key Its key; the newest version's unless set
+	//
+	// Example: bell.zip
+	Key string `json:"key,omitempty,omitzero"`
+}
+
+// Origin defines model for Origin.
+type Origin struct {
+	// ID ID of the webhook; absent for the gateway
+	ID string `json:"id,omitempty,omitzero"`
+
+	// Kind What sort of thing it was
+	Kind OriginKind `json:"kind"`
+}
+
+// OriginKind What sort of thing it was
+type OriginKind string
+
+// PackageSource defines model for PackageSource.
+type PackageSource struct {
+	// ContentBase64 The zip; at most 50 MiB, with plain files of at most 1 MiB. In a form it is the file "package"
+	ContentBase64 string `json:"contentBase64"`
+
+	// Md5 MD5 of the zip, to be checked
+	//
+	// Example: d41d8cd98f00b204e9800998ecf8427e
+	Md5 string `json:"md5,omitempty,omitzero"`
+
+	// Sha256 SHA-256 of the zip, to be checked
+	Sha256 string `json:"sha256,omitempty,omitzero"`
 }
 
 // Placement defines model for Placement.
@@ -2200,10 +2809,13 @@ type ReplaceFunctionRequest struct {
 	// Example: bell
 	FunctionName string `json:"functionName"`
 
+	// Gateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+	Gateway ReplaceFunctionRequestGateway `json:"gateway,omitempty,omitzero"`
+
 	// Label A freer name, which need not be unique
 	Label string `json:"label,omitempty,omitzero"`
 
-	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
 	Lane ReplaceFunctionRequestLane `json:"lane,omitempty,omitzero"`
 
 	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
@@ -2217,7 +2829,10 @@ type ReplaceFunctionRequest struct {
 	Reuse ReplaceFunctionRequestReuse `json:"reuse,omitempty,omitzero"`
 }
 
-// ReplaceFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+// ReplaceFunctionRequestGateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+type ReplaceFunctionRequestGateway string
+
+// ReplaceFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
 type ReplaceFunctionRequestLane string
 
 // ReplaceFunctionRequestNetwork none, which is the default, or egress: public addresses, through the node's proxy, if the project may
@@ -2242,6 +2857,19 @@ type Resources struct {
 	//
 	// Example: 60
 	Timeout float64 `json:"timeout,omitempty,omitzero"`
+}
+
+// Route defines model for Route.
+type Route struct {
+	// Version Number of the version; the draft of a function, which only other wires can name, is shown as 0
+	//
+	// Example: 3
+	Version int64 `json:"version"`
+
+	// Weight Its share of the sum of all weights
+	//
+	// Example: 90
+	Weight int64 `json:"weight"`
 }
 
 // Runtime defines model for Runtime.
@@ -2557,6 +3185,23 @@ type Token struct {
 // TokenRole viewer reads; member also creates, changes, deploys, executes and deletes; admin also manages tokens
 type TokenRole string
 
+// UpdateAliasRequest defines model for UpdateAliasRequest.
+type UpdateAliasRequest struct {
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
+
+	// FunctionID ID of another function; then say its version or versions, too
+	FunctionID string `json:"functionId,omitempty,omitzero"`
+
+	// Version Number of the version that it stands for, in the place of versions
+	//
+	// Example: 3
+	Version int64 `json:"version,omitempty,omitzero"`
+
+	// Versions The versions that it stands for: each execution runs one of them, chosen at random by weight
+	Versions []Route `json:"versions,omitempty,omitzero"`
+}
+
 // UpdateFunctionRequest defines model for UpdateFunctionRequest.
 type UpdateFunctionRequest struct {
 	// Credentials Name of a secret of the project that the registry of its images is given; the secret's value is the JSON {"username", "password"} or {"token"}. Empty for none; it holds for what is pulled from then on
@@ -2577,10 +3222,13 @@ type UpdateFunctionRequest struct {
 	// Example: bell-2
 	FunctionName string `json:"functionName,omitempty,omitzero"`
 
+	// Gateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+	Gateway UpdateFunctionRequestGateway `json:"gateway,omitempty,omitzero"`
+
 	// Label A freer name, which need not be unique; empty for none
 	Label string `json:"label,omitempty,omitzero"`
 
-	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
 	Lane UpdateFunctionRequestLane `json:"lane,omitempty,omitzero"`
 
 	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
@@ -2594,7 +3242,10 @@ type UpdateFunctionRequest struct {
 	Reuse UpdateFunctionRequestReuse `json:"reuse,omitempty,omitzero"`
 }
 
-// UpdateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster; durable unless set
+// UpdateFunctionRequestGateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+type UpdateFunctionRequestGateway string
+
+// UpdateFunctionRequestLane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
 type UpdateFunctionRequestLane string
 
 // UpdateFunctionRequestNetwork none, which is the default, or egress: public addresses, through the node's proxy, if the project may
@@ -2714,6 +3365,131 @@ type VersionFile struct {
 // VersionFileStatus Whether the object store has it
 type VersionFileStatus string
 
+// VersionSource defines model for VersionSource.
+type VersionSource struct {
+	// Bucket Its bucket
+	Bucket string `json:"bucket,omitempty,omitzero"`
+
+	// Commit Hash of the commit that was there then
+	Commit string `json:"commit,omitempty,omitzero"`
+
+	// Credentials Name of the secret that was shown there
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Endpoint URL of the object store
+	Endpoint string `json:"endpoint,omitempty,omitzero"`
+
+	// Etag ETag of the object then
+	Etag string `json:"etag,omitempty,omitzero"`
+
+	// Key Key of the object
+	Key string `json:"key,omitempty,omitzero"`
+
+	// Kind An uploaded zip, an object in a bucket, a commit of a repository elsewhere, or one that was pushed to the function's own
+	Kind VersionSourceKind `json:"kind"`
+
+	// Md5 MD5 of the zip or the file
+	Md5 string `json:"md5,omitempty,omitzero"`
+
+	// Path Folder of the repository
+	Path string `json:"path,omitempty,omitzero"`
+
+	// Ref What was asked for there
+	Ref string `json:"ref,omitempty,omitzero"`
+
+	// Sha256 SHA-256 of the zip or the file
+	Sha256 string `json:"sha256,omitempty,omitzero"`
+
+	// URL URL of the repository
+	URL string `json:"url,omitempty,omitzero"`
+}
+
+// VersionSourceKind An uploaded zip, an object in a bucket, a commit of a repository elsewhere, or one that was pushed to the function's own
+type VersionSourceKind string
+
+// Webhook defines model for Webhook.
+type Webhook struct {
+	// Alias Name of the alias that it executes; absent when it executes a function
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
+	// CreatedDate When it was created
+	CreatedDate time.Time `json:"createdDate"`
+
+	// Description What it is for
+	Description string `json:"description"`
+
+	// FunctionID ID of the function that it executes; absent when it executes an alias
+	FunctionID string `json:"functionId,omitempty,omitzero"`
+
+	// ID ID of the webhook
+	ID string `json:"id"`
+
+	// RatePerMinute Requests that each server lets through in a minute
+	//
+	// Example: 60
+	RatePerMinute int64 `json:"ratePerMinute"`
+
+	// Signature How requests have to be signed
+	Signature WebhookSignature `json:"signature"`
+
+	// Sync Whether whoever invokes it waits for the result and gets it
+	Sync bool `json:"sync"`
+
+	// UpdatedDate When it last changed
+	UpdatedDate time.Time `json:"updatedDate"`
+
+	// URL Where to POST to, without a token, as a path on this server
+	//
+	// Example: /v1/webhooks/01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a/invoke
+	URL string `json:"url"`
+
+	// Version Number of the version that it executes, 0 for the draft; absent for the newest, and when it executes an alias
+	//
+	// Example: 3
+	Version int64 `json:"version,omitempty,omitzero"`
+}
+
+// WebhookSignature How requests have to be signed
+type WebhookSignature string
+
+// WebhookSettings defines model for WebhookSettings.
+type WebhookSettings struct {
+	// Alias Name of the alias that it executes, in the place of functionId and version
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
+
+	// FunctionID ID of the function that it executes
+	FunctionID string `json:"functionId,omitempty,omitzero"`
+
+	// RatePerMinute Requests that each server lets through in a minute, also all at once; 60 unless set
+	//
+	// Example: 60
+	RatePerMinute int64 `json:"ratePerMinute,omitempty,omitzero"`
+
+	// Secret What the signature is made with; 16 to 256 bytes. It is kept encrypted and never answered
+	Secret string `json:"secret,omitempty,omitzero"`
+
+	// Signature How requests have to be signed: none, which is the default; warpket, by X-Warpket-Signature: t=SECONDS,v1=HMAC, where HMAC is the HMAC-SHA256, in hexadecimal, of the seconds since 1970, a dot and the body, made at most 5 minutes ago; github, by X-Hub-Signature-256 as GitHub does, which does not expire. A signed webhook takes no query, for that is not signed
+	Signature WebhookSettingsSignature `json:"signature,omitempty,omitzero"`
+
+	// Sync Whether whoever invokes it waits for the result and gets it; false unless set
+	Sync bool `json:"sync,omitempty,omitzero"`
+
+	// Version Number of the version that it executes; the newest at the time unless set
+	//
+	// Example: 3
+	Version int64 `json:"version,omitempty,omitzero"`
+}
+
+// WebhookSettingsSignature How requests have to be signed: none, which is the default; warpket, by X-Warpket-Signature: t=SECONDS,v1=HMAC, where HMAC is the HMAC-SHA256, in hexadecimal, of the seconds since 1970, a dot and the body, made at most 5 minutes ago; github, by X-Hub-Signature-256 as GitHub does, which does not expire. A signed webhook takes no query, for that is not signed
+type WebhookSettingsSignature string
+
 // Worker defines model for Worker.
 type Worker struct {
 	// DeploymentID ID of the deployment that keeps it; absent for one on demand, which goes when it is idle
@@ -2748,6 +3524,27 @@ type Worker struct {
 
 // WorkerStatus preparing: its slot is held and it is not up yet; lost: its node is silent
 type WorkerStatus string
+
+// ListAliasesParams defines parameters for ListAliases.
+type ListAliasesParams struct {
+	// Cursor nextCursor of the page before; leave it out for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit How many items at most
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// FunctionID Only those of this function
+	FunctionID *string `form:"functionId,omitempty" json:"functionId,omitempty"`
+
+	// Version Only those that stand for the version with this number, among others; needs functionId
+	Version *int64 `form:"version,omitempty" json:"version,omitempty"`
+}
+
+// UpdateAliasParams defines parameters for UpdateAlias.
+type UpdateAliasParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
 
 // ListDeploymentsParams defines parameters for ListDeployments.
 type ListDeploymentsParams struct {
@@ -2822,6 +3619,9 @@ type ListExecutionsParams struct {
 
 	// Until Only those created before this time
 	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
+
+	// Alias Only those that were asked for by the alias of this name
+	Alias *string `form:"alias,omitempty" json:"alias,omitempty"`
 }
 
 // ListExecutionsParamsStatus defines parameters for ListExecutions.
@@ -2884,6 +3684,82 @@ type ListFunctionsParams struct {
 	UpdatedDate *string `form:"updatedDate,omitempty" json:"updatedDate,omitempty"`
 }
 
+// CreateFunctionMultipartBody defines parameters for CreateFunction.
+type CreateFunctionMultipartBody struct {
+	// Credentials Name of a secret of the project that the registry of its images is given; the secret's value is the JSON {"username", "password"} or {"token"}. Empty for none; it holds for what is pulled from then on
+	//
+	// Example: REGISTRY
+	Credentials string `json:"credentials,omitempty,omitzero"`
+
+	// Description What it does
+	Description string `json:"description,omitempty,omitzero"`
+
+	// Entry module.function that an execution calls; the template's unless set
+	//
+	// Example: handler.handler
+	Entry string `json:"entry,omitempty,omitzero"`
+
+	// FunctionName 2 to 63 of a-z, 0-9 and -, unique in the project
+	//
+	// Example: bell
+	FunctionName string `json:"functionName"`
+
+	// Gateway Who may reach it through its gateway, /gateway/{functionId}/…: off for nobody, token for who may execute it, public for everybody who knows its ID; token unless set
+	Gateway CreateFunctionMultipartBodyGateway `json:"gateway,omitempty,omitzero"`
+
+	// Label A freer name, which need not be unique
+	//
+	// Example: Bell state, two qubits
+	Label string `json:"label,omitempty,omitzero"`
+
+	// Lane How executions are driven that do not say otherwise. durable: by a Temporal workflow; express: by the server, which is faster. Unless set, durable, but express through the gateway
+	Lane CreateFunctionMultipartBodyLane `json:"lane,omitempty,omitzero"`
+
+	// Md5 MD5 of the zip, to be checked
+	Md5 string `json:"md5,omitempty,omitzero"`
+
+	// Network none, which is the default, or egress: public addresses, through the node's proxy, if the project may
+	Network CreateFunctionMultipartBodyNetwork `json:"network,omitempty,omitzero"`
+
+	// Package The zip
+	Package   openapi_types.File `json:"package"`
+	Resources Resources          `json:"resources,omitempty,omitzero"`
+
+	// Retries Attempts after the first when an execution fails; 0 unless set
+	Retries int64 `json:"retries,omitempty,omitzero"`
+
+	// Reuse process keeps a worker between executions; none takes a fresh one for each
+	Reuse CreateFunctionMultipartBodyReuse `json:"reuse,omitempty,omitzero"`
+
+	// RuntimeID A runtime that was created with POST /v1/runtimes, in place of templateLanguageTag and sdkVersion. Its versions are made of files, and get what the runtime is made of when they are published
+	RuntimeID string `json:"runtimeId,omitempty,omitzero"`
+
+	// SDKVersion A release of the template's SDK; its default unless set. Not for an image
+	//
+	// Example: 0.45.3
+	SDKVersion string `json:"sdkVersion,omitempty,omitzero"`
+
+	// Sha256 SHA-256 of the zip, to be checked
+	Sha256 string `json:"sha256,omitempty,omitzero"`
+
+	// TemplateLanguageTag Tag of a template, see GET /v1/templates; needed unless it comes as an image or has a runtimeId
+	//
+	// Example: Qiskit
+	TemplateLanguageTag string `json:"templateLanguageTag,omitempty,omitzero"`
+}
+
+// CreateFunctionMultipartBodyGateway defines parameters for CreateFunction.
+type CreateFunctionMultipartBodyGateway string
+
+// CreateFunctionMultipartBodyLane defines parameters for CreateFunction.
+type CreateFunctionMultipartBodyLane string
+
+// CreateFunctionMultipartBodyNetwork defines parameters for CreateFunction.
+type CreateFunctionMultipartBodyNetwork string
+
+// CreateFunctionMultipartBodyReuse defines parameters for CreateFunction.
+type CreateFunctionMultipartBodyReuse string
+
 // DeleteFunctionParams defines parameters for DeleteFunction.
 type DeleteFunctionParams struct {
 	// Force Cancel what is queued or running
@@ -2927,6 +3803,21 @@ type ListVersionsParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// CreateVersionMultipartBody defines parameters for CreateVersion.
+type CreateVersionMultipartBody struct {
+	// Description What is new in it
+	Description string `json:"description,omitempty,omitzero"`
+
+	// Md5 MD5 of the zip, to be checked
+	Md5 string `json:"md5,omitempty,omitzero"`
+
+	// Package The zip
+	Package openapi_types.File `json:"package"`
+
+	// Sha256 SHA-256 of the zip, to be checked
+	Sha256 string `json:"sha256,omitempty,omitzero"`
 }
 
 // DeleteVersionParams defines parameters for DeleteVersion.
@@ -3052,6 +3943,49 @@ type ListTokensParams struct {
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
+// ListWebhooksParams defines parameters for ListWebhooks.
+type ListWebhooksParams struct {
+	// Cursor nextCursor of the page before; leave it out for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit How many items at most
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// FunctionID Only those that execute this function; not those that do so by an alias
+	FunctionID *string `form:"functionId,omitempty" json:"functionId,omitempty"`
+
+	// Alias Only those that execute this alias
+	Alias *string `form:"alias,omitempty" json:"alias,omitempty"`
+}
+
+// UpdateWebhookParams defines parameters for UpdateWebhook.
+type UpdateWebhookParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// InvokeWebhookJSONBody defines parameters for InvokeWebhook.
+type InvokeWebhookJSONBody = interface{}
+
+// InvokeWebhookFormdataBody defines parameters for InvokeWebhook.
+type InvokeWebhookFormdataBody = struct {
+}
+
+// InvokeWebhookTextBody defines parameters for InvokeWebhook.
+type InvokeWebhookTextBody = interface{}
+
+// InvokeWebhookParams defines parameters for InvokeWebhook.
+type InvokeWebhookParams struct {
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// CreateAliasJSONRequestBody defines body for CreateAlias for application/json ContentType.
+type CreateAliasJSONRequestBody = CreateAliasRequest
+
+// UpdateAliasJSONRequestBody defines body for UpdateAlias for application/json ContentType.
+type UpdateAliasJSONRequestBody = UpdateAliasRequest
+
 // ScaleDeploymentJSONRequestBody defines body for ScaleDeployment for application/json ContentType.
 type ScaleDeploymentJSONRequestBody = ScaleDeploymentRequest
 
@@ -3060,6 +3994,9 @@ type CreateExecutionJSONRequestBody = CreateExecutionRequest
 
 // CreateFunctionJSONRequestBody defines body for CreateFunction for application/json ContentType.
 type CreateFunctionJSONRequestBody = CreateFunctionRequest
+
+// CreateFunctionMultipartRequestBody defines body for CreateFunction for multipart/form-data ContentType.
+type CreateFunctionMultipartRequestBody CreateFunctionMultipartBody
 
 // UpdateFunctionJSONRequestBody defines body for UpdateFunction for application/json ContentType.
 type UpdateFunctionJSONRequestBody = UpdateFunctionRequest
@@ -3081,6 +4018,9 @@ type SetEnvironmentJSONRequestBody = Environment
 
 // CreateVersionJSONRequestBody defines body for CreateVersion for application/json ContentType.
 type CreateVersionJSONRequestBody = CreateVersionRequest
+
+// CreateVersionMultipartRequestBody defines body for CreateVersion for multipart/form-data ContentType.
+type CreateVersionMultipartRequestBody CreateVersionMultipartBody
 
 // UpdateVersionJSONRequestBody defines body for UpdateVersion for application/json ContentType.
 type UpdateVersionJSONRequestBody = UpdateVersionRequest
@@ -3108,6 +4048,21 @@ type UpdateSecretJSONRequestBody = UpdateSecretRequest
 
 // CreateTokenJSONRequestBody defines body for CreateToken for application/json ContentType.
 type CreateTokenJSONRequestBody = CreateTokenRequest
+
+// CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
+type CreateWebhookJSONRequestBody = WebhookSettings
+
+// UpdateWebhookJSONRequestBody defines body for UpdateWebhook for application/json ContentType.
+type UpdateWebhookJSONRequestBody = WebhookSettings
+
+// InvokeWebhookJSONRequestBody defines body for InvokeWebhook for application/json ContentType.
+type InvokeWebhookJSONRequestBody = InvokeWebhookJSONBody
+
+// InvokeWebhookFormdataRequestBody defines body for InvokeWebhook for application/x-www-form-urlencoded ContentType.
+type InvokeWebhookFormdataRequestBody = InvokeWebhookFormdataBody
+
+// InvokeWebhookTextRequestBody defines body for InvokeWebhook for text/plain ContentType.
+type InvokeWebhookTextRequestBody = InvokeWebhookTextBody
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -3196,6 +4151,73 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /readyz (the `GetReadiness` operationId).
 	GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAliases List aliases
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/aliases (the `ListAliases` operationId).
+	ListAliases(ctx context.Context, params *ListAliasesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateAliasWithBody Create an alias
+	//
+	// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+	CreateAliasWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateAlias Create an alias
+	//
+	// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+	CreateAlias(ctx context.Context, body CreateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteAlias Delete an alias
+	//
+	// Refused while a webhook executes it.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with DELETE /v1/aliases/{name} (the `DeleteAlias` operationId).
+	DeleteAlias(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAlias Get an alias
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/aliases/{name} (the `GetAlias` operationId).
+	GetAlias(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateAliasWithBody Change an alias
+	//
+	// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+	UpdateAliasWithBody(ctx context.Context, name string, params *UpdateAliasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateAlias Change an alias
+	//
+	// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+	UpdateAlias(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDeployments List deployments
 	//
@@ -3349,7 +4371,7 @@ type ClientInterface interface {
 
 	// CreateFunctionWithBody Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -3360,7 +4382,7 @@ type ClientInterface interface {
 
 	// CreateFunction Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -3371,7 +4393,7 @@ type ClientInterface interface {
 
 	// DeleteFunction Delete a function
 	//
-	// Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.
+	// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 	//
 	// Needs the role member.
 	//
@@ -3553,7 +4575,7 @@ type ClientInterface interface {
 
 	// CreateVersionWithBody Publish a version
 	//
-	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -3564,7 +4586,7 @@ type ClientInterface interface {
 
 	// CreateVersion Publish a version
 	//
-	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -3968,6 +4990,109 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /v1/tokens/{id} (the `DeleteToken` operationId).
 	DeleteToken(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListWebhooks List webhooks
+	//
+	// Needs the role member.
+	//
+	// Corresponds with GET /v1/webhooks (the `ListWebhooks` operationId).
+	ListWebhooks(ctx context.Context, params *ListWebhooksParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateWebhookWithBody Create a webhook
+	//
+	// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+	CreateWebhookWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateWebhook Create a webhook
+	//
+	// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+	CreateWebhook(ctx context.Context, body CreateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteWebhook Delete a webhook
+	//
+	// Needs the role member.
+	//
+	// Corresponds with DELETE /v1/webhooks/{id} (the `DeleteWebhook` operationId).
+	DeleteWebhook(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetWebhook Get a webhook
+	//
+	// Without its secret.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with GET /v1/webhooks/{id} (the `GetWebhook` operationId).
+	GetWebhook(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateWebhookWithBody Change a webhook
+	//
+	// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhookWithBody(ctx context.Context, id string, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateWebhook Change a webhook
+	//
+	// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhook(ctx context.Context, id string, params *UpdateWebhookParams, body UpdateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InvokeWebhookWithBody Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithBody(ctx context.Context, id string, params *InvokeWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InvokeWebhook Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhook(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InvokeWebhookWithFormdataBody Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+	//
+	// Takes a body of the `application/x-www-form-urlencoded` content type.
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithFormdataBody(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InvokeWebhookWithTextBody Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+	//
+	// Takes a body of the `text/plain` content type.
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithTextBody(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // GetHealth Is the server alive
@@ -3994,6 +5119,143 @@ func (c *Client) GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (
 // Corresponds with GET /readyz (the `GetReadiness` operationId).
 func (c *Client) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetReadinessRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAliases List aliases
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/aliases (the `ListAliases` operationId).
+func (c *Client) ListAliases(ctx context.Context, params *ListAliasesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAliasesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateAliasWithBody Create an alias
+//
+// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+func (c *Client) CreateAliasWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateAliasRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateAlias Create an alias
+//
+// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+func (c *Client) CreateAlias(ctx context.Context, body CreateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateAliasRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteAlias Delete an alias
+//
+// Refused while a webhook executes it.
+//
+// Needs the role member.
+//
+// Corresponds with DELETE /v1/aliases/{name} (the `DeleteAlias` operationId).
+func (c *Client) DeleteAlias(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteAliasRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAlias Get an alias
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/aliases/{name} (the `GetAlias` operationId).
+func (c *Client) GetAlias(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAliasRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateAliasWithBody Change an alias
+//
+// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+func (c *Client) UpdateAliasWithBody(ctx context.Context, name string, params *UpdateAliasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAliasRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateAlias Change an alias
+//
+// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+func (c *Client) UpdateAlias(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAliasRequest(c.Server, name, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4316,7 +5578,7 @@ func (c *Client) ListFunctions(ctx context.Context, params *ListFunctionsParams,
 
 // CreateFunctionWithBody Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -4337,7 +5599,7 @@ func (c *Client) CreateFunctionWithBody(ctx context.Context, contentType string,
 
 // CreateFunction Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -4358,7 +5620,7 @@ func (c *Client) CreateFunction(ctx context.Context, body CreateFunctionJSONRequ
 
 // DeleteFunction Delete a function
 //
-// Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.
+// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 //
 // Needs the role member.
 //
@@ -4720,7 +5982,7 @@ func (c *Client) ListVersions(ctx context.Context, functionID string, params *Li
 
 // CreateVersionWithBody Publish a version
 //
-// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -4741,7 +6003,7 @@ func (c *Client) CreateVersionWithBody(ctx context.Context, functionID string, c
 
 // CreateVersion Publish a version
 //
-// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -5576,6 +6838,219 @@ func (c *Client) DeleteToken(ctx context.Context, id string, reqEditors ...Reque
 	return c.Client.Do(req)
 }
 
+// ListWebhooks List webhooks
+//
+// Needs the role member.
+//
+// Corresponds with GET /v1/webhooks (the `ListWebhooks` operationId).
+func (c *Client) ListWebhooks(ctx context.Context, params *ListWebhooksParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListWebhooksRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhookWithBody Create a webhook
+//
+// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+func (c *Client) CreateWebhookWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWebhookRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhook Create a webhook
+//
+// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+func (c *Client) CreateWebhook(ctx context.Context, body CreateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWebhookRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteWebhook Delete a webhook
+//
+// Needs the role member.
+//
+// Corresponds with DELETE /v1/webhooks/{id} (the `DeleteWebhook` operationId).
+func (c *Client) DeleteWebhook(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteWebhookRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetWebhook Get a webhook
+//
+// Without its secret.
+//
+// Needs the role member.
+//
+// Corresponds with GET /v1/webhooks/{id} (the `GetWebhook` operationId).
+func (c *Client) GetWebhook(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetWebhookRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookWithBody Change a webhook
+//
+// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *Client) UpdateWebhookWithBody(ctx context.Context, id string, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateWebhookRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhook Change a webhook
+//
+// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *Client) UpdateWebhook(ctx context.Context, id string, params *UpdateWebhookParams, body UpdateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateWebhookRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InvokeWebhookWithBody Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *Client) InvokeWebhookWithBody(ctx context.Context, id string, params *InvokeWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInvokeWebhookRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InvokeWebhook Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *Client) InvokeWebhook(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInvokeWebhookRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InvokeWebhookWithFormdataBody Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+//
+// Takes a body of the `application/x-www-form-urlencoded` content type.
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *Client) InvokeWebhookWithFormdataBody(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInvokeWebhookRequestWithFormdataBody(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InvokeWebhookWithTextBody Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+//
+// Takes a body of the `text/plain` content type.
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *Client) InvokeWebhookWithTextBody(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInvokeWebhookRequestWithTextBody(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // NewGetHealthRequest constructs an http.Request for the GetHealth method
 func NewGetHealthRequest(server string) (*http.Request, error) {
 	var err error
@@ -5625,6 +7100,266 @@ func NewGetReadinessRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListAliasesRequest constructs an http.Request for the ListAliases method
+func NewListAliasesRequest(server string, params *ListAliasesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/aliases")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.FunctionID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "functionId", *params.FunctionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateAliasRequest calls the generic CreateAlias builder with application/json body
+func NewCreateAliasRequest(server string, body CreateAliasJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateAliasRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateAliasRequestWithBody constructs an http.Request for the CreateAlias method, with any body, and a specified content type
+func NewCreateAliasRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/aliases")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteAliasRequest constructs an http.Request for the DeleteAlias method
+func NewDeleteAliasRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/aliases/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAliasRequest constructs an http.Request for the GetAlias method
+func NewGetAliasRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/aliases/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateAliasRequest calls the generic UpdateAlias builder with application/json body
+func NewUpdateAliasRequest(server string, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateAliasRequestWithBody(server, name, params, "application/json", bodyReader)
+}
+
+// NewUpdateAliasRequestWithBody constructs an http.Request for the UpdateAlias method, with any body, and a specified content type
+func NewUpdateAliasRequestWithBody(server string, name string, params *UpdateAliasParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/aliases/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -6107,6 +7842,18 @@ func NewListExecutionsRequest(server string, params *ListExecutionsParams) (*htt
 		if params.Until != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Alias != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "alias", *params.Alias, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -8939,6 +10686,350 @@ func NewDeleteTokenRequest(server string, id string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListWebhooksRequest constructs an http.Request for the ListWebhooks method
+func NewListWebhooksRequest(server string, params *ListWebhooksParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.FunctionID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "functionId", *params.FunctionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Alias != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "alias", *params.Alias, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateWebhookRequest calls the generic CreateWebhook builder with application/json body
+func NewCreateWebhookRequest(server string, body CreateWebhookJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateWebhookRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateWebhookRequestWithBody constructs an http.Request for the CreateWebhook method, with any body, and a specified content type
+func NewCreateWebhookRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteWebhookRequest constructs an http.Request for the DeleteWebhook method
+func NewDeleteWebhookRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetWebhookRequest constructs an http.Request for the GetWebhook method
+func NewGetWebhookRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateWebhookRequest calls the generic UpdateWebhook builder with application/json body
+func NewUpdateWebhookRequest(server string, id string, params *UpdateWebhookParams, body UpdateWebhookJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateWebhookRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateWebhookRequestWithBody constructs an http.Request for the UpdateWebhook method, with any body, and a specified content type
+func NewUpdateWebhookRequestWithBody(server string, id string, params *UpdateWebhookParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewInvokeWebhookRequest calls the generic InvokeWebhook builder with application/json body
+func NewInvokeWebhookRequest(server string, id string, params *InvokeWebhookParams, body InvokeWebhookJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewInvokeWebhookRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewInvokeWebhookRequestWithFormdataBody calls the generic InvokeWebhook builder with application/x-www-form-urlencoded body
+func NewInvokeWebhookRequestWithFormdataBody(server string, id string, params *InvokeWebhookParams, body InvokeWebhookFormdataRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	bodyStr, err := runtime.MarshalForm(body, nil)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = strings.NewReader(bodyStr.Encode())
+	return NewInvokeWebhookRequestWithBody(server, id, params, "application/x-www-form-urlencoded", bodyReader)
+}
+
+// NewInvokeWebhookRequestWithTextBody calls the generic InvokeWebhook builder with text/plain body
+func NewInvokeWebhookRequestWithTextBody(server string, id string, params *InvokeWebhookParams, body InvokeWebhookTextRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	if stringer, ok := interface{}(body).(fmt.Stringer); ok {
+		bodyReader = strings.NewReader(stringer.String())
+	} else {
+		return nil, fmt.Errorf("text/plain is not supported for complex types, define a String() method on InvokeWebhookTextBody to marshal it as text")
+	}
+	return NewInvokeWebhookRequestWithBody(server, id, params, "text/plain", bodyReader)
+}
+
+// NewInvokeWebhookRequestWithBody constructs an http.Request for the InvokeWebhook method, with any body, and a specified content type
+func NewInvokeWebhookRequestWithBody(server string, id string, params *InvokeWebhookParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhooks/%s/invoke", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -9000,6 +11091,79 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /readyz (the `GetReadiness` operationId).
 	GetReadinessWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetReadinessResponse, error)
+
+	// ListAliasesWithResponse List aliases
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/aliases (the `ListAliases` operationId).
+	ListAliasesWithResponse(ctx context.Context, params *ListAliasesParams, reqEditors ...RequestEditorFn) (*ListAliasesResponse, error)
+
+	// CreateAliasWithBodyWithResponse Create an alias
+	//
+	// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+	CreateAliasWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAliasResponse, error)
+
+	// CreateAliasWithResponse Create an alias
+	//
+	// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+	CreateAliasWithResponse(ctx context.Context, body CreateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAliasResponse, error)
+
+	// DeleteAliasWithResponse Delete an alias
+	//
+	// Refused while a webhook executes it.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/aliases/{name} (the `DeleteAlias` operationId).
+	DeleteAliasWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteAliasResponse, error)
+
+	// GetAliasWithResponse Get an alias
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/aliases/{name} (the `GetAlias` operationId).
+	GetAliasWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetAliasResponse, error)
+
+	// UpdateAliasWithBodyWithResponse Change an alias
+	//
+	// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+	UpdateAliasWithBodyWithResponse(ctx context.Context, name string, params *UpdateAliasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateAliasResponse, error)
+
+	// UpdateAliasWithResponse Change an alias
+	//
+	// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+	UpdateAliasWithResponse(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAliasResponse, error)
 
 	// ListDeploymentsWithResponse List deployments
 	//
@@ -9177,7 +11341,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateFunctionWithBodyWithResponse Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -9188,7 +11352,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateFunctionWithResponse Create a function
 	//
-	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+	// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -9199,7 +11363,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteFunctionWithResponse Delete a function
 	//
-	// Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.
+	// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 	//
 	// Needs the role member.
 	//
@@ -9393,7 +11557,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithBodyWithResponse Publish a version
 	//
-	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -9404,7 +11568,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithResponse Publish a version
 	//
-	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+	// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 	//
 	// Needs the role member.
 	//
@@ -9856,6 +12020,115 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/tokens/{id} (the `DeleteToken` operationId).
 	DeleteTokenWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error)
+
+	// ListWebhooksWithResponse List webhooks
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/webhooks (the `ListWebhooks` operationId).
+	ListWebhooksWithResponse(ctx context.Context, params *ListWebhooksParams, reqEditors ...RequestEditorFn) (*ListWebhooksResponse, error)
+
+	// CreateWebhookWithBodyWithResponse Create a webhook
+	//
+	// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+	CreateWebhookWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error)
+
+	// CreateWebhookWithResponse Create a webhook
+	//
+	// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+	CreateWebhookWithResponse(ctx context.Context, body CreateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error)
+
+	// DeleteWebhookWithResponse Delete a webhook
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/webhooks/{id} (the `DeleteWebhook` operationId).
+	DeleteWebhookWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteWebhookResponse, error)
+
+	// GetWebhookWithResponse Get a webhook
+	//
+	// Without its secret.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/webhooks/{id} (the `GetWebhook` operationId).
+	GetWebhookWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetWebhookResponse, error)
+
+	// UpdateWebhookWithBodyWithResponse Change a webhook
+	//
+	// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhookWithBodyWithResponse(ctx context.Context, id string, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error)
+
+	// UpdateWebhookWithResponse Change a webhook
+	//
+	// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhookWithResponse(ctx context.Context, id string, params *UpdateWebhookParams, body UpdateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error)
+
+	// InvokeWebhookWithBodyWithResponse Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error)
+
+	// InvokeWebhookWithResponse Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error)
+
+	// InvokeWebhookWithFormdataBodyWithResponse Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+	//
+	// Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithFormdataBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookFormdataRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error)
+
+	// InvokeWebhookWithTextBodyWithResponse Invoke a webhook
+	//
+	// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+	//
+	// Takes a body of the `text/plain` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+	InvokeWebhookWithTextBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookTextRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error)
 }
 
 type GetHealthResponse struct {
@@ -9934,6 +12207,204 @@ func (r GetReadinessResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetReadinessResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAliasesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListAlias
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAliasesResponse) GetJSON200() *ListAlias {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAliasesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAliasesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAliasesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAliasesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Alias
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateAliasResponse) GetJSON200() *Alias {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateAliasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteAliasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Alias
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAliasResponse) GetJSON200() *Alias {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAliasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateAliasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Alias
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateAliasResponse) GetJSON200() *Alias {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateAliasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateAliasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateAliasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateAliasResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12413,6 +14884,252 @@ func (r DeleteTokenResponse) ContentType() string {
 	return ""
 }
 
+type ListWebhooksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListWebhook
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListWebhooksResponse) GetJSON200() *ListWebhook {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListWebhooksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListWebhooksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListWebhooksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListWebhooksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Webhook
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateWebhookResponse) GetJSON200() *Webhook {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Webhook
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetWebhookResponse) GetJSON200() *Webhook {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Webhook
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateWebhookResponse) GetJSON200() *Webhook {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type InvokeWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Invocation
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Invocation
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r InvokeWebhookResponse) GetJSON200() *Invocation {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r InvokeWebhookResponse) GetJSON202() *Invocation {
+	return r.JSON202
+}
+
+// GetBody returns the raw response body bytes
+func (r InvokeWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r InvokeWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r InvokeWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r InvokeWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetHealthWithResponse Is the server alive
 //
 // Answers as long as the process does.
@@ -12441,6 +15158,121 @@ func (c *ClientWithResponses) GetReadinessWithResponse(ctx context.Context, reqE
 		return nil, err
 	}
 	return ParseGetReadinessResponse(rsp)
+}
+
+// ListAliasesWithResponse List aliases
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/aliases (the `ListAliases` operationId).
+func (c *ClientWithResponses) ListAliasesWithResponse(ctx context.Context, params *ListAliasesParams, reqEditors ...RequestEditorFn) (*ListAliasesResponse, error) {
+	rsp, err := c.ListAliases(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAliasesResponse(rsp)
+}
+
+// CreateAliasWithBodyWithResponse Create an alias
+//
+// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+func (c *ClientWithResponses) CreateAliasWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAliasResponse, error) {
+	rsp, err := c.CreateAliasWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateAliasResponse(rsp)
+}
+
+// CreateAliasWithResponse Create an alias
+//
+// Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/aliases (the `CreateAlias` operationId).
+func (c *ClientWithResponses) CreateAliasWithResponse(ctx context.Context, body CreateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAliasResponse, error) {
+	rsp, err := c.CreateAlias(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateAliasResponse(rsp)
+}
+
+// DeleteAliasWithResponse Delete an alias
+//
+// Refused while a webhook executes it.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/aliases/{name} (the `DeleteAlias` operationId).
+func (c *ClientWithResponses) DeleteAliasWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteAliasResponse, error) {
+	rsp, err := c.DeleteAlias(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteAliasResponse(rsp)
+}
+
+// GetAliasWithResponse Get an alias
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/aliases/{name} (the `GetAlias` operationId).
+func (c *ClientWithResponses) GetAliasWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*GetAliasResponse, error) {
+	rsp, err := c.GetAlias(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAliasResponse(rsp)
+}
+
+// UpdateAliasWithBodyWithResponse Change an alias
+//
+// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+func (c *ClientWithResponses) UpdateAliasWithBodyWithResponse(ctx context.Context, name string, params *UpdateAliasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateAliasResponse, error) {
+	rsp, err := c.UpdateAliasWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateAliasResponse(rsp)
+}
+
+// UpdateAliasWithResponse Change an alias
+//
+// Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
+func (c *ClientWithResponses) UpdateAliasWithResponse(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAliasResponse, error) {
+	rsp, err := c.UpdateAlias(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateAliasResponse(rsp)
 }
 
 // ListDeploymentsWithResponse List deployments
@@ -12715,7 +15547,7 @@ func (c *ClientWithResponses) ListFunctionsWithResponse(ctx context.Context, par
 
 // CreateFunctionWithBodyWithResponse Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -12732,7 +15564,7 @@ func (c *ClientWithResponses) CreateFunctionWithBodyWithResponse(ctx context.Con
 
 // CreateFunctionWithResponse Create a function
 //
-// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.
+// Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -12749,7 +15581,7 @@ func (c *ClientWithResponses) CreateFunctionWithResponse(ctx context.Context, bo
 
 // DeleteFunctionWithResponse Delete a function
 //
-// Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.
+// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 //
 // Needs the role member.
 //
@@ -13051,7 +15883,7 @@ func (c *ClientWithResponses) ListVersionsWithResponse(ctx context.Context, func
 
 // CreateVersionWithBodyWithResponse Publish a version
 //
-// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -13068,7 +15900,7 @@ func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Cont
 
 // CreateVersionWithResponse Publish a version
 //
-// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has.
+// The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {"git": {}} fetches anew what a branch has now. The body may also be a form (multipart/form-data) with the zip as the file "package", "md5" and "sha256" of it, and the other properties as fields.
 //
 // Needs the role member.
 //
@@ -13779,6 +16611,181 @@ func (c *ClientWithResponses) DeleteTokenWithResponse(ctx context.Context, id st
 	return ParseDeleteTokenResponse(rsp)
 }
 
+// ListWebhooksWithResponse List webhooks
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/webhooks (the `ListWebhooks` operationId).
+func (c *ClientWithResponses) ListWebhooksWithResponse(ctx context.Context, params *ListWebhooksParams, reqEditors ...RequestEditorFn) (*ListWebhooksResponse, error) {
+	rsp, err := c.ListWebhooks(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListWebhooksResponse(rsp)
+}
+
+// CreateWebhookWithBodyWithResponse Create a webhook
+//
+// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+func (c *ClientWithResponses) CreateWebhookWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error) {
+	rsp, err := c.CreateWebhookWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateWebhookResponse(rsp)
+}
+
+// CreateWebhookWithResponse Create a webhook
+//
+// A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
+func (c *ClientWithResponses) CreateWebhookWithResponse(ctx context.Context, body CreateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error) {
+	rsp, err := c.CreateWebhook(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateWebhookResponse(rsp)
+}
+
+// DeleteWebhookWithResponse Delete a webhook
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/webhooks/{id} (the `DeleteWebhook` operationId).
+func (c *ClientWithResponses) DeleteWebhookWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteWebhookResponse, error) {
+	rsp, err := c.DeleteWebhook(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteWebhookResponse(rsp)
+}
+
+// GetWebhookWithResponse Get a webhook
+//
+// Without its secret.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/webhooks/{id} (the `GetWebhook` operationId).
+func (c *ClientWithResponses) GetWebhookWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetWebhookResponse, error) {
+	rsp, err := c.GetWebhook(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetWebhookResponse(rsp)
+}
+
+// UpdateWebhookWithBodyWithResponse Change a webhook
+//
+// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *ClientWithResponses) UpdateWebhookWithBodyWithResponse(ctx context.Context, id string, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error) {
+	rsp, err := c.UpdateWebhookWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateWebhookResponse(rsp)
+}
+
+// UpdateWebhookWithResponse Change a webhook
+//
+// Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *ClientWithResponses) UpdateWebhookWithResponse(ctx context.Context, id string, params *UpdateWebhookParams, body UpdateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error) {
+	rsp, err := c.UpdateWebhook(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateWebhookResponse(rsp)
+}
+
+// InvokeWebhookWithBodyWithResponse Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *ClientWithResponses) InvokeWebhookWithBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error) {
+	rsp, err := c.InvokeWebhookWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInvokeWebhookResponse(rsp)
+}
+
+// InvokeWebhookWithResponse Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *ClientWithResponses) InvokeWebhookWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error) {
+	rsp, err := c.InvokeWebhook(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInvokeWebhookResponse(rsp)
+}
+
+// InvokeWebhookWithFormdataBodyWithResponse Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+//
+// Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *ClientWithResponses) InvokeWebhookWithFormdataBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookFormdataRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error) {
+	rsp, err := c.InvokeWebhookWithFormdataBody(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInvokeWebhookResponse(rsp)
+}
+
+// InvokeWebhookWithTextBodyWithResponse Invoke a webhook
+//
+// Takes any body and any query, and no token. The handler gets the event `{method, query, headers, body}`: `query` has the list of values of each name; `headers` those of Content-Type, User-Agent and of the senders' own (X-GitHub-…, X-GitLab-…, X-Gitea-…, CE-…, Webhook-…), their names in lower case; `body` is the JSON value, or the list of values of each name of a form, or the text, or null; what is neither comes as `bodyBase64`. 202 with the ID of the execution; 200 with its result when the webhook is sync; the wait for it has at most 5 minutes, or as many seconds as `Prefer: wait=SECONDS` says.
+//
+// Takes a body of the `text/plain` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/webhooks/{id}/invoke (the `InvokeWebhook` operationId).
+func (c *ClientWithResponses) InvokeWebhookWithTextBodyWithResponse(ctx context.Context, id string, params *InvokeWebhookParams, body InvokeWebhookTextRequestBody, reqEditors ...RequestEditorFn) (*InvokeWebhookResponse, error) {
+	rsp, err := c.InvokeWebhookWithTextBody(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInvokeWebhookResponse(rsp)
+}
+
 // ParseGetHealthResponse parses an HTTP response from a GetHealthWithResponse call
 func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -13821,6 +16828,126 @@ func ParseGetReadinessResponse(rsp *http.Response) (*GetReadinessResponse, error
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Health
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListAliasesResponse parses an HTTP response from a ListAliasesWithResponse call
+func ParseListAliasesResponse(rsp *http.Response) (*ListAliasesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAliasesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListAlias
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateAliasResponse parses an HTTP response from a CreateAliasWithResponse call
+func ParseCreateAliasResponse(rsp *http.Response) (*CreateAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Alias
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteAliasResponse parses an HTTP response from a DeleteAliasWithResponse call
+func ParseDeleteAliasResponse(rsp *http.Response) (*DeleteAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetAliasResponse parses an HTTP response from a GetAliasWithResponse call
+func ParseGetAliasResponse(rsp *http.Response) (*GetAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Alias
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateAliasResponse parses an HTTP response from a UpdateAliasWithResponse call
+func ParseUpdateAliasResponse(rsp *http.Response) (*UpdateAliasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateAliasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Alias
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15348,6 +18475,159 @@ func ParseDeleteTokenResponse(rsp *http.Response) (*DeleteTokenResponse, error) 
 	response := &DeleteTokenResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseListWebhooksResponse parses an HTTP response from a ListWebhooksWithResponse call
+func ParseListWebhooksResponse(rsp *http.Response) (*ListWebhooksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListWebhooksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListWebhook
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateWebhookResponse parses an HTTP response from a CreateWebhookWithResponse call
+func ParseCreateWebhookResponse(rsp *http.Response) (*CreateWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Webhook
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteWebhookResponse parses an HTTP response from a DeleteWebhookWithResponse call
+func ParseDeleteWebhookResponse(rsp *http.Response) (*DeleteWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetWebhookResponse parses an HTTP response from a GetWebhookWithResponse call
+func ParseGetWebhookResponse(rsp *http.Response) (*GetWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Webhook
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateWebhookResponse parses an HTTP response from a UpdateWebhookWithResponse call
+func ParseUpdateWebhookResponse(rsp *http.Response) (*UpdateWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Webhook
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseInvokeWebhookResponse parses an HTTP response from a InvokeWebhookWithResponse call
+func ParseInvokeWebhookResponse(rsp *http.Response) (*InvokeWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &InvokeWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Invocation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Invocation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
 	}
 
 	return response, nil

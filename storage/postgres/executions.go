@@ -34,7 +34,7 @@ func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (creat
 	batch := &pgx.Batch{} // one round trip, one transaction
 	// IDs as plain strings: pgx tries other ways to encode our own type each time.
 	batch.Queue(sql, string(e.ID), string(e.ProjectID), string(e.FunctionID), e.FunctionName, e.VersionNumber, string(e.SnapshotID), string(e.RuntimeID), e.Lane, e.Target, e.Description, e.Tags,
-		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate, e.Revision).
+		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate, e.Revision, e.Alias, e.Origin.Kind, orNull(e.Origin.ID)).
 		Exec(func(tag pgconnTag) error { created = tag.RowsAffected() == 1; return nil })
 	if e.Input.SHA256 != "" {
 		batch.Queue(`insert into execution_objects (execution_id, project_id, sha256) values ($1, $2, $3) on conflict do nothing`, e.ID, e.ProjectID, e.Input.SHA256)
@@ -45,9 +45,9 @@ func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (creat
 
 const (
 	insertExecution = `insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
-		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision)`
+		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision, alias, origin, origin_id)`
 	executionValues = `$1::uuid, $2::uuid, $3::uuid, $4, $5::int, $6::uuid, $7::uuid, $8, $9, $10, $11::text[], $12::bytea, nullif($13, ''), $14::bigint, $15::int, $16::bigint, $17::jsonb, $18::int, $19,
-		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int`
+		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int, $30, $31, $32::uuid`
 )
 
 // Execution gives an execution of the project.
@@ -70,6 +70,7 @@ type ExecutionFilter struct {
 	Status     warpket.Status
 	Since      time.Time // created at or after
 	Until      time.Time // created before
+	Alias      string
 }
 
 // Executions lists the executions of a project, without their inputs, results
@@ -94,6 +95,9 @@ func (s *Store) Executions(ctx context.Context, project warpket.ID, filter Execu
 	}
 	if !filter.Until.IsZero() {
 		w.and(`id < $%d`, warpket.FirstIDAt(filter.Until))
+	}
+	if filter.Alias != "" {
+		w.and(`alias <> '' and alias = $%d`, filter.Alias) // as the index says it
 	}
 	items, err := many(ctx, s.pool, scanExecution, `select `+executionHeadColumns+` from executions where `+w.where.String()+` order by id desc limit $3`, w.args...)
 	if err != nil {
@@ -260,15 +264,15 @@ func (s *Store) ExtendPartitions(ctx context.Context) error {
 
 const executionHeadColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	null::bytea, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision`
+	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, '')`
 
 const executionColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	input, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision`
+	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, '')`
 
 func scanExecution(row pgx.CollectableRow) (e warpket.Execution, err error) {
 	err = row.Scan(&e.ID, &e.ProjectID, &e.FunctionID, &e.FunctionName, &e.VersionNumber, &e.SnapshotID, &e.RuntimeID, &e.Lane, &e.Target, &e.Description, &e.Tags,
 		&e.Input.Inline, &e.Input.SHA256, &e.Input.Size, &e.Shots, &e.Seed, &e.Resources, &e.Retries, &e.Status, &e.Attempt, &e.NodeID, &e.NodeName, &e.SlotID, &e.Generation, &e.Reason,
-		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision)
+		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision, &e.Alias, &e.Origin.Kind, &e.Origin.ID)
 	return e, err
 }

@@ -65,6 +65,13 @@ func (s *Store) Function(ctx context.Context, project, id warpket.ID) (warpket.F
 	return f, explain(err, "function", id)
 }
 
+// FunctionByID gives a function. It serves whoever knows the ID, so it takes no
+// tenant.
+func (s *Store) FunctionByID(ctx context.Context, id warpket.ID) (warpket.Function, error) {
+	f, err := one(ctx, s.pool, scanFunction, `select `+functionColumns+` from functions where id = $1`, id)
+	return f, explain(err, "function", id)
+}
+
 // FunctionFilter narrows a list of functions. Zero fields do not.
 type FunctionFilter struct {
 	Name        warpket.Condition
@@ -169,8 +176,8 @@ type Deleted struct {
 	Slots       []warpket.Slot
 }
 
-// DeleteFunction deletes a function with its versions. It refuses while an
-// execution is open, unless forced. Executions stay listed.
+// DeleteFunction deletes a function with its versions, aliases and webhooks. It
+// refuses while an execution is open, unless forced. Executions stay listed.
 func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, force bool) (left Deleted, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := one(ctx, tx, scanFunction, `select `+functionColumns+` from functions where id = $1 and project_id = $2 for update`, id, project); err != nil {
@@ -196,6 +203,8 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 		for _, sql := range []string{
 			`delete from outbox where kind = 'deploy' and subject_id in (select id from deployments where function_id = $1)`,
 			`delete from deployments where function_id = $1`,
+			`delete from webhooks where function_id = $1 or alias_id in (select id from aliases where function_id = $1)`,
+			`delete from aliases where function_id = $1`,
 			`delete from versions where function_id = $1`,
 			`delete from functions where id = $1`,
 		} {
@@ -227,4 +236,5 @@ func functionFields(f *warpket.Function) []any {
 // completeFunction sets what functions lack that are older than a setting.
 func completeFunction(f *warpket.Function) {
 	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork)
+	f.Settings.Gateway = cmp.Or(f.Settings.Gateway, warpket.GatewayToken)
 }

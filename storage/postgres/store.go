@@ -85,6 +85,8 @@ func explain(err error, what string, id any) error {
 		switch {
 		case pg.Code == "23505":
 			return warpket.Because(warpket.Conflict, err, "the %s %q exists already", what, fmt.Sprint(id))
+		case pg.Code == "22021":
+			return warpket.Because(warpket.Invalid, err, "a text has a NUL character, or is not UTF-8: no %s can have that", what)
 		case pg.Code == "23503":
 			return warpket.Because(warpket.Conflict, err, "the %s %q is in use, or what it refers to is gone", what, fmt.Sprint(id))
 		case strings.HasPrefix(pg.Code, "40"), strings.HasPrefix(pg.Code, "53"), strings.HasPrefix(pg.Code, "57"):

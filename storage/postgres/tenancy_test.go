@@ -21,6 +21,8 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 	w.lease(newSlot(w.addNode("n", inventory(4, 4)), v))
 	token := warpket.Token{ID: newID(), ProjectID: w.project, Role: warpket.Admin, Name: "mine", SecretHash: warpket.HashSecret("s"), CreatedDate: now()}
 	w.must(w.CreateToken(ctx, token))
+	alias, hook := w.addAlias("prod", f, 1), w.newWebhook(f)
+	w.must(w.CreateWebhook(ctx, hook))
 	stranger := w.addProject("two")
 
 	for name, call := range map[string]func() error{
@@ -59,6 +61,18 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 		"its execution":            func() error { _, err := w.Execution(ctx, stranger, e.ID); return err },
 		"cancelling its execution": func() error { _, err := w.AskCancel(ctx, stranger, e.ID, warpket.Failure{}, now()); return err },
 		"revoking its token":       func() error { return w.RevokeToken(ctx, stranger, token.ID, now()) },
+		"its alias":                func() error { _, err := w.Alias(ctx, stranger, alias.Name); return err },
+		"changing its alias": func() error {
+			_, err := w.UpdateAlias(ctx, stranger, alias.Name, now(), func(*warpket.Alias) error { t.Error("changed"); return nil })
+			return err
+		},
+		"deleting its alias": func() error { return w.DeleteAlias(ctx, stranger, alias.Name) },
+		"its webhook":        func() error { _, err := w.Webhook(ctx, stranger, hook.ID); return err },
+		"changing its webhook": func() error {
+			_, err := w.UpdateWebhook(ctx, stranger, hook.ID, now(), func(*warpket.Webhook) error { t.Error("changed"); return nil })
+			return err
+		},
+		"deleting its webhook": func() error { return w.DeleteWebhook(ctx, stranger, hook.ID) },
 	} {
 		if err := call(); warpket.KindOf(err) != warpket.NotFound {
 			t.Errorf("%s: %v", name, err)
@@ -83,6 +97,14 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 		},
 		"executions": func() (int, error) {
 			l, _, err := w.Executions(ctx, stranger, postgres.ExecutionFilter{}, page)
+			return len(l), err
+		},
+		"aliases": func() (int, error) {
+			l, _, err := w.Aliases(ctx, stranger, postgres.AliasFilter{}, page)
+			return len(l), err
+		},
+		"webhooks": func() (int, error) {
+			l, _, err := w.Webhooks(ctx, stranger, postgres.WebhookFilter{}, page)
 			return len(l), err
 		},
 		"tokens": func() (int, error) { l, _, err := w.Tokens(ctx, stranger, page); return len(l), err },

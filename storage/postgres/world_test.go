@@ -72,7 +72,7 @@ func (w *world) version(project, function warpket.ID, content string) warpket.Ve
 func (w *world) newFunction(project warpket.ID, name string) warpket.Function {
 	return warpket.Function{
 		ID: newID(), ProjectID: project, Name: name, TemplateTag: "Qiskit", SDK: "qiskit", SDKVersion: "1.0.0", CreatedDate: now(),
-		Settings: warpket.Settings{Entry: "handler.handler", Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources},
+		Settings: warpket.Settings{Entry: "handler.handler", Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources, Gateway: warpket.GatewayToken},
 	}
 }
 
