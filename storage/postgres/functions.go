@@ -161,7 +161,17 @@ const functionColumns = `id, project_id, name, description, template_tag, sdk, s
 	exists (select from runtimes r where r.id = functions.runtime_id and r.image is not null)`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
-	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.RuntimeID, &f.InImage)
-	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork) // of functions that are older than the setting
+	err = row.Scan(functionFields(&f)...)
+	completeFunction(&f)
 	return f, err
+}
+
+// functionFields are where the functionColumns of a row go.
+func functionFields(f *warpket.Function) []any {
+	return []any{&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.RuntimeID, &f.InImage}
+}
+
+// completeFunction sets what functions lack that are older than a setting.
+func completeFunction(f *warpket.Function) {
+	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork)
 }
