@@ -14,8 +14,6 @@ import (
 func TestTheImageOfARuntimeIsPulledWhenItIsBuilt(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	s := c.server()
-	n := c.node(s, succeed)
 	now := time.Now()
 	pinned := "registry.example/python@sha256:" + strings.Repeat("1", 64)
 	r, err := c.store.CreateRuntime(t.Context(), warpket.Runtime{
@@ -23,6 +21,9 @@ func TestTheImageOfARuntimeIsPulledWhenItIsBuilt(t *testing.T) {
 		Image: &warpket.Image{Reference: "registry.example/python:3", Pinned: pinned},
 	})
 	c.must(err)
+	c.exec(`update runtimes set status = 'failed' where id = $1`, r.ID) // or the server would have Temporal build it, which is not there
+	s := c.server()
+	n := c.node(s, succeed)
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
 	env.RegisterActivity(s.Activities)

@@ -128,7 +128,7 @@ func (s *Store) makeRoom(ctx context.Context, progress func(string)) {
 // with it, which their removal alone would not free.
 func (s *Store) cleanCache(ctx context.Context, root string, progress func(string)) error {
 	if _, err := os.Stat(filepath.Join(root, "uv-cache")); err != nil {
-		return nil //nolint:nilerr // nothing was downloaded
+		return nil // nothing was downloaded
 	}
 	uv, err := s.UV(ctx, progress)
 	if err != nil {

@@ -270,6 +270,13 @@ func TestThePoolSaysWhatItKeepsReady(t *testing.T) {
 	if got["a"] != 1 || got[""] > 1 || len(got) > 2 { // a spare only if the machine has the memory
 		t.Errorf("it keeps %v", got)
 	}
+	p.Forget(config.Runtime.Dir)
+	if kept := p.Kept(); len(kept) > 0 {
+		t.Errorf("what was forgotten is kept: %+v", kept)
+	}
+	if got := w.Run(t.Context(), call(""), nil); got.Status != warpket.Succeeded {
+		t.Errorf("the worker that came from it ends %+v", got.Failure)
+	}
 }
 
 func TestASDKThatStartsThreadsIsNotForked(t *testing.T) {

@@ -51,12 +51,13 @@ func (s *Store) Runtime(ctx context.Context, id warpket.ID) (warpket.Runtime, er
 // is that the function was created with. It serves the system, not a caller, so
 // it takes no tenant.
 func (s *Store) FunctionRuntime(ctx context.Context, function, id warpket.ID) (warpket.Runtime, error) {
-	r, err := s.Runtime(ctx, id)
-	if err != nil {
+	r, err := one(ctx, s.pool, func(row pgx.CollectableRow) (r warpket.Runtime, err error) {
+		var until *time.Time
+		err = row.Scan(append(runtimeFields(&r, &until), &r.Trusted)...)
+		completeRuntime(&r, until)
 		return r, err
-	}
-	r.Trusted, err = one(ctx, s.pool, pgx.RowTo[bool], `select coalesce((select r.trusted from functions f join runtimes r on r.id = f.runtime_id where f.id = $1), true)`, function)
-	return r, explain(err, "function", function)
+	}, `select `+runtimeValues+`, coalesce((select c.trusted from functions f join runtimes c on c.id = f.runtime_id where f.id = $2), true) `+runtimeTables+` where r.id = $1`, id, function)
+	return r, explain(err, "runtime", id)
 }
 
 // RuntimeFilter narrows a list of runtimes. Zero fields do not.
@@ -275,19 +276,31 @@ func (s *Store) SaveRuntime(ctx context.Context, id warpket.ID, status warpket.R
 // What a runtime is made of is told by its build, b: that of a build or of an
 // image is the runtime itself.
 const (
-	runtimeTables  = `from runtimes r join runtimes b on b.id = coalesce(r.base_id, r.id)`
-	runtimeColumns = `r.id, b.sdk, b.sdk_version, b.python, b.platform, b.requirements, b.template_tag, b.locked_until, b.status, b.lock, b.message, r.created_date, r.updated_date, coalesce(r.project_id::text, ''), b.lines,
-	r.name, r.description, r.public, r.trusted, coalesce(r.base_id::text, ''), r.image, r.credentials, r.revision ` + runtimeTables
+	runtimeTables = `from runtimes r join runtimes b on b.id = coalesce(r.base_id, r.id)`
+	runtimeValues = `r.id, b.sdk, b.sdk_version, b.python, b.platform, b.requirements, b.template_tag, b.locked_until, b.status, b.lock, b.message, r.created_date, r.updated_date, coalesce(r.project_id::text, ''), b.lines,
+	r.name, r.description, r.public, r.trusted, coalesce(r.base_id::text, ''), r.image, r.credentials, r.revision`
+	runtimeColumns = runtimeValues + ` ` + runtimeTables
 )
 
 func scanRuntime(row pgx.CollectableRow) (r warpket.Runtime, err error) {
 	var until *time.Time
-	err = row.Scan(&r.ID, &r.SDK, &r.SDKVersion, &r.Python, &r.Platform, &r.Requirements, &r.TemplateTag, &until, &r.Status, &r.Lock, &r.Message, &r.CreatedDate, &r.UpdatedDate, &r.ProjectID, &r.Lines,
-		&r.Name, &r.Description, &r.Public, &r.Trusted, &r.BaseID, &r.Image, &r.Credentials, &r.Revision)
+	err = row.Scan(runtimeFields(&r, &until)...)
+	completeRuntime(&r, until)
+	return r, err
+}
+
+// runtimeFields are where the runtimeValues of a row go.
+func runtimeFields(r *warpket.Runtime, until **time.Time) []any {
+	return []any{
+		&r.ID, &r.SDK, &r.SDKVersion, &r.Python, &r.Platform, &r.Requirements, &r.TemplateTag, until, &r.Status, &r.Lock, &r.Message, &r.CreatedDate, &r.UpdatedDate, &r.ProjectID, &r.Lines,
+		&r.Name, &r.Description, &r.Public, &r.Trusted, &r.BaseID, &r.Image, &r.Credentials, &r.Revision,
+	}
+}
+
+func completeRuntime(r *warpket.Runtime, until *time.Time) {
 	if until != nil {
 		r.LockedUntil = *until
 	}
-	return r, err
 }
 
 // orNone writes no list as an empty one.

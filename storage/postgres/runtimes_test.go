@@ -134,10 +134,12 @@ func TestAPrivateRuntimeIsNotThereForOthers(t *testing.T) {
 			t.Errorf("%s next %q", diff, next)
 		}
 	}
-	nothing := func(*warpket.Runtime) error { t.Error("changed"); return nil }
 	for name, call := range map[string]func() error{
-		"reading":  func() error { _, err := w.ProjectRuntime(ctx, stranger, private.ID); return err },
-		"changing": func() error { _, err := w.UpdateRuntime(ctx, stranger, private.ID, now(), nothing); return err },
+		"reading": func() error { _, err := w.ProjectRuntime(ctx, stranger, private.ID); return err },
+		"changing": func() error {
+			_, err := w.UpdateRuntime(ctx, stranger, private.ID, now(), func(*warpket.Runtime) error { t.Error("changed"); return nil })
+			return err
+		},
 		"deleting": func() error {
 			return w.DeleteRuntime(ctx, stranger, private.ID, func(warpket.Runtime) error { return nil })
 		},
