@@ -56,6 +56,9 @@ type Execution struct {
 	FinishedDate *time.Time
 	CancelAsked  bool
 	ServerID     ID // the server that drives it, or waits for its slot
+
+	RetryOf  ID        // the execution that it repeats; empty for none
+	Callback *Callback // nil: nobody wants to be called at its end
 }
 
 // Payload is bytes that are either here or, when large, an object of the project.
