@@ -50,14 +50,10 @@ func CheckCallbackURL(text string, http bool) error {
 	return nil
 }
 
-// Attempted records an attempt to deliver it; problem is empty if it succeeded,
-// and over says that it was the last.
-func (c *Callback) Attempted(problem string, over bool, now time.Time) {
+// Attempted records an attempt to deliver it; problem is empty if it succeeded.
+func (c *Callback) Attempted(problem string, now time.Time) {
 	c.Attempts, c.LastError, c.SentDate = c.Attempts+1, problem, &now
-	switch {
-	case problem == "":
+	if problem == "" {
 		c.Status = CallbackDelivered
-	case over:
-		c.Status = CallbackFailed
 	}
 }

@@ -185,6 +185,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	every(5*time.Second, "keeping promises", f.keepPromises)
 	every(30*time.Second, "releasing orphaned slots", f.releaseOrphans)
 	every(30*time.Second, "ending outdated slots", f.endOutdated)
+	every(warpket.CatchUp, "firing overdue schedules", f.Activities.fireOverdue)
 	every(time.Hour, "housekeeping", f.housekeep)
 	return f.resume(ctx)
 }
@@ -352,9 +353,16 @@ func (f *Fleet) keepPromises(ctx context.Context) error {
 func (f *Fleet) keep(ctx context.Context, p postgres.Promise) error {
 	a := f.Activities
 	var err error
-	if p.Kind == "deploy" {
+	switch p.Kind {
+	case "deploy":
 		err = f.startDeployment(ctx, p.SubjectID)
-	} else {
+	case "schedule":
+		return a.mirrorSchedule(ctx, p.SubjectID)
+	case "callback":
+		if err = a.startCallback(ctx, p.SubjectID); err == nil {
+			return a.Store.PutOff(ctx, p) // kept when it is delivered
+		}
+	default:
 		err = f.startExecution(ctx, p.SubjectID)
 	}
 	if err != nil && warpket.KindOf(err) != warpket.NotFound {
@@ -407,6 +415,9 @@ func (f *Fleet) resumeAll(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := f.Activities.resumeSchedules(ctx); err != nil {
+		return err
+	}
 	for after := warpket.ID(""); ; {
 		open, err := f.Activities.Store.OpenExecutions(ctx, after)
 		if err != nil || len(open) == 0 {
@@ -453,6 +464,11 @@ func (f *Fleet) housekeep(ctx context.Context) error {
 	}
 	if err := a.Store.ForgetRequests(ctx); err != nil {
 		return err
+	}
+	if a.Retention > 0 {
+		if err := a.Store.DropExecutions(ctx, a.Now().Add(-a.Retention)); err != nil {
+			a.Log.Warn("executions beyond their retention not dropped; tried again", "error", err, "in", time.Hour)
+		}
 	}
 	for {
 		n, err := a.Store.SweepObjects(ctx, a.Now().Add(-24*time.Hour), func(ctx context.Context, o postgres.Object) error {

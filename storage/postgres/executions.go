@@ -410,16 +410,16 @@ func (s *Store) DeleteExecution(ctx context.Context, project, id warpket.ID) err
 	return explain(err, "execution", id)
 }
 
-// CallbackAttempted records an attempt to deliver an execution's callback;
-// problem is empty if it succeeded. That, and over, which says that it is not
-// tried again, keep its promise.
-func (s *Store) CallbackAttempted(ctx context.Context, id warpket.ID, problem string, over bool, now time.Time) error {
+// ChangeCallback lets change alter the callback of an execution while it is
+// pending; its promise is kept when it no longer is. It serves the system, not
+// a caller, so it takes no tenant.
+func (s *Store) ChangeCallback(ctx context.Context, id warpket.ID, change func(*warpket.Callback)) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		c, err := one(ctx, tx, pgx.RowTo[*warpket.Callback], `select callback from executions where id = $1 for no key update`, id)
 		if err != nil || c == nil || c.Status != warpket.CallbackPending {
 			return err
 		}
-		c.Attempted(problem, over, now)
+		change(c)
 		if _, err := tx.Exec(ctx, `update executions set callback = $2 where id = $1`, id, c); err != nil || c.Status == warpket.CallbackPending {
 			return err
 		}
