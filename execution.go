@@ -165,6 +165,23 @@ func (e *Execution) Advance(to Status, now time.Time) error {
 	return nil
 }
 
+// Retry makes a new execution like one that is final: of the same snapshot, with
+// the same input, seed and settings. Whoever was to be called is called again.
+func (e Execution) Retry(id ID, now time.Time) (Execution, error) {
+	if !e.Status.Final() {
+		return Execution{}, Errorf(Conflict, "execution %s is %s: wait for its end, or cancel it, to execute it again", e.ID, e.Status)
+	}
+	again := Execution{
+		ID: id, ProjectID: e.ProjectID, FunctionID: e.FunctionID, FunctionName: e.FunctionName, VersionNumber: e.VersionNumber, SnapshotID: e.SnapshotID, RuntimeID: e.RuntimeID,
+		Lane: e.Lane, Target: e.Target, Description: e.Description, Tags: e.Tags, Input: e.Input, Shots: e.Shots, Seed: e.Seed, Resources: e.Resources, Revision: e.Revision, Retries: e.Retries,
+		Status: Queued, CreatedDate: now, RetryOf: e.ID,
+	}
+	if e.Callback != nil {
+		again.Callback = &Callback{URL: e.Callback.URL, Secret: e.Callback.Secret, Status: CallbackPending}
+	}
+	return again, nil
+}
+
 // Outcome is how one attempt of an execution ended on its node.
 type Outcome struct {
 	Status  Status

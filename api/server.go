@@ -33,6 +33,7 @@ type Workflows interface {
 	Detach(ctx context.Context, deployment warpket.ID) error
 	DeploymentURL(id warpket.ID) string
 	ExecutionURL(id warpket.ID) string
+	ScheduleURL(id warpket.ID) string
 	Ready(ctx context.Context) error
 }
 
@@ -42,6 +43,7 @@ type Fleet interface {
 	CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error)
 	FollowLog(ctx context.Context, e warpket.Execution)
 	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
+	ScheduleChanged(ctx context.Context, id warpket.ID)
 }
 
 // Images finds out what references of OCI images stand for.
@@ -65,6 +67,7 @@ type Config struct {
 	Fleet     Fleet
 	Images    Images
 	Platform  string // of the runtimes that functions get, "linux/amd64"
+	PlainHTTP bool   // callbacks may go to URLs without TLS
 	Now       func() time.Time
 	Log       *slog.Logger
 }
@@ -91,7 +94,7 @@ func New(c Config) *Server {
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
 	}
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addVersions, s.addDeployments, s.addExecutions, s.addSchedules, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
 		add()
 	}
 	return s
@@ -115,6 +118,7 @@ func humaConfig() huma.Config {
 		{Name: "Functions", Description: "Named code with immutable versions"},
 		{Name: "Deployments", Description: "Versions kept ready on slots"},
 		{Name: "Executions", Description: "Runs of a version"},
+		{Name: "Schedules", Description: "Executions at times to come"},
 		{Name: "Runtimes", Description: "SDKs, locked and ready to run"},
 		{Name: "Nodes", Description: "Machines and their devices"},
 		{Name: "Secrets", Description: "Values that functions get and nobody reads back"},

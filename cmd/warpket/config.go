@@ -9,15 +9,18 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/image"
 	"github.com/warpket/warpket/runners/runtimes"
 	"github.com/warpket/warpket/secrets"
@@ -39,6 +42,8 @@ type config struct {
 	images   struct{ allow, space string }
 	node     struct{ server, joinToken, name, dir, isolation, runsc, require string }
 	egress   struct{ hosts, ports, networks string }
+	callback struct{ networks, http string }
+	retain   string
 	dev      struct {
 		data   string
 		noDemo bool
@@ -147,6 +152,15 @@ func (c *config) server() []setting {
 	)
 }
 
+// finished is what becomes of executions once they are final.
+func (c *config) finished() []setting {
+	return []setting{
+		{"allow-callbacks", "WARPKET_ALLOW_CALLBACKS", &c.callback.networks, "", "networks of your own that callbacks may reach, such as 10.1.0.0/16, with commas; the internet they may always", false},
+		{"callback-http", "WARPKET_CALLBACK_HTTP", &c.callback.http, "", "any value: callbacks may go to URLs without TLS", false},
+		{"execution-retention", "WARPKET_EXECUTION_RETENTION", &c.retain, "0", "days for which executions are kept; then they go, by whole months; 0 keeps them all", true},
+	}
+}
+
 // keys are those for secrets.
 func (c *config) keys() []setting {
 	return []setting{
@@ -205,14 +219,36 @@ func (c *config) keyring() (secrets.Keyring, error) {
 // registries are what images may be asked of, and how much room they have.
 func (c *config) registries() (image.Config, error) {
 	out := image.Config{Platform: runtime.GOOS + "/" + runtime.GOARCH, Upstream: runtimes.Upstream(os.Environ())}
-	for _, text := range listed(c.images.allow) {
-		prefix, err := netip.ParsePrefix(text)
+	var err error
+	out.Guard.Allow, err = networks(c.images.allow, "--allow-registries or WARPKET_ALLOW_REGISTRIES")
+	return out, err
+}
+
+// callbacks is what callbacks are sent by.
+func (c *config) callbacks() (http.RoundTripper, error) {
+	allow, err := networks(c.callback.networks, "--allow-callbacks or WARPKET_ALLOW_CALLBACKS")
+	return egress.Guard{Allow: allow}.Transport(runtimes.Upstream(os.Environ())), err
+}
+
+// networks reads prefixes with commas between them.
+func networks(text, setting string) (list []netip.Prefix, err error) {
+	for _, word := range listed(text) {
+		prefix, err := netip.ParsePrefix(word)
 		if err != nil {
-			return out, fmt.Errorf("%q is not a network such as 10.1.0.0/16: set --allow-registries or WARPKET_ALLOW_REGISTRIES", text)
+			return nil, fmt.Errorf("%q is not a network such as 10.1.0.0/16: set %s", word, setting)
 		}
-		out.Guard.Allow = append(out.Guard.Allow, prefix.Masked())
+		list = append(list, prefix.Masked())
 	}
-	return out, nil
+	return list, nil
+}
+
+// retention is how long executions are kept; 0 for ever.
+func (c *config) retention() (time.Duration, error) {
+	days, err := strconv.ParseUint(c.retain, 10, 16)
+	if err != nil || days > 36500 {
+		return 0, fmt.Errorf("the retention of executions is a number of days, or 0, not %q: set --execution-retention or WARPKET_EXECUTION_RETENTION", c.retain)
+	}
+	return time.Duration(days) * 24 * time.Hour, nil
 }
 
 // imageSpace is how many bytes unpacked images may have together.
