@@ -35,10 +35,8 @@ alter table executions
     add column retry_of uuid,
     add column callback jsonb; -- null: nobody wants to be called
 
--- Lists walk one of these. What succeeded is most of all, and has no place in
--- the one for statuses, so that an execution costs it no more than one for what
--- is open did.
+-- Lists walk an index in the order of IDs: by project, by function, or by
+-- status. What succeeded is most of all, and has no place in the last one, so
+-- that it costs an execution no more than the one for what is open did.
 create index executions_status on executions (status, project_id, id) where status <> 'succeeded';
 drop index executions_open;
-create index executions_function_version on executions (function_id, id, version_number, status);
-drop index executions_function;

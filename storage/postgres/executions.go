@@ -82,7 +82,7 @@ type ExecutionFilter struct {
 
 // maxLooked is how many executions a list looks at for one page, where no index
 // knows which of them fit.
-const maxLooked = 10_000
+const maxLooked = 5_000
 
 // Executions lists the executions of a project, without their inputs, results
 // and logs. With a filter that few fit, a page may hold fewer than its limit,
@@ -92,7 +92,7 @@ func (s *Store) Executions(ctx context.Context, project warpket.ID, filter Execu
 	if err != nil {
 		return nil, "", err
 	}
-	w, err := filter.walk(project, before)
+	w, order, err := filter.walk(project, before)
 	if err != nil {
 		return nil, "", err
 	}
@@ -103,15 +103,15 @@ func (s *Store) Executions(ctx context.Context, project warpket.ID, filter Execu
 	fits := strings.TrimPrefix(w.where.String(), walk)
 	from := `executions where ` + walk
 	if fits != "" {
-		from = fmt.Sprintf(`(select * from executions where %s order by id desc limit %d) looked where true%s`, walk, maxLooked, fits)
+		from = fmt.Sprintf(`(select * from executions where %s order by %s limit %d) looked where true%s`, walk, order, maxLooked, fits)
 	}
 	w.args = append(w.args, rows)
-	items, err := many(ctx, s.pool, scanExecution, fmt.Sprintf(`select %s from %s order by id desc limit $%d`, executionHeadColumns, from, len(w.args)), w.args...)
+	items, err := many(ctx, s.pool, scanExecution, fmt.Sprintf(`select %s from %s order by %s limit $%d`, executionHeadColumns, from, order, len(w.args)), w.args...)
 	if err != nil {
 		return nil, "", explain(err, "execution", "")
 	}
 	if fits != "" && len(items) < rows { // there may be more beyond those it has looked at
-		last, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], fmt.Sprintf(`select id from executions where %s order by id desc offset %d limit 1`, walk, maxLooked-1), w.args[:walkArgs]...)
+		last, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], fmt.Sprintf(`select id from executions where %s order by %s offset %d limit 1`, walk, order, maxLooked-1), w.args[:walkArgs]...)
 		if err != nil || len(last) == 0 {
 			return items, "", explain(err, "execution", "")
 		}
@@ -121,48 +121,70 @@ func (s *Store) Executions(ctx context.Context, project warpket.ID, filter Execu
 	return items, next, nil
 }
 
-// walk is what an index serves, in the order of IDs.
-func (f ExecutionFilter) walk(project, before warpket.ID) (*conditions, error) {
-	w := where(`project_id = $1 and id < $2`, project, before)
-	if f.FunctionID != "" {
-		w.and(`function_id = $%d`, f.FunctionID)
-		if f.Version != 0 {
-			w.and(`version_number = $%d`, f.Version)
-		}
+// walk is what an index serves, in the order of IDs. It and the order compare
+// both columns of the index at once: the planner, which knows what is common and
+// not what is recent, would else walk through all executions by their IDs.
+func (f ExecutionFilter) walk(project, before warpket.ID) (w *conditions, order string, err error) {
+	from, err := f.bounds(&before)
+	if err != nil {
+		return nil, "", err
 	}
-	if slices.Contains(warpket.Statuses, f.Status) && (f.FunctionID != "" || f.Status != warpket.Succeeded) {
-		w.where.WriteString(` and status = '` + string(f.Status) + `'`) // a constant, for there is an index for all but one
+	column, key := `project_id`, project
+	if f.FunctionID != "" && !f.rare() {
+		column, key = `function_id`, f.FunctionID
 	}
+	order = column + ` desc, id desc`
+	w = where(fmt.Sprintf(`(%[1]s, id) < ($1, $2) and (%[1]s, id) >= ($1, $3)`, column), key, before, from)
+	if key != project {
+		w.and(`project_id = $%d`, project)
+	}
+	if f.rare() {
+		w.where.WriteString(` and status = '` + string(f.Status) + `'`) // a constant, for the index is for all statuses but one
+	}
+	return w, order, nil
+}
+
+// bounds gives the ID from which to look, and lowers the one before which.
+func (f ExecutionFilter) bounds(before *warpket.ID) (from warpket.ID, err error) {
+	from = zeroID
 	if !f.Since.IsZero() {
-		w.and(`id >= $%d`, warpket.FirstIDAt(f.Since))
+		from = warpket.FirstIDAt(f.Since)
 	}
 	if !f.Until.IsZero() {
-		w.and(`id < $%d`, warpket.FirstIDAt(f.Until))
+		*before = min(*before, warpket.FirstIDAt(f.Until))
 	}
 	if f.CreatedDate.Op == "" {
-		return w, nil
+		return from, nil
 	}
 	v, err := parseTime("createdDate")(f.CreatedDate.Values[0])
 	if err != nil {
-		return w, err
+		return from, err
 	}
 	switch created, _ := v.(time.Time); f.CreatedDate.Op { // narrow compares them exactly
 	case warpket.Gt, warpket.Gte: // a request that is repeated creates under the ID that it first got
-		w.and(`id >= $%d`, warpket.FirstIDAt(created.Add(-requestsKept-time.Hour)))
+		from = max(from, warpket.FirstIDAt(created.Add(-requestsKept-time.Hour)))
 	case warpket.Lt, warpket.Lte:
-		w.and(`id < $%d`, warpket.FirstIDAt(created.Add(time.Minute)))
+		*before = min(*before, warpket.FirstIDAt(created.Add(time.Minute)))
 	default:
 	}
-	return w, nil
+	return from, nil
+}
+
+// rare reports whether it is for a status that an index has.
+func (f ExecutionFilter) rare() bool {
+	return f.Status != warpket.Succeeded && slices.Contains(warpket.Statuses, f.Status)
 }
 
 // narrow adds what is to be looked up in each execution.
 func (f ExecutionFilter) narrow(w *conditions) error {
-	if f.FunctionID == "" && f.Version != 0 {
-		w.and(`version_number = $%d`, f.Version)
+	if f.FunctionID != "" && f.rare() {
+		w.and(`function_id = $%d`, f.FunctionID)
 	}
-	if f.FunctionID == "" && f.Status == warpket.Succeeded {
+	if f.Status != "" && !f.rare() {
 		w.and(`status = $%d`, f.Status)
+	}
+	if f.Version != 0 {
+		w.and(`version_number = $%d`, f.Version)
 	}
 	if f.Lane != "" {
 		w.and(`lane = $%d`, f.Lane)
