@@ -70,7 +70,7 @@ func (a *Activities) fire(ctx context.Context, sc warpket.Schedule, at time.Time
 		return err
 	}
 	if sc.Status.Final() {
-		a.ScheduleChanged(ctx, sc.ID)
+		a.scheduleChanged(ctx, sc.ID)
 	}
 	if f.Execution == nil {
 		a.Log.Warn("schedule fired in vain", "schedule", sc.ID, "at", at, "reason", f.Reason)
@@ -117,9 +117,13 @@ func (a *Activities) versionOf(ctx context.Context, sc warpket.Schedule) (warpke
 	return a.Store.Version(ctx, sc.ProjectID, sc.FunctionID, sc.Version)
 }
 
-// ScheduleChanged has Temporal's schedule made as the record says, which was
-// promised when it changed.
-func (a *Activities) ScheduleChanged(ctx context.Context, id warpket.ID) {
+// ScheduleChanged has Temporal's schedule made as the record says. That was
+// promised when it changed, so the sweeper does what cannot be done now.
+func (f *Fleet) ScheduleChanged(ctx context.Context, id warpket.ID) {
+	f.Activities.scheduleChanged(ctx, id)
+}
+
+func (a *Activities) scheduleChanged(ctx context.Context, id warpket.ID) {
 	if err := a.mirrorSchedule(ctx, id); err != nil {
 		a.Log.Warn("schedule not made in Temporal; the sweeper does", "schedule", id, "error", err)
 	}
@@ -139,35 +143,28 @@ func (a *Activities) mirrorSchedule(ctx context.Context, id warpket.ID) error {
 	})
 }
 
-// resumeSchedules makes Temporal have the schedules that are open in the
-// records, and no other.
+// resumeSchedules makes Temporal have all schedules that are open in the records.
 func (a *Activities) resumeSchedules(ctx context.Context) error {
-	there, err := a.Client.schedules(ctx)
-	if err != nil {
-		return err
-	}
+	var there map[warpket.ID]bool
 	for after := warpket.ID(""); ; {
 		open, err := a.Store.OpenSchedules(ctx, after)
-		if err != nil {
+		if err != nil || len(open) == 0 {
 			return err
 		}
-		if len(open) == 0 {
-			break
+		if there == nil {
+			if there, err = a.Client.schedules(ctx); err != nil {
+				return err
+			}
 		}
 		for _, id := range open {
 			if after = id; there[id] {
-				delete(there, id)
-			} else if err := a.mirrorSchedule(ctx, id); err != nil {
+				continue
+			}
+			if err := a.mirrorSchedule(ctx, id); err != nil {
 				return err
 			}
 		}
 	}
-	for id := range there {
-		if err := a.mirrorSchedule(ctx, id); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // fireOverdue fires schedules whose time came while Temporal did not know them.

@@ -148,6 +148,10 @@ func (f fleetOf) ReleaseAll(ctx context.Context, project warpket.ID, left postgr
 	f.fleet.ReleaseAll(ctx, project, left)
 }
 
+func (f fleetOf) ScheduleChanged(ctx context.Context, id warpket.ID) {
+	f.fleet.ScheduleChanged(ctx, id)
+}
+
 func (f fleetOf) FollowLog(ctx context.Context, e warpket.Execution) { f.fleet.FollowLog(ctx, e) }
 
 func now() time.Time { return time.Now().UTC() }
