@@ -59,7 +59,7 @@ func TestTheLifeOfASchedule(t *testing.T) {
 	f, _ := w.addFunction(t)
 	_, body := w.ok(t, 200, "POST", "/v1/schedules", `{"functionId": "`+string(f.ID)+`", "name": "nightly", "pattern": "0 3 * * SUN", "timeZone": "Europe/Berlin", "count": 3, "input": {"n": 1}}`)
 	s := decode[api.Schedule](t, body)
-	if s.Status != "running" || s.NextExecutionTime == nil || *s.Count != 3 || s.FunctionName != "bell" || s.Version != 0 || string(s.Input) != `{"n": 1}` || s.TemporalURL == "" {
+	if s.Status != "running" || s.NextExecutionTime == nil || *s.Count != 3 || s.FunctionName != "bell" || s.Version != 0 || string(s.Input) != `{"n":1}` || s.TemporalURL == "" {
 		t.Fatalf("created %s", body)
 	}
 	berlin, err := time.LoadLocation("Europe/Berlin")
@@ -173,7 +173,7 @@ func TestAnExecutionIsRetriedAndDeletedWhenItIsFinal(t *testing.T) {
 	w.finish(t, warpket.Succeeded)
 	_, body = w.ok(t, 200, "POST", "/v1/executions/"+first.ID+"/retry", "")
 	again := decode[api.Execution](t, body)
-	if again.ID == first.ID || again.RetryOf != first.ID || again.Seed != 5 || string(again.Input) != `{"n": 1}` || again.Description != "first" || again.Status != "succeeded" {
+	if again.ID == first.ID || again.RetryOf != first.ID || again.Seed != 5 || string(again.Input) != `{"n":1}` || again.Description != "first" || again.Status != "succeeded" {
 		t.Errorf("again: %s", body)
 	}
 	_, body = w.ok(t, 200, "GET", "/v1/executions/"+again.ID+"/input", "")
