@@ -531,7 +531,7 @@ func (s *Server) listExecutions(ctx context.Context, in *struct {
 			continue
 		}
 		if *ref.id, err = warpket.ParseID("thing", ref.text); err != nil {
-			return list[warpket.Execution](nil, "", s.toExecution), nil // what does not exist has no executions
+			return list[warpket.Execution](nil, "", s.toExecution), nil //nolint:nilerr // what does not exist has no executions
 		}
 	}
 	items, next, err := s.Store.Executions(ctx, projectOf(ctx), filter, in.page())

@@ -180,7 +180,7 @@ func (s *Server) listSchedules(ctx context.Context, in *struct {
 	filter := postgres.ScheduleFilter{Status: warpket.ScheduleStatus(in.Status), Name: name}
 	if in.FunctionID != "" {
 		if filter.FunctionID, err = warpket.ParseID("function", in.FunctionID); err != nil {
-			return list[warpket.Schedule](nil, "", s.toSchedule), nil // no such function has no schedules
+			return list[warpket.Schedule](nil, "", s.toSchedule), nil //nolint:nilerr // no such function has no schedules
 		}
 	}
 	items, next, err := s.Store.Schedules(ctx, projectOf(ctx), filter, in.page())
