@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"sync"
@@ -342,12 +343,15 @@ func (f *Fleet) keepPromises(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var never error // one that cannot be kept does not hold up the others
 	for _, p := range promises {
-		if err := f.keep(ctx, p); err != nil {
+		if err := f.keep(ctx, p); warpket.KindOf(err).Retryable() {
 			return err
+		} else if err != nil {
+			never = errors.Join(never, err)
 		}
 	}
-	return nil
+	return never
 }
 
 func (f *Fleet) keep(ctx context.Context, p postgres.Promise) error {

@@ -160,7 +160,12 @@ func (a *Activities) resumeSchedules(ctx context.Context) error {
 			if after = id; there[id] {
 				continue
 			}
-			if err := a.mirrorSchedule(ctx, id); err != nil {
+			err := a.mirrorSchedule(ctx, id)
+			if err != nil && !warpket.KindOf(err).Retryable() { // the sweeper goes on with it
+				a.Log.Warn("schedule not made in Temporal", "schedule", id, "error", err)
+				err = a.Store.PromiseSchedule(ctx, id)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -201,6 +206,9 @@ func (c *Client) setSchedule(ctx context.Context, sc warpket.Schedule) error {
 				Spec: &spec, Action: action, Policy: &client.SchedulePolicies{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, CatchupWindow: catchUp}, State: &client.ScheduleState{Paused: paused},
 			}}, nil
 		}})
+	}
+	if _, refused := errors.AsType[*serviceerror.InvalidArgument](err); refused {
+		return warpket.Because(warpket.Invalid, err, "Temporal does not take the schedule %s", sc.ID)
 	}
 	return explain(err)
 }

@@ -165,6 +165,12 @@ func (s *Store) MirrorSchedule(ctx context.Context, id warpket.ID, mirror func(c
 	return explain(err, "schedule", id)
 }
 
+// PromiseSchedule has Temporal's schedule made as the record says.
+func (s *Store) PromiseSchedule(ctx context.Context, id warpket.ID) error {
+	_, err := s.pool.Exec(ctx, promiseSchedule, id)
+	return explain(err, "schedule", id)
+}
+
 // Firing is what came of a time of a schedule.
 type Firing struct {
 	At        time.Time
