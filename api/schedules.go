@@ -53,7 +53,7 @@ type CreateScheduleRequest struct {
 	Version            int        `json:"version,omitempty" minimum:"1" maximum:"2147483647" doc:"Number of the version; unless set, the newest when it fires" example:"1"`
 	Input              Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value, an empty object unless set; at most 64 KiB"`
 	Pattern            string     `json:"pattern,omitempty" maxLength:"200" doc:"Five fields, minute, hour, day of the month, month and day of the week, with names such as SUN and JAN; or @hourly, @daily, @weekly, @monthly, @yearly. A day counts that fits either of its two fields when both are given" example:"30 8 * * MON-FRI"`
-	TimeZone           string     `json:"timeZone,omitempty" maxLength:"64" doc:"Time zone of the pattern, by its IANA name; UTC unless set. A time that daylight saving skips does not come; one that it repeats comes twice" example:"Europe/Berlin"`
+	TimeZone           string     `json:"timeZone,omitempty" maxLength:"64" doc:"Time zone of the pattern, by its IANA name; UTC unless set. A time that daylight saving skips does not come; one that it repeats may come twice" example:"Europe/Berlin"`
 	FirstExecutionTime *time.Time `json:"firstExecutionTime,omitempty" doc:"It fires then, and not before. Without a pattern it fires this once"`
 	Count              *int       `json:"count,omitempty" minimum:"1" maximum:"1000000000" doc:"How often it fires; without end unless set" example:"10"`
 }
