@@ -14,7 +14,7 @@ import (
 )
 
 // addFunction makes a function with one version behind the API's back.
-func (w *world) addFunction(t *testing.T) (warpket.Function, warpket.Version) {
+func (w *world) addFunction(t *testing.T) warpket.Function {
 	t.Helper()
 	ctx, now := t.Context(), time.Now()
 	p, err := w.store.Project(ctx, warpket.DefaultProject)
@@ -36,11 +36,7 @@ func (w *world) addFunction(t *testing.T) (warpket.Function, warpket.Version) {
 	if err := w.store.CreateFunction(ctx, f, v); err != nil {
 		t.Fatal(err)
 	}
-	v, err = w.store.Version(ctx, p.ID, f.ID, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f, v
+	return f
 }
 
 // ok sends a request that is to succeed.
@@ -56,7 +52,7 @@ func (w *world) ok(t *testing.T, want int, method, path, body string, header ...
 func TestTheLifeOfASchedule(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	f, _ := w.addFunction(t)
+	f := w.addFunction(t)
 	_, body := w.ok(t, 200, "POST", "/v1/schedules", `{"functionId": "`+string(f.ID)+`", "name": "nightly", "pattern": "0 3 * * SUN", "timeZone": "Europe/Berlin", "count": 3, "input": {"n": 1}}`)
 	s := decode[api.Schedule](t, body)
 	if s.Status != "running" || s.NextExecutionTime == nil || *s.Count != 3 || s.FunctionName != "bell" || s.Version != 0 || string(s.Input) != `{"n":1}` || s.TemporalURL == "" {
@@ -107,7 +103,7 @@ func TestTheLifeOfASchedule(t *testing.T) {
 func TestSchedulesThatCannotBeAreRefusedWithTheirField(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	f, _ := w.addFunction(t)
+	f := w.addFunction(t)
 	tests := map[string]struct {
 		fields string
 		status int
@@ -161,7 +157,7 @@ func (w *world) finish(t *testing.T, status warpket.Status) {
 func TestAnExecutionIsRetriedAndDeletedWhenItIsFinal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	f, _ := w.addFunction(t)
+	f := w.addFunction(t)
 	_, body := w.ok(t, 202, "POST", "/v1/executions", `{"functionId": "`+string(f.ID)+`", "input": {"n": 1}, "sync": false, "seed": 5, "tags": ["a"], "description": "first"}`)
 	first := decode[api.Execution](t, body)
 	for _, try := range [][2]string{{"POST", "/retry"}, {"DELETE", ""}} {
@@ -195,7 +191,7 @@ func TestAnExecutionIsRetriedAndDeletedWhenItIsFinal(t *testing.T) {
 func TestALargeInputIsToBeHadByItsURL(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	f, _ := w.addFunction(t)
+	f := w.addFunction(t)
 	large := `"` + strings.Repeat("x", 100_000) + `"`
 	_, body := w.ok(t, 202, "POST", "/v1/executions", `{"functionId": "`+string(f.ID)+`", "sync": false, "input": `+large+`}`)
 	e := decode[api.Execution](t, body)
@@ -207,7 +203,7 @@ func TestALargeInputIsToBeHadByItsURL(t *testing.T) {
 func TestExecutionsAreListedByWhatTheyAre(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	f, _ := w.addFunction(t)
+	f := w.addFunction(t)
 	for _, more := range []string{`"lane": "express", "description": "nightly: a"`, `"tags": ["b", "c"], "description": "b"`} {
 		w.ok(t, 202, "POST", "/v1/executions", `{"functionId": "`+string(f.ID)+`", "sync": false, `+more+`}`)
 	}
@@ -231,7 +227,7 @@ func TestExecutionsAreListedByWhatTheyAre(t *testing.T) {
 func TestACallbackIsCheckedWhenItIsAskedFor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	f, _ := w.addFunction(t)
+	f := w.addFunction(t)
 	w.ok(t, 200, "POST", "/v1/secrets", `{"name": "KEY", "value": "canary"}`)
 	for name, tt := range map[string]struct {
 		fields string
@@ -259,7 +255,7 @@ func TestACallbackIsCheckedWhenItIsAskedFor(t *testing.T) {
 func TestAReaderOfEventsWhoConnectsAnewGetsWhatHasChangedSince(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	f, _ := w.addFunction(t)
+	f := w.addFunction(t)
 	_, body := w.ok(t, 202, "POST", "/v1/executions", `{"functionId": "`+string(f.ID)+`", "sync": false}`)
 	e := decode[api.Execution](t, body)
 	w.ok(t, 200, "POST", "/v1/executions/"+e.ID+"/cancel", "")

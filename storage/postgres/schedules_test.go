@@ -99,6 +99,7 @@ func TestSchedulesAreFiltered(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			items, next, err := w.Schedules(t.Context(), w.project, tt.filter, postgres.Page{Limit: 10})
 			w.must(err)
 			var got []warpket.ID
