@@ -58,6 +58,9 @@ type Execution struct {
 	ServerID     ID     // the server that drives it, or waits for its slot
 	Alias        string // that it was asked for by; empty for a function
 	Origin       Origin
+
+	RetryOf  ID        // the execution that it repeats; empty for none
+	Callback *Callback // nil: nobody wants to be called at its end
 }
 
 // Origin is what asked for an execution. The zero Origin is a caller of the API.
@@ -183,6 +186,23 @@ func (e *Execution) Advance(to Status, now time.Time) error {
 		e.FinishedDate = &now
 	}
 	return nil
+}
+
+// Retry makes a new execution like one that is final: of the same snapshot, with
+// the same input, seed and settings. Whoever was to be called is called again.
+func (e Execution) Retry(id ID, now time.Time) (Execution, error) {
+	if !e.Status.Final() {
+		return Execution{}, Errorf(Conflict, "execution %s is %s: wait for its end, or cancel it, to execute it again", e.ID, e.Status)
+	}
+	again := Execution{
+		ID: id, ProjectID: e.ProjectID, FunctionID: e.FunctionID, FunctionName: e.FunctionName, VersionNumber: e.VersionNumber, SnapshotID: e.SnapshotID, RuntimeID: e.RuntimeID,
+		Lane: e.Lane, Target: e.Target, Description: e.Description, Tags: e.Tags, Input: e.Input, Shots: e.Shots, Seed: e.Seed, Resources: e.Resources, Revision: e.Revision, Retries: e.Retries,
+		Status: Queued, CreatedDate: now, RetryOf: e.ID,
+	}
+	if e.Callback != nil {
+		again.Callback = &Callback{URL: e.Callback.URL, Secret: e.Callback.Secret, Status: CallbackPending}
+	}
+	return again, nil
 }
 
 // Outcome is how one attempt of an execution ended on its node.

@@ -24,8 +24,8 @@ type Function struct {
 	UpdatedDate time.Time
 	Label       string  // a freer name, not unique; may be empty
 	Source      *Source // of its newest version's files; nil if they were given as such
-	RuntimeID   ID   // the runtime that somebody created and that its versions get; may be empty
-	InImage     bool // whether that one is an image, in which its files run
+	RuntimeID   ID      // the runtime that somebody created and that its versions get; may be empty
+	InImage     bool    // whether that one is an image, in which its files run
 }
 
 // MaxLabel is the most characters that a function's label has.
@@ -66,6 +66,7 @@ type Settings struct {
 func NewSettings(entry string) Settings {
 	return Settings{Entry: entry, Reuse: ReuseProcess, Network: NoNetwork, Resources: DefaultResources, Gateway: GatewayToken}
 }
+
 // Gateway says for whom a function serves HTTP.
 type Gateway string
 

@@ -64,6 +64,7 @@ func (w *workflows) Detach(context.Context, warpket.ID) error     { return w.dow
 func (w *workflows) DeploymentURL(id warpket.ID) string           { return "http://ui/" + string(id) }
 
 func (w *workflows) ExecutionURL(id warpket.ID) string { return "http://ui/" + string(id) }
+func (w *workflows) ScheduleURL(id warpket.ID) string  { return "http://ui/schedules/" + string(id) }
 func (w *workflows) Ready(context.Context) error       { return w.down }
 
 type fleet struct {
@@ -88,6 +89,7 @@ func (f fleet) CancelExecution(ctx context.Context, project, id warpket.ID) (war
 }
 func (f fleet) FollowLog(context.Context, warpket.Execution)             {}
 func (f fleet) ReleaseAll(context.Context, warpket.ID, postgres.Deleted) {}
+func (f fleet) ScheduleChanged(context.Context, warpket.ID)              {}
 
 // world is a server with all that it works with.
 type world struct {

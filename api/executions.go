@@ -43,6 +43,9 @@ type Execution struct {
 	Usage        *Usage      `json:"usage,omitempty" doc:"What it used; absent until it is final, and when that is not known"`
 	Isolation    string      `json:"isolation,omitempty" doc:"What kept it apart from other functions, and what that lacked; none: it was a plain process" example:"namespaces"`
 	LogSize      int64       `json:"logSize" doc:"Bytes that the handler wrote, kept or not"`
+	InputURL     string      `json:"inputUrl,omitempty" doc:"Where the input is to be had when it is larger than 64 KiB"`
+	RetryOf      string      `json:"retryOf,omitempty" doc:"ID of the execution that it repeats"`
+	Callback     *Callback   `json:"callback,omitempty" doc:"Whom it calls when it is final; absent if nobody"`
 	Description  string      `json:"description" doc:"What the caller says of it"`
 	Tags         []string    `json:"tags" nullable:"false" doc:"The caller's labels"`
 	TemporalURL  string      `json:"temporalUrl,omitempty" doc:"Its page in the Temporal UI; absent for express"`
@@ -102,6 +105,16 @@ type Usage struct {
 	PeakMemory int64   `json:"peakMemory" doc:"Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell"`
 }
 
+// Callback says how far the callback of an execution is.
+type Callback struct {
+	URL       string     `json:"url" doc:"Where it is sent" example:"https://example.com/done"`
+	Secret    string     `json:"secret,omitempty" doc:"Name of the secret that signs it; absent: it is not signed" example:"CALLBACK_KEY"`
+	Status    string     `json:"status" enum:"pending,delivered,failed" doc:"pending: the execution is not final, or it is tried again; failed: it is not"`
+	Attempts  int        `json:"attempts" doc:"How often it was sent"`
+	LastError string     `json:"lastError,omitempty" doc:"What went wrong the last time" example:"the server answered 503"`
+	SentDate  *time.Time `json:"sentDate,omitempty" doc:"When it was last sent"`
+}
+
 func (s *Server) toExecution(e warpket.Execution) Execution {
 	out := Execution{
 		ID: string(e.ID), FunctionID: string(e.FunctionID), FunctionName: e.FunctionName, Version: e.VersionNumber, Status: string(e.Status), Lane: string(e.Lane), Target: string(e.Target),
@@ -120,6 +133,13 @@ func (s *Server) toExecution(e warpket.Execution) Execution {
 	}
 	if out.Alias = e.Alias; e.Origin.Kind != "" {
 		out.Origin = &Origin{string(e.Origin.Kind), string(e.Origin.ID)}
+	}
+	if e.Input.SHA256 != "" {
+		out.InputURL = "/v1/executions/" + string(e.ID) + "/input"
+	}
+	out.RetryOf = string(e.RetryOf)
+	if c := e.Callback; c != nil {
+		out.Callback = &Callback{c.URL, c.Secret, string(c.Status), c.Attempts, c.LastError, c.SentDate}
 	}
 	if e.Error != nil {
 		out.Error = &Failure{FailureCode(e.Error.Code), e.Error.Message, e.Error.Traceback}
@@ -159,6 +179,9 @@ type CreateExecutionRequest struct {
 	Description string     `json:"description,omitempty" maxLength:"4096" doc:"What you say of it"`
 	Tags        []string   `json:"tags,omitempty" maxItems:"20" nullable:"false" doc:"Your labels, each at most 64 bytes"`
 	Draft       bool       `json:"draft,omitempty" doc:"Run the function's draft instead of a version"`
+
+	CallbackURL    string `json:"callbackUrl,omitempty" maxLength:"2048" doc:"Where to POST the outcome when it is final. What does not answer 2xx is tried again, for four hours" example:"https://example.com/done"`
+	CallbackSecret string `json:"callbackSecret,omitempty" maxLength:"64" doc:"Name of one of the project's secrets, which signs the callback as Standard Webhooks do: Webhook-Signature is v1, and the HMAC-SHA256, in base64, of Webhook-Id.Webhook-Timestamp.body" example:"CALLBACK_KEY"`
 }
 
 type (
@@ -186,7 +209,7 @@ func (s *Server) addExecutions() {
 		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity}, Responses: accepted,
 	}, s.createExecution)
 	register(s, Read, huma.Operation{
-		OperationID: "list-executions", Method: http.MethodGet, Path: "/v1/executions", Tags: tags, Summary: "List executions", Description: "Without inputs and results.",
+		OperationID: "list-executions", Method: http.MethodGet, Path: "/v1/executions", Tags: tags, Summary: "List executions", Description: "Without inputs and results. With a filter that few fit, a page may hold fewer than limit, even none, while there are more: go on while there is a nextCursor.",
 	}, s.listExecutions)
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution", Method: http.MethodGet, Path: "/v1/executions/{id}", Tags: tags, Summary: "Get an execution",
@@ -212,6 +235,31 @@ func (s *Server) addExecutions() {
 		OperationID: "get-execution-result", Method: http.MethodGet, Path: "/v1/executions/{id}/result", Tags: tags, Summary: "Get the result of an execution",
 		Description: "The JSON that the handler returned, whatever its size.", Errors: []int{http.StatusNotFound, http.StatusConflict}, Responses: map[string]*huma.Response{"200": {Description: "The result", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{}}}}},
 	}, s.getResult)
+	register(s, Read, huma.Operation{
+		OperationID: "get-execution-input", Method: http.MethodGet, Path: "/v1/executions/{id}/input", Tags: tags, Summary: "Get the input of an execution",
+		Description: "The JSON that the handler got, whatever its size.", Errors: []int{http.StatusNotFound}, Responses: map[string]*huma.Response{"200": {Description: "The input", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{}}}}},
+	}, func(ctx context.Context, in *ExecutionInput) (*huma.StreamResponse, error) {
+		e, err := s.execution(ctx, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		return s.payload(ctx, e, e.Input)
+	})
+	register(s, Write, huma.Operation{
+		OperationID: "retry-execution", Method: http.MethodPost, Path: "/v1/executions/{id}/retry", Tags: tags, Summary: "Execute again", DefaultStatus: http.StatusOK,
+		Description: "Makes a new execution of the same code with the same input, seed and settings, and the function's present configuration; retryOf says of which. Only of one that is final.",
+		Errors:      []int{http.StatusNotFound, http.StatusConflict}, Responses: accepted,
+	}, s.retryExecution)
+	register(s, Write, huma.Operation{
+		OperationID: "delete-execution", Method: http.MethodDelete, Path: "/v1/executions/{id}", Tags: tags, Summary: "Delete an execution", DefaultStatus: http.StatusNoContent,
+		Description: "With its input, result and log. Refused while it is not final: cancel it first.", Errors: []int{http.StatusNotFound, http.StatusConflict},
+	}, func(ctx context.Context, in *ExecutionInput) (*struct{}, error) {
+		id, err := warpket.ParseID("execution", in.ID)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.Store.DeleteExecution(ctx, projectOf(ctx), id)
+	})
 	register(s, Write, huma.Operation{
 		OperationID: "cancel-execution", Method: http.MethodPost, Path: "/v1/executions/{id}/cancel", Tags: tags, Summary: "Cancel an execution", DefaultStatus: http.StatusOK,
 		Description: "A queued execution is cancelled at once; a running one when its process has ended. Cancelling a final one does nothing.", Errors: []int{http.StatusNotFound}, Responses: accepted,
@@ -303,6 +351,9 @@ func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.callback(ctx, &e, in.Body); err != nil {
+		return nil, err
+	}
 	held, cancel, asked := hold(ctx, in.Prefer)
 	defer cancel()
 	e, err = s.execute(ctx, held, order{
@@ -335,14 +386,82 @@ func (s *Server) execute(ctx, held context.Context, o order) (warpket.Execution,
 	if err := s.storeInput(ctx, &e, o.input); err != nil {
 		return e, err
 	}
+	return s.launch(ctx, held, e, o.received, o.wait)
+}
+
+// callback notes whom an execution calls when it is final.
+func (s *Server) callback(ctx context.Context, e *warpket.Execution, b CreateExecutionRequest) error {
+	if b.CallbackURL == "" {
+		if b.CallbackSecret != "" {
+			return warpket.Errorf(warpket.Invalid, "a secret for a callback needs a callbackUrl").At("callbackSecret")
+		}
+		return nil
+	}
+	if err := warpket.CheckCallbackURL(b.CallbackURL, s.PlainHTTP); err != nil {
+		return err
+	}
+	if b.CallbackSecret != "" {
+		if _, err := s.Store.Secret(ctx, e.ProjectID, b.CallbackSecret); warpket.KindOf(err) == warpket.NotFound {
+			return warpket.Errorf(warpket.Invalid, "this project has no secret %q: create it first", b.CallbackSecret).At("callbackSecret")
+		} else if err != nil {
+			return err
+		}
+	}
+	e.Callback = &warpket.Callback{URL: b.CallbackURL, Secret: b.CallbackSecret, Status: warpket.CallbackPending}
+	return nil
+}
+
+// retryExecution makes an execution like one that is final.
+func (s *Server) retryExecution(ctx context.Context, in *struct {
+	ExecutionInput
+	HeldInput
+},
+) (*executionOutput, error) {
+	received := time.Now()
+	before, err := s.execution(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.Store.Function(ctx, before.ProjectID, before.FunctionID)
+	if warpket.KindOf(err) == warpket.NotFound {
+		return nil, warpket.Errorf(warpket.Conflict, "the function of execution %s was deleted, and its code with it", before.ID)
+	} else if err != nil {
+		return nil, err
+	}
+	if _, err := s.Store.Snapshot(ctx, before.SnapshotID); warpket.KindOf(err) == warpket.NotFound {
+		return nil, warpket.Errorf(warpket.Conflict, "the code of execution %s was deleted", before.ID)
+	} else if err != nil {
+		return nil, err
+	}
+	e, err := before.Retry(s.newID(ctx), s.Now())
+	if err != nil {
+		return nil, err
+	}
+	e.FunctionName, e.Revision = f.Name, f.Revision
+	if e.Input.SHA256 != "" {
+		if err := s.Store.TouchObjects(ctx, []postgres.Object{{ProjectID: e.ProjectID, SHA256: e.Input.SHA256, Size: e.Input.Size}}, s.Now()); err != nil {
+			return nil, err
+		}
+	}
+	held, cancel, _ := hold(ctx, in.Prefer)
+	defer cancel()
+	if e, err = s.launch(ctx, held, e, received, true); err != nil {
+		return nil, err
+	}
+	return s.executionAnswer(e), nil
+}
+
+// launch begins an execution. With wait it comes back when it is final, or when
+// held has ended.
+func (s *Server) launch(ctx, held context.Context, e warpket.Execution, received time.Time, wait bool) (warpket.Execution, error) {
 	news := s.Hub.Watch(e.ID) // before it can become final
 	defer news.Close()
-	s.Hub.Begin(e.ID, o.received)
-	if err := s.Fleet.Launch(ctx, e, o.wait); err != nil {
+	s.Hub.Begin(e.ID, received)
+	if err := s.Fleet.Launch(ctx, e, wait); err != nil {
 		s.Hub.Forget(e.ID)
 		return e, err
 	}
-	if !o.wait {
+	if !wait {
 		return e, nil
 	}
 	for held.Err() == nil { // most calls: it becomes final in this server
@@ -415,9 +534,7 @@ func (s *Server) room(ctx context.Context, e warpket.Execution, c callee, queue 
 
 // storeInput keeps the input with the execution, or as an object when large.
 func (s *Server) storeInput(ctx context.Context, e *warpket.Execution, input Any) error {
-	if len(input) == 0 {
-		input = Any("{}")
-	}
+	input = given(input)
 	e.Input.Size = int64(len(input))
 	switch {
 	case len(input) <= warpket.MaxInline:
@@ -479,21 +596,46 @@ func (s *Server) executionAnswer(e warpket.Execution) *executionOutput {
 
 func (s *Server) listExecutions(ctx context.Context, in *struct {
 	PageInput
-	FunctionID string    `query:"functionId" maxLength:"64" doc:"Only those of this function"`
-	Version    int       `query:"version" minimum:"1" doc:"Only those of the version with this number"`
-	Status     string    `query:"status" enum:"queued,running,succeeded,failed,cancelled,timed_out,lost" doc:"Only those with this status"`
-	Since      time.Time `query:"since" doc:"Only those created at this time or later"`
-	Until      time.Time `query:"until" doc:"Only those created before this time"`
-	Alias      string    `query:"alias" maxLength:"255" doc:"Only those that were asked for by the alias of this name"`
+	FunctionID  string    `query:"functionId" maxLength:"64" doc:"Only those of this function"`
+	Version     int       `query:"version" minimum:"1" maximum:"2147483647" doc:"Only those of the version with this number"`
+	Status      string    `query:"status" enum:"queued,running,succeeded,failed,cancelled,timed_out,lost" doc:"Only those with this status"`
+	Lane        string    `query:"lane" enum:"durable,express" doc:"Only those in this lane"`
+	Target      string    `query:"target" enum:"cpu,simulator,gpu,compile,sim" doc:"Only those that run there"`
+	Alias       string    `query:"alias" maxLength:"255" doc:"Only those that were asked for by the alias of this name"`
+	RetryOf     string    `query:"retryOf" maxLength:"64" doc:"Only those that repeat this execution"`
+	Tags        []string  `query:"tags" maxItems:"20" nullable:"false" doc:"Only those with all of these labels, separated by commas"`
+	Description string    `query:"description" maxLength:"5000" doc:"Only those described so, or eq:, neq:, in:, has: and a text" example:"has:nightly"`
+	CreatedDate string    `query:"createdDate" maxLength:"100" doc:"Only those created then, or gt:, gte:, lt:, lte:, eq:, neq: and a time" example:"gte:2026-01-31T12:00:00Z"`
+	Since       time.Time `query:"since" doc:"Only those created at this time or later"`
+	Until       time.Time `query:"until" doc:"Only those created before this time"`
 },
 ) (*listOutput[Execution], error) {
-	filter := postgres.ExecutionFilter{Version: in.Version, Status: warpket.Status(in.Status), Since: in.Since, Until: in.Until, Alias: in.Alias}
-	if in.FunctionID != "" {
-		id, err := warpket.ParseID("function", in.FunctionID)
-		if err != nil {
-			return list[warpket.Execution](nil, "", s.toExecution), nil //nolint:nilerr // no such function has no executions
+	filter := postgres.ExecutionFilter{
+		Alias: in.Alias, Version: in.Version, Status: warpket.Status(in.Status), Lane: warpket.Lane(in.Lane), Target: warpket.Target(in.Target), Since: in.Since, Until: in.Until,
+	}
+	var err error
+	if filter.Description, err = warpket.ParseCondition("description", in.Description, warpket.Eq, warpket.Neq, warpket.In, warpket.Has); err != nil {
+		return nil, err
+	}
+	if filter.CreatedDate, err = warpket.ParseCondition("createdDate", in.CreatedDate, warpket.Gt, warpket.Gte, warpket.Lt, warpket.Lte, warpket.Eq, warpket.Neq); err != nil {
+		return nil, err
+	}
+	for _, tag := range in.Tags {
+		if strings.ContainsRune(tag, 0) {
+			return nil, warpket.Errorf(warpket.Invalid, "a tag has no NUL characters").At("query.tags")
 		}
-		filter.FunctionID = id
+	}
+	filter.Tags = in.Tags
+	for _, ref := range []struct {
+		text string
+		id   *warpket.ID
+	}{{in.FunctionID, &filter.FunctionID}, {in.RetryOf, &filter.RetryOf}} {
+		if ref.text == "" {
+			continue
+		}
+		if *ref.id, err = warpket.ParseID("thing", ref.text); err != nil {
+			return list[warpket.Execution](nil, "", s.toExecution), nil //nolint:nilerr // what does not exist has no executions
+		}
 	}
 	items, next, err := s.Store.Executions(ctx, projectOf(ctx), filter, in.page())
 	return list(items, next, s.toExecution), err
@@ -515,13 +657,18 @@ func (s *Server) getResult(ctx context.Context, in *ExecutionInput) (*huma.Strea
 	if e.Status != warpket.Succeeded {
 		return nil, warpket.Errorf(warpket.Conflict, "execution %s is %s: it has no result", e.ID, e.Status)
 	}
-	if e.Result.SHA256 == "" {
+	return s.payload(ctx, e, e.Result)
+}
+
+// payload answers with the bytes of an input or result.
+func (s *Server) payload(ctx context.Context, e warpket.Execution, p warpket.Payload) (*huma.StreamResponse, error) {
+	if p.SHA256 == "" {
 		return stream("application/json", func(w io.Writer) error {
-			_, err := w.Write(e.Result.Inline)
+			_, err := w.Write(p.Inline)
 			return err
 		}), nil
 	}
-	r, err := s.Blobs.Open(ctx, e.ProjectID, e.Result.SHA256)
+	r, err := s.Blobs.Open(ctx, e.ProjectID, p.SHA256)
 	if err != nil {
 		return nil, err
 	}

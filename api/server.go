@@ -36,6 +36,7 @@ type Workflows interface {
 	Detach(ctx context.Context, deployment warpket.ID) error
 	DeploymentURL(id warpket.ID) string
 	ExecutionURL(id warpket.ID) string
+	ScheduleURL(id warpket.ID) string
 	Ready(ctx context.Context) error
 }
 
@@ -45,6 +46,7 @@ type Fleet interface {
 	CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error)
 	FollowLog(ctx context.Context, e warpket.Execution)
 	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
+	ScheduleChanged(ctx context.Context, id warpket.ID)
 }
 
 // Images finds out what references of OCI images stand for.
@@ -79,6 +81,7 @@ type Config struct {
 	Images    Images
 	Fetcher   Fetcher
 	Platform  string // of the runtimes that functions get, "linux/amd64"
+	PlainHTTP bool   // callbacks may go to URLs without TLS
 	Now       func() time.Time
 	Random    func(n int) int // from 0 to n-1, for aliases to choose by; math/rand/v2's unless set
 	Log       *slog.Logger
@@ -115,7 +118,7 @@ func New(c Config) *Server {
 		aliases: newCache[warpket.Alias](cacheLife), webhooks: newCache[hook](cacheLife), rates: newRates(),
 	}
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addAliases, s.addWebhooks, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addAliases, s.addWebhooks, s.addSchedules, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
 		add()
 	}
 	return s
@@ -141,6 +144,7 @@ func humaConfig() huma.Config {
 		{Name: "Executions", Description: "Runs of a version"},
 		{Name: "Aliases", Description: "Names for versions, by which traffic is moved"},
 		{Name: "Webhooks", Description: "URLs that execute a function"},
+		{Name: "Schedules", Description: "Executions at times to come"},
 		{Name: "Runtimes", Description: "SDKs, locked and ready to run"},
 		{Name: "Nodes", Description: "Machines and their devices"},
 		{Name: "Secrets", Description: "Values that functions get and nobody reads back"},

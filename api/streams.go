@@ -34,7 +34,7 @@ func (s *Server) addStreams() {
 	events["200"].Content[eventStream].Schema = &huma.Schema{Type: huma.TypeString}
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-events", Method: http.MethodGet, Path: "/v1/executions/{id}/events", Tags: tags, Summary: "Follow an execution",
-		Description: "As text/event-stream: an event `execution` with the execution now and after each change, until it is final.",
+		Description: "As text/event-stream: an event `execution` with the execution now and after each change of its status or attempt, until it is final. Send the ID of the last event as Last-Event-ID, at any server, to get only what has changed since.",
 		Errors:      []int{http.StatusNotFound}, Responses: events,
 	}, s.getEvents)
 }
@@ -189,17 +189,22 @@ func (s *Server) awaitFinal(ctx context.Context, e warpket.Execution) {
 	}
 }
 
-func (s *Server) getEvents(ctx context.Context, in *ExecutionInput) (*huma.StreamResponse, error) {
+func (s *Server) getEvents(ctx context.Context, in *struct {
+	ExecutionInput
+	Last string `header:"Last-Event-ID" maxLength:"32" doc:"ID of the last event, to go on from there"`
+},
+) (*huma.StreamResponse, error) {
 	e, err := s.execution(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	return s.events(func(ctx context.Context, send func(id, name string, data any) error) error {
-		return s.followStatus(ctx, e, send)
+		return s.followStatus(ctx, e, in.Last, send)
 	}), nil
 }
 
-func (s *Server) followStatus(ctx context.Context, e warpket.Execution, send func(id, name string, data any) error) error {
+// followStatus sends an execution after each change since the event last.
+func (s *Server) followStatus(ctx context.Context, e warpket.Execution, last string, send func(id, name string, data any) error) error {
 	news := s.Hub.Watch(e.ID)
 	defer news.Close()
 	ended := make(chan struct{})
@@ -207,7 +212,6 @@ func (s *Server) followStatus(ctx context.Context, e warpket.Execution, send fun
 		defer close(ended)
 		s.awaitFinal(ctx, e)
 	}()
-	last := ""
 	for {
 		e, err := s.Store.Execution(ctx, e.ProjectID, e.ID)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,11 @@ type Config struct {
 	Client   *Client
 	Now      func() time.Time
 	IdleSlot time.Duration // after which a slot on demand is given back
-	Log      *slog.Logger
+
+	Callbacks http.RoundTripper // dials no host that strangers may not name
+	Retention time.Duration     // of executions, at least; 0 keeps them all
+
+	Log *slog.Logger
 }
 
 // Activities are what workflows do. Each may be run again at any time.

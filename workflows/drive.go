@@ -36,6 +36,7 @@ func (a *Activities) see(ctx context.Context, e warpket.Execution, news *live.Wa
 func (a *Activities) over(e warpket.Execution) {
 	a.sent.Delete(attempt{e.ID, e.Attempt})
 	a.Hub.Finished(e)
+	a.callBack(e)
 	if e.NodeID != "" {
 		a.Nodes.Ack(e.NodeID, e.ID, e.Attempt)
 	}
@@ -142,7 +143,7 @@ func (a *Activities) unprovided(ctx context.Context, e warpket.Execution, cause 
 // refuse makes an execution that never ran final.
 func (a *Activities) refuse(ctx context.Context, e warpket.Execution, o warpket.Outcome) error {
 	_, err := a.Store.FinishExecution(ctx, postgres.Finish{
-		ID: e.ID, Lane: e.Lane, Attempt: e.Attempt, Status: o.Status, Error: o.Failure,
+		ID: e.ID, Lane: e.Lane, Attempt: e.Attempt, Status: o.Status, Error: o.Failure, Callback: e.Callback != nil,
 		Timings: warpket.Timings{Queued: time.Since(a.Hub.Begun(e)), Total: time.Since(a.Hub.Begun(e))},
 	}, a.Now())
 	return err
@@ -298,7 +299,7 @@ func (a *Activities) lost(ctx context.Context, e warpket.Execution, why string) 
 
 func (a *Activities) record(ctx context.Context, e warpket.Execution, f postgres.Finish) (warpket.Execution, error) {
 	now := a.Now()
-	f.ID, f.Lane, f.Attempt = e.ID, e.Lane, e.Attempt
+	f.ID, f.Lane, f.Attempt, f.Callback = e.ID, e.Lane, e.Attempt, e.Callback != nil
 	finished, err := a.Store.FinishExecution(ctx, f, now)
 	if err == nil && !finished && e.Lane == warpket.Express {
 		// A crash of Postgres may have taken its row: write it again.

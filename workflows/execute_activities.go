@@ -129,6 +129,7 @@ func (a *Activities) CancelExecution(ctx context.Context, project, id warpket.ID
 	}
 	if e.Status.Final() {
 		a.Hub.Finished(e)
+		a.callBack(e)
 		a.wake(ctx, id)
 		return e, nil
 	}

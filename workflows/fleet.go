@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"sync"
@@ -186,6 +187,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	every(30*time.Second, "releasing orphaned slots", f.releaseOrphans)
 	every(30*time.Second, "ending outdated slots", f.endOutdated)
 	every(15*time.Second, "counting executions", f.countExecutions)
+	every(warpket.CatchUp, "firing overdue schedules", f.Activities.fireOverdue)
 	every(time.Hour, "housekeeping", f.housekeep)
 	return f.resume(ctx)
 }
@@ -354,12 +356,15 @@ func (f *Fleet) keepPromises(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var never error // one that cannot be kept does not hold up the others
 	for _, p := range promises {
-		if err := f.keep(ctx, p); err != nil {
+		if err := f.keep(ctx, p); warpket.KindOf(err).Retryable() {
 			return err
+		} else if err != nil {
+			never = errors.Join(never, err)
 		}
 	}
-	return nil
+	return never
 }
 
 func (f *Fleet) keep(ctx context.Context, p postgres.Promise) error {
@@ -370,6 +375,12 @@ func (f *Fleet) keep(ctx context.Context, p postgres.Promise) error {
 		err = f.startDeployment(ctx, p.SubjectID)
 	case "build":
 		err = f.startRuntime(ctx, p.SubjectID)
+	case "schedule":
+		return a.mirrorSchedule(ctx, p.SubjectID)
+	case "callback":
+		if err = a.startCallback(ctx, p.SubjectID); err == nil {
+			return a.Store.PutOff(ctx, p) // kept when it is delivered
+		}
 	default:
 		err = f.startExecution(ctx, p.SubjectID)
 	}
@@ -440,6 +451,9 @@ func (f *Fleet) resumeAll(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := f.Activities.resumeSchedules(ctx); err != nil {
+		return err
+	}
 	for after := warpket.ID(""); ; {
 		open, err := f.Activities.Store.OpenExecutions(ctx, after)
 		if err != nil || len(open) == 0 {
@@ -491,6 +505,11 @@ func (f *Fleet) housekeep(ctx context.Context) error {
 		var err error
 		if n, err = a.Store.SweepSnapshots(ctx, a.Now().Add(-24*time.Hour)); err != nil {
 			return err
+		}
+	}
+	if a.Retention > 0 {
+		if err := a.Store.DropExecutions(ctx, a.Now().Add(-a.Retention)); err != nil {
+			a.Log.Warn("executions beyond their retention not dropped; tried again", "error", err, "in", time.Hour)
 		}
 	}
 	for {

@@ -25,6 +25,8 @@ func TestHistoriesOfReleasedCodeReplay(t *testing.T) {
 			r.RegisterWorkflow(Execute)
 			r.RegisterWorkflow(Deploy)
 			r.RegisterWorkflow(BuildRuntime)
+			r.RegisterWorkflow(FireSchedule)
+			r.RegisterWorkflow(DeliverCallback)
 			if err := r.ReplayWorkflowHistoryFromJSONFile(temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)), file); err != nil {
 				t.Error(err)
 			}

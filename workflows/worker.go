@@ -30,6 +30,11 @@ func (c *Client) executionWorker(a *Activities) worker.Worker {
 	w.RegisterActivity(a.Run)
 	w.RegisterActivity(a.Attach)
 	w.RegisterActivity(a.Cancel)
+	w.RegisterWorkflow(FireSchedule)
+	w.RegisterActivity(a.Fire)
+	w.RegisterWorkflow(DeliverCallback)
+	w.RegisterActivity(a.SendCallback)
+	w.RegisterActivity(a.FailCallback)
 	return w
 }
 

@@ -21,6 +21,8 @@ func environment(t *testing.T) *testsuite.TestWorkflowEnvironment {
 	env.RegisterWorkflow(Execute)
 	env.RegisterWorkflow(Deploy)
 	env.RegisterWorkflow(BuildRuntime)
+	env.RegisterWorkflow(FireSchedule)
+	env.RegisterWorkflow(DeliverCallback)
 	env.RegisterActivity(&Activities{})
 	t.Cleanup(func() { env.AssertExpectations(t) })
 	return env

@@ -18,6 +18,27 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for CallbackStatus.
+const (
+	CallbackStatusDelivered CallbackStatus = "delivered"
+	CallbackStatusFailed    CallbackStatus = "failed"
+	CallbackStatusPending   CallbackStatus = "pending"
+)
+
+// Valid indicates whether the value is a known member of the CallbackStatus enum.
+func (e CallbackStatus) Valid() bool {
+	switch e {
+	case CallbackStatusDelivered:
+		return true
+	case CallbackStatusFailed:
+		return true
+	case CallbackStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CreateExecutionRequestLane.
 const (
 	CreateExecutionRequestLaneDurable CreateExecutionRequestLane = "durable"
@@ -1005,6 +1026,30 @@ func (e RuntimeStatus) Valid() bool {
 	}
 }
 
+// Defines values for ScheduleStatus.
+const (
+	ScheduleStatusCancelled ScheduleStatus = "cancelled"
+	ScheduleStatusDone      ScheduleStatus = "done"
+	ScheduleStatusPaused    ScheduleStatus = "paused"
+	ScheduleStatusRunning   ScheduleStatus = "running"
+)
+
+// Valid indicates whether the value is a known member of the ScheduleStatus enum.
+func (e ScheduleStatus) Valid() bool {
+	switch e {
+	case ScheduleStatusCancelled:
+		return true
+	case ScheduleStatusDone:
+		return true
+	case ScheduleStatusPaused:
+		return true
+	case ScheduleStatusRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SettingName.
 const (
 	SettingNameCommand      SettingName = "command"
@@ -1143,6 +1188,27 @@ func (e UpdateFunctionRequestReuse) Valid() bool {
 	case UpdateFunctionRequestReuseNone:
 		return true
 	case UpdateFunctionRequestReuseProcess:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UpdateScheduleRequestStatus.
+const (
+	UpdateScheduleRequestStatusCancelled UpdateScheduleRequestStatus = "cancelled"
+	UpdateScheduleRequestStatusPaused    UpdateScheduleRequestStatus = "paused"
+	UpdateScheduleRequestStatusRunning   UpdateScheduleRequestStatus = "running"
+)
+
+// Valid indicates whether the value is a known member of the UpdateScheduleRequestStatus enum.
+func (e UpdateScheduleRequestStatus) Valid() bool {
+	switch e {
+	case UpdateScheduleRequestStatusCancelled:
+		return true
+	case UpdateScheduleRequestStatusPaused:
+		return true
+	case UpdateScheduleRequestStatusRunning:
 		return true
 	default:
 		return false
@@ -1326,6 +1392,51 @@ func (e ListExecutionsParamsStatus) Valid() bool {
 	}
 }
 
+// Defines values for ListExecutionsParamsLane.
+const (
+	ListExecutionsParamsLaneDurable ListExecutionsParamsLane = "durable"
+	ListExecutionsParamsLaneExpress ListExecutionsParamsLane = "express"
+)
+
+// Valid indicates whether the value is a known member of the ListExecutionsParamsLane enum.
+func (e ListExecutionsParamsLane) Valid() bool {
+	switch e {
+	case ListExecutionsParamsLaneDurable:
+		return true
+	case ListExecutionsParamsLaneExpress:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListExecutionsParamsTarget.
+const (
+	ListExecutionsParamsTargetCPU       ListExecutionsParamsTarget = "cpu"
+	ListExecutionsParamsTargetCompile   ListExecutionsParamsTarget = "compile"
+	ListExecutionsParamsTargetGpu       ListExecutionsParamsTarget = "gpu"
+	ListExecutionsParamsTargetSim       ListExecutionsParamsTarget = "sim"
+	ListExecutionsParamsTargetSimulator ListExecutionsParamsTarget = "simulator"
+)
+
+// Valid indicates whether the value is a known member of the ListExecutionsParamsTarget enum.
+func (e ListExecutionsParamsTarget) Valid() bool {
+	switch e {
+	case ListExecutionsParamsTargetCPU:
+		return true
+	case ListExecutionsParamsTargetCompile:
+		return true
+	case ListExecutionsParamsTargetGpu:
+		return true
+	case ListExecutionsParamsTargetSim:
+		return true
+	case ListExecutionsParamsTargetSimulator:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CreateFunctionMultipartBodyGateway.
 const (
 	CreateFunctionMultipartBodyGatewayOff    CreateFunctionMultipartBodyGateway = "off"
@@ -1437,6 +1548,30 @@ func (e ListRuntimesParamsCreated) Valid() bool {
 	}
 }
 
+// Defines values for ListSchedulesParamsStatus.
+const (
+	ListSchedulesParamsStatusCancelled ListSchedulesParamsStatus = "cancelled"
+	ListSchedulesParamsStatusDone      ListSchedulesParamsStatus = "done"
+	ListSchedulesParamsStatusPaused    ListSchedulesParamsStatus = "paused"
+	ListSchedulesParamsStatusRunning   ListSchedulesParamsStatus = "running"
+)
+
+// Valid indicates whether the value is a known member of the ListSchedulesParamsStatus enum.
+func (e ListSchedulesParamsStatus) Valid() bool {
+	switch e {
+	case ListSchedulesParamsStatusCancelled:
+		return true
+	case ListSchedulesParamsStatusDone:
+		return true
+	case ListSchedulesParamsStatusPaused:
+		return true
+	case ListSchedulesParamsStatusRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Alias defines model for Alias.
 type Alias struct {
 	// CreatedDate When it was created
@@ -1464,6 +1599,36 @@ type Alias struct {
 	// Versions The versions that it stands for
 	Versions []Route `json:"versions"`
 }
+
+// Callback defines model for Callback.
+type Callback struct {
+	// Attempts How often it was sent
+	Attempts int64 `json:"attempts"`
+
+	// LastError What went wrong the last time
+	//
+	// Example: the server answered 503
+	LastError string `json:"lastError,omitempty,omitzero"`
+
+	// Secret Name of the secret that signs it; absent: it is not signed
+	//
+	// Example: CALLBACK_KEY
+	Secret string `json:"secret,omitempty,omitzero"`
+
+	// SentDate When it was last sent
+	SentDate time.Time `json:"sentDate,omitempty,omitzero"`
+
+	// Status pending: the execution is not final, or it is tried again; failed: it is not
+	Status CallbackStatus `json:"status"`
+
+	// URL Where it is sent
+	//
+	// Example: https://example.com/done
+	URL string `json:"url"`
+}
+
+// CallbackStatus pending: the execution is not final, or it is tried again; failed: it is not
+type CallbackStatus string
 
 // CreateAliasRequest defines model for CreateAliasRequest.
 type CreateAliasRequest struct {
@@ -1503,6 +1668,16 @@ type CreateExecutionRequest struct {
 	//
 	// Example: bell-prod
 	Alias string `json:"alias,omitempty,omitzero"`
+
+	// CallbackSecret Name of one of the project's secrets, which signs the callback as Standard Webhooks do: Webhook-Signature is v1, and the HMAC-SHA256, in base64, of Webhook-Id.Webhook-Timestamp.body
+	//
+	// Example: CALLBACK_KEY
+	CallbackSecret string `json:"callbackSecret,omitempty,omitzero"`
+
+	// CallbackURL Where to POST the outcome when it is final. What does not answer 2xx is tried again, for four hours
+	//
+	// Example: https://example.com/done
+	CallbackURL string `json:"callbackUrl,omitempty,omitzero"`
 
 	// Description What you say of it
 	Description string `json:"description,omitempty,omitzero"`
@@ -1687,6 +1862,41 @@ type CreateRuntimeRequest struct {
 
 	// Trusted true, which is the default: its functions run on any node, in the sandbox that the node has. false: only on nodes whose isolation is complete, with nothing shared and every limit enforced
 	Trusted bool `json:"trusted,omitempty,omitzero"`
+}
+
+// CreateScheduleRequest defines model for CreateScheduleRequest.
+type CreateScheduleRequest struct {
+	// Count How often it fires; without end unless set
+	//
+	// Example: 10
+	Count int64 `json:"count,omitempty,omitzero"`
+
+	// FirstExecutionTime It fires then, and not before. Without a pattern it fires this once
+	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
+
+	// FunctionID ID of the function
+	FunctionID string `json:"functionId"`
+
+	// Input What the handler gets as its event: any JSON value, an empty object unless set; at most 64 KiB
+	Input interface{} `json:"input,omitempty,omitzero"`
+
+	// Name What you call it
+	Name string `json:"name,omitempty,omitzero"`
+
+	// Pattern Five fields, minute, hour, day of the month, month and day of the week, with names such as SUN and JAN; or @hourly, @daily, @weekly, @monthly, @yearly. A day counts that fits either of its two fields when both are given
+	//
+	// Example: 30 8 * * MON-FRI
+	Pattern string `json:"pattern,omitempty,omitzero"`
+
+	// TimeZone Time zone of the pattern, by its IANA name; UTC unless set. A time that daylight saving skips does not come; one that it repeats may come twice
+	//
+	// Example: Europe/Berlin
+	TimeZone string `json:"timeZone,omitempty,omitzero"`
+
+	// Version Number of the version; unless set, the newest when it fires
+	//
+	// Example: 1
+	Version int64 `json:"version,omitempty,omitzero"`
 }
 
 // CreateSecretRequest defines model for CreateSecretRequest.
@@ -1973,7 +2183,8 @@ type Execution struct {
 	Alias string `json:"alias,omitempty,omitzero"`
 
 	// Attempt Which attempt this is or was; 0 before the first
-	Attempt int64 `json:"attempt"`
+	Attempt  int64    `json:"attempt"`
+	Callback Callback `json:"callback,omitempty,omitzero"`
 
 	// CreatedDate When it was asked for
 	CreatedDate time.Time `json:"createdDate"`
@@ -1999,6 +2210,9 @@ type Execution struct {
 	// Input What the handler gets as its event; absent in lists and when larger than 64 KiB
 	Input json.RawMessage `json:"input,omitempty,omitzero"`
 
+	// InputURL Where the input is to be had when it is larger than 64 KiB
+	InputURL string `json:"inputUrl,omitempty,omitzero"`
+
 	// Isolation What kept it apart from other functions, and what that lacked; none: it was a plain process
 	//
 	// Example: namespaces
@@ -2021,6 +2235,9 @@ type Execution struct {
 
 	// ResultURL Where the result is to be had when it is larger than 64 KiB
 	ResultURL string `json:"resultUrl,omitempty,omitzero"`
+
+	// RetryOf ID of the execution that it repeats
+	RetryOf string `json:"retryOf,omitempty,omitzero"`
 
 	// Seed Seed of its random numbers: the same seed gives the same result, as far as the SDK allows
 	Seed int64 `json:"seed"`
@@ -2552,6 +2769,15 @@ type ListRuntime struct {
 	NextCursor string `json:"nextCursor,omitempty,omitzero"`
 }
 
+// ListSchedule defines model for ListSchedule.
+type ListSchedule struct {
+	// Items Newest first
+	Items []Schedule `json:"items"`
+
+	// NextCursor Cursor of the next page; absent on the last
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
+
 // ListSecret defines model for ListSecret.
 type ListSecret struct {
 	// Items Newest first
@@ -2976,6 +3202,76 @@ type ScaleDeploymentRequest struct {
 	Slots int64 `json:"slots"`
 }
 
+// Schedule defines model for Schedule.
+type Schedule struct {
+	// Count How often it fires yet; null: without end
+	//
+	// Example: 10
+	Count int64 `json:"count"`
+
+	// CreatedDate When it was created
+	CreatedDate time.Time `json:"createdDate"`
+
+	// FirstExecutionTime It fires then, and not before
+	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
+
+	// FunctionID ID of the function that it executes
+	FunctionID string `json:"functionId"`
+
+	// FunctionName Name of that function
+	//
+	// Example: bell
+	FunctionName string `json:"functionName"`
+
+	// ID ID of the schedule, and of Temporal's
+	ID string `json:"id"`
+
+	// Input What the handler gets as its event
+	Input interface{} `json:"input"`
+
+	// LastError Why it then created none
+	LastError string `json:"lastError,omitempty,omitzero"`
+
+	// LastExecutionID ID of the execution that it then created; absent if it created none
+	LastExecutionID string `json:"lastExecutionId,omitempty,omitzero"`
+
+	// LastExecutionTime The time for which it fired last, or was to; absent before the first
+	LastExecutionTime time.Time `json:"lastExecutionTime,omitempty,omitzero"`
+
+	// Name What you call it; empty if you gave none
+	Name string `json:"name"`
+
+	// NextExecutionTime When it fires next; absent unless it is running
+	NextExecutionTime time.Time `json:"nextExecutionTime,omitempty,omitzero"`
+
+	// Pattern When it fires; absent: once, at firstExecutionTime
+	//
+	// Example: 30 8 * * MON-FRI
+	Pattern string `json:"pattern,omitempty,omitzero"`
+
+	// Status done and cancelled are final
+	Status ScheduleStatus `json:"status"`
+
+	// TemporalURL Its page in the Temporal UI
+	TemporalURL string `json:"temporalUrl,omitempty,omitzero"`
+
+	// TimeZone Time zone of the pattern; absent: UTC
+	//
+	// Example: Europe/Berlin
+	TimeZone string `json:"timeZone,omitempty,omitzero"`
+
+	// UpdatedDate When it was last changed, or fired
+	UpdatedDate time.Time `json:"updatedDate"`
+
+	// Version Number of the version that it executes; absent: the newest when it fires
+	//
+	// Example: 1
+	Version int64 `json:"version,omitempty,omitzero"`
+}
+
+// ScheduleStatus done and cancelled are final
+type ScheduleStatus string
+
 // Secret defines model for Secret.
 type Secret struct {
 	// CreatedDate When it was created
@@ -3290,6 +3586,40 @@ type UpdateRuntimeRequest struct {
 	// Example: 1.0.2
 	SDKVersion string `json:"sdkVersion,omitempty,omitzero"`
 }
+
+// UpdateScheduleRequest defines model for UpdateScheduleRequest.
+type UpdateScheduleRequest struct {
+	// Count How often it fires from now on; 0: without end
+	Count int64 `json:"count,omitempty,omitzero"`
+
+	// FirstExecutionTime The next time at which it fires; from then on as the pattern says
+	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
+
+	// Input What the handler gets as its event: any JSON value; at most 64 KiB
+	Input interface{} `json:"input,omitempty,omitzero"`
+
+	// Name What you call it
+	Name string `json:"name,omitempty,omitzero"`
+
+	// Pattern When it fires; empty: once, at firstExecutionTime
+	//
+	// Example: @hourly
+	Pattern string `json:"pattern,omitempty,omitzero"`
+
+	// Status paused stops it for now, running resumes it, cancelled ends it for good
+	Status UpdateScheduleRequestStatus `json:"status,omitempty,omitzero"`
+
+	// TimeZone Time zone of the pattern; empty: UTC
+	//
+	// Example: Europe/Berlin
+	TimeZone string `json:"timeZone,omitempty,omitzero"`
+
+	// Version Number of the version; 0: the newest when it fires
+	Version int64 `json:"version,omitempty,omitzero"`
+}
+
+// UpdateScheduleRequestStatus paused stops it for now, running resumes it, cancelled ends it for good
+type UpdateScheduleRequestStatus string
 
 // UpdateSecretRequest defines model for UpdateSecretRequest.
 type UpdateSecretRequest struct {
@@ -3614,18 +3944,42 @@ type ListExecutionsParams struct {
 	// Status Only those with this status
 	Status *ListExecutionsParamsStatus `form:"status,omitempty" json:"status,omitempty"`
 
+	// Lane Only those in this lane
+	Lane *ListExecutionsParamsLane `form:"lane,omitempty" json:"lane,omitempty"`
+
+	// Target Only those that run there
+	Target *ListExecutionsParamsTarget `form:"target,omitempty" json:"target,omitempty"`
+
+	// Alias Only those that were asked for by the alias of this name
+	Alias *string `form:"alias,omitempty" json:"alias,omitempty"`
+
+	// RetryOf Only those that repeat this execution
+	RetryOf *string `form:"retryOf,omitempty" json:"retryOf,omitempty"`
+
+	// Tags Only those with all of these labels, separated by commas
+	Tags *[]string `form:"tags,omitempty" json:"tags,omitempty"`
+
+	// Description Only those described so, or eq:, neq:, in:, has: and a text
+	Description *string `form:"description,omitempty" json:"description,omitempty"`
+
+	// CreatedDate Only those created then, or gt:, gte:, lt:, lte:, eq:, neq: and a time
+	CreatedDate *string `form:"createdDate,omitempty" json:"createdDate,omitempty"`
+
 	// Since Only those created at this time or later
 	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
 
 	// Until Only those created before this time
 	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
-
-	// Alias Only those that were asked for by the alias of this name
-	Alias *string `form:"alias,omitempty" json:"alias,omitempty"`
 }
 
 // ListExecutionsParamsStatus defines parameters for ListExecutions.
 type ListExecutionsParamsStatus string
+
+// ListExecutionsParamsLane defines parameters for ListExecutions.
+type ListExecutionsParamsLane string
+
+// ListExecutionsParamsTarget defines parameters for ListExecutions.
+type ListExecutionsParamsTarget string
 
 // CreateExecutionParams defines parameters for CreateExecution.
 type CreateExecutionParams struct {
@@ -3645,10 +3999,22 @@ type CancelExecutionParams struct {
 	Prefer *string `json:"Prefer,omitempty"`
 }
 
+// GetExecutionEventsParams defines parameters for GetExecutionEvents.
+type GetExecutionEventsParams struct {
+	// LastEventID ID of the last event, to go on from there
+	LastEventID *string `json:"Last-Event-ID,omitempty"`
+}
+
 // GetExecutionLogParams defines parameters for GetExecutionLog.
 type GetExecutionLogParams struct {
 	// LastEventID ID of the last event, to go on from there
 	LastEventID *string `json:"Last-Event-ID,omitempty"`
+}
+
+// RetryExecutionParams defines parameters for RetryExecution.
+type RetryExecutionParams struct {
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
 }
 
 // ListFunctionsParams defines parameters for ListFunctions.
@@ -3925,6 +4291,33 @@ type UpdateRuntimeParams struct {
 	Prefer *string `json:"Prefer,omitempty"`
 }
 
+// ListSchedulesParams defines parameters for ListSchedules.
+type ListSchedulesParams struct {
+	// Cursor nextCursor of the page before; leave it out for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit How many items at most
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// FunctionID Only those of this function
+	FunctionID *string `form:"functionId,omitempty" json:"functionId,omitempty"`
+
+	// Status Only those with this status
+	Status *ListSchedulesParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Name Only those with this name, or eq:, neq:, in:, has: and a text
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+}
+
+// ListSchedulesParamsStatus defines parameters for ListSchedules.
+type ListSchedulesParamsStatus string
+
+// UpdateScheduleParams defines parameters for UpdateSchedule.
+type UpdateScheduleParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
 // ListSecretsParams defines parameters for ListSecrets.
 type ListSecretsParams struct {
 	// Cursor nextCursor of the page before; leave it out for the first page
@@ -4039,6 +4432,12 @@ type CreateRuntimeJSONRequestBody = CreateRuntimeRequest
 
 // UpdateRuntimeJSONRequestBody defines body for UpdateRuntime for application/json ContentType.
 type UpdateRuntimeJSONRequestBody = UpdateRuntimeRequest
+
+// CreateScheduleJSONRequestBody defines body for CreateSchedule for application/json ContentType.
+type CreateScheduleJSONRequestBody = CreateScheduleRequest
+
+// UpdateScheduleJSONRequestBody defines body for UpdateSchedule for application/json ContentType.
+type UpdateScheduleJSONRequestBody = UpdateScheduleRequest
 
 // CreateSecretJSONRequestBody defines body for CreateSecret for application/json ContentType.
 type CreateSecretJSONRequestBody = CreateSecretRequest
@@ -4286,7 +4685,7 @@ type ClientInterface interface {
 
 	// ListExecutions List executions
 	//
-	// Without inputs and results.
+	// Without inputs and results. With a filter that few fit, a page may hold fewer than limit, even none, while there are more: go on while there is a nextCursor.
 	//
 	// Needs the role viewer.
 	//
@@ -4315,6 +4714,15 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/executions (the `CreateExecution` operationId).
 	CreateExecution(ctx context.Context, params *CreateExecutionParams, body CreateExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteExecution Delete an execution
+	//
+	// With its input, result and log. Refused while it is not final: cancel it first.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with DELETE /v1/executions/{id} (the `DeleteExecution` operationId).
+	DeleteExecution(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetExecution Get an execution
 	//
 	// With `Prefer: wait=SECONDS` the answer is held until it is final.
@@ -4335,12 +4743,21 @@ type ClientInterface interface {
 
 	// GetExecutionEvents Follow an execution
 	//
-	// As text/event-stream: an event `execution` with the execution now and after each change, until it is final.
+	// As text/event-stream: an event `execution` with the execution now and after each change of its status or attempt, until it is final. Send the ID of the last event as Last-Event-ID, at any server, to get only what has changed since.
 	//
 	// Needs the role viewer.
 	//
 	// Corresponds with GET /v1/executions/{id}/events (the `GetExecutionEvents` operationId).
-	GetExecutionEvents(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetExecutionEvents(ctx context.Context, id string, params *GetExecutionEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetExecutionInput Get the input of an execution
+	//
+	// The JSON that the handler got, whatever its size.
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/executions/{id}/input (the `GetExecutionInput` operationId).
+	GetExecutionInput(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetExecutionLog Get the log of an execution
 	//
@@ -4359,6 +4776,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/executions/{id}/result (the `GetExecutionResult` operationId).
 	GetExecutionResult(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryExecution Execute again
+	//
+	// Makes a new execution of the same code with the same input, seed and settings, and the function's present configuration; retryOf says of which. Only of one that is final.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with POST /v1/executions/{id}/retry (the `RetryExecution` operationId).
+	RetryExecution(ctx context.Context, id string, params *RetryExecutionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListFunctions List functions
 	//
@@ -4863,6 +5289,73 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/runtimes/{id}/pool (the `GetRuntimePool` operationId).
 	GetRuntimePool(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSchedules List schedules
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/schedules (the `ListSchedules` operationId).
+	ListSchedules(ctx context.Context, params *ListSchedulesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateScheduleWithBody Schedule a function
+	//
+	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/schedules (the `CreateSchedule` operationId).
+	CreateScheduleWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateSchedule Schedule a function
+	//
+	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/schedules (the `CreateSchedule` operationId).
+	CreateSchedule(ctx context.Context, body CreateScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteSchedule Delete a schedule
+	//
+	// The executions that it has created stay.
+	//
+	// Needs the role member.
+	//
+	// Corresponds with DELETE /v1/schedules/{id} (the `DeleteSchedule` operationId).
+	DeleteSchedule(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSchedule Get a schedule
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/schedules/{id} (the `GetSchedule` operationId).
+	GetSchedule(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateScheduleWithBody Change, pause, resume or cancel a schedule
+	//
+	// What is done or cancelled cannot be changed.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/schedules/{id} (the `UpdateSchedule` operationId).
+	UpdateScheduleWithBody(ctx context.Context, id string, params *UpdateScheduleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateSchedule Change, pause, resume or cancel a schedule
+	//
+	// What is done or cancelled cannot be changed.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/schedules/{id} (the `UpdateSchedule` operationId).
+	UpdateSchedule(ctx context.Context, id string, params *UpdateScheduleParams, body UpdateScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListSecrets List secrets
 	//
@@ -5403,7 +5896,7 @@ func (c *Client) ListDevices(ctx context.Context, params *ListDevicesParams, req
 
 // ListExecutions List executions
 //
-// Without inputs and results.
+// Without inputs and results. With a filter that few fit, a page may hold fewer than limit, even none, while there are more: go on while there is a nextCursor.
 //
 // Needs the role viewer.
 //
@@ -5462,6 +5955,25 @@ func (c *Client) CreateExecution(ctx context.Context, params *CreateExecutionPar
 	return c.Client.Do(req)
 }
 
+// DeleteExecution Delete an execution
+//
+// With its input, result and log. Refused while it is not final: cancel it first.
+//
+// Needs the role member.
+//
+// Corresponds with DELETE /v1/executions/{id} (the `DeleteExecution` operationId).
+func (c *Client) DeleteExecution(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteExecutionRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetExecution Get an execution
 //
 // With `Prefer: wait=SECONDS` the answer is held until it is final.
@@ -5502,13 +6014,32 @@ func (c *Client) CancelExecution(ctx context.Context, id string, params *CancelE
 
 // GetExecutionEvents Follow an execution
 //
-// As text/event-stream: an event `execution` with the execution now and after each change, until it is final.
+// As text/event-stream: an event `execution` with the execution now and after each change of its status or attempt, until it is final. Send the ID of the last event as Last-Event-ID, at any server, to get only what has changed since.
 //
 // Needs the role viewer.
 //
 // Corresponds with GET /v1/executions/{id}/events (the `GetExecutionEvents` operationId).
-func (c *Client) GetExecutionEvents(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetExecutionEventsRequest(c.Server, id)
+func (c *Client) GetExecutionEvents(ctx context.Context, id string, params *GetExecutionEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetExecutionEventsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetExecutionInput Get the input of an execution
+//
+// The JSON that the handler got, whatever its size.
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/executions/{id}/input (the `GetExecutionInput` operationId).
+func (c *Client) GetExecutionInput(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetExecutionInputRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -5547,6 +6078,25 @@ func (c *Client) GetExecutionLog(ctx context.Context, id string, params *GetExec
 // Corresponds with GET /v1/executions/{id}/result (the `GetExecutionResult` operationId).
 func (c *Client) GetExecutionResult(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetExecutionResultRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryExecution Execute again
+//
+// Makes a new execution of the same code with the same input, seed and settings, and the function's present configuration; retryOf says of which. Only of one that is final.
+//
+// Needs the role member.
+//
+// Corresponds with POST /v1/executions/{id}/retry (the `RetryExecution` operationId).
+func (c *Client) RetryExecution(ctx context.Context, id string, params *RetryExecutionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryExecutionRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6571,6 +7121,143 @@ func (c *Client) UpdateRuntime(ctx context.Context, id string, params *UpdateRun
 // Corresponds with GET /v1/runtimes/{id}/pool (the `GetRuntimePool` operationId).
 func (c *Client) GetRuntimePool(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRuntimePoolRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSchedules List schedules
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/schedules (the `ListSchedules` operationId).
+func (c *Client) ListSchedules(ctx context.Context, params *ListSchedulesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSchedulesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateScheduleWithBody Schedule a function
+//
+// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/schedules (the `CreateSchedule` operationId).
+func (c *Client) CreateScheduleWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateScheduleRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSchedule Schedule a function
+//
+// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/schedules (the `CreateSchedule` operationId).
+func (c *Client) CreateSchedule(ctx context.Context, body CreateScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateScheduleRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteSchedule Delete a schedule
+//
+// The executions that it has created stay.
+//
+// Needs the role member.
+//
+// Corresponds with DELETE /v1/schedules/{id} (the `DeleteSchedule` operationId).
+func (c *Client) DeleteSchedule(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteScheduleRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSchedule Get a schedule
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/schedules/{id} (the `GetSchedule` operationId).
+func (c *Client) GetSchedule(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetScheduleRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateScheduleWithBody Change, pause, resume or cancel a schedule
+//
+// What is done or cancelled cannot be changed.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/schedules/{id} (the `UpdateSchedule` operationId).
+func (c *Client) UpdateScheduleWithBody(ctx context.Context, id string, params *UpdateScheduleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateScheduleRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateSchedule Change, pause, resume or cancel a schedule
+//
+// What is done or cancelled cannot be changed.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/schedules/{id} (the `UpdateSchedule` operationId).
+func (c *Client) UpdateSchedule(ctx context.Context, id string, params *UpdateScheduleParams, body UpdateScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateScheduleRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7827,6 +8514,90 @@ func NewListExecutionsRequest(server string, params *ListExecutionsParams) (*htt
 
 		}
 
+		if params.Lane != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "lane", *params.Lane, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Target != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "target", *params.Target, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Alias != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "alias", *params.Alias, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.RetryOf != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "retryOf", *params.RetryOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Tags != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "tags", *params.Tags, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Description != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "description", *params.Description, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedDate != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "createdDate", *params.CreatedDate, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Since != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
@@ -7842,18 +8613,6 @@ func NewListExecutionsRequest(server string, params *ListExecutionsParams) (*htt
 		if params.Until != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.Alias != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "alias", *params.Alias, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -7927,6 +8686,40 @@ func NewCreateExecutionRequestWithBody(server string, params *CreateExecutionPar
 			req.Header.Set("Prefer", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewDeleteExecutionRequest constructs an http.Request for the DeleteExecution method
+func NewDeleteExecutionRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/executions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -8031,7 +8824,7 @@ func NewCancelExecutionRequest(server string, id string, params *CancelExecution
 }
 
 // NewGetExecutionEventsRequest constructs an http.Request for the GetExecutionEvents method
-func NewGetExecutionEventsRequest(server string, id string) (*http.Request, error) {
+func NewGetExecutionEventsRequest(server string, id string, params *GetExecutionEventsParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -8047,6 +8840,55 @@ func NewGetExecutionEventsRequest(server string, id string) (*http.Request, erro
 	}
 
 	operationPath := fmt.Sprintf("/v1/executions/%s/events", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.LastEventID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Last-Event-ID", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetExecutionInputRequest constructs an http.Request for the GetExecutionInput method
+func NewGetExecutionInputRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/executions/%s/input", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -8142,6 +8984,55 @@ func NewGetExecutionResultRequest(server string, id string) (*http.Request, erro
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRetryExecutionRequest constructs an http.Request for the RetryExecution method
+func NewRetryExecutionRequest(server string, id string, params *RetryExecutionParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/executions/%s/retry", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -10264,6 +11155,278 @@ func NewGetRuntimePoolRequest(server string, id string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListSchedulesRequest constructs an http.Request for the ListSchedules method
+func NewListSchedulesRequest(server string, params *ListSchedulesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/schedules")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.FunctionID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "functionId", *params.FunctionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateScheduleRequest calls the generic CreateSchedule builder with application/json body
+func NewCreateScheduleRequest(server string, body CreateScheduleJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateScheduleRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateScheduleRequestWithBody constructs an http.Request for the CreateSchedule method, with any body, and a specified content type
+func NewCreateScheduleRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/schedules")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteScheduleRequest constructs an http.Request for the DeleteSchedule method
+func NewDeleteScheduleRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/schedules/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetScheduleRequest constructs an http.Request for the GetSchedule method
+func NewGetScheduleRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/schedules/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateScheduleRequest calls the generic UpdateSchedule builder with application/json body
+func NewUpdateScheduleRequest(server string, id string, params *UpdateScheduleParams, body UpdateScheduleJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateScheduleRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateScheduleRequestWithBody constructs an http.Request for the UpdateSchedule method, with any body, and a specified content type
+func NewUpdateScheduleRequestWithBody(server string, id string, params *UpdateScheduleParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/schedules/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListSecretsRequest constructs an http.Request for the ListSecrets method
 func NewListSecretsRequest(server string, params *ListSecretsParams) (*http.Request, error) {
 	var err error
@@ -11242,7 +12405,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListExecutionsWithResponse List executions
 	//
-	// Without inputs and results.
+	// Without inputs and results. With a filter that few fit, a page may hold fewer than limit, even none, while there are more: go on while there is a nextCursor.
 	//
 	// Needs the role viewer.
 	//
@@ -11273,6 +12436,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/executions (the `CreateExecution` operationId).
 	CreateExecutionWithResponse(ctx context.Context, params *CreateExecutionParams, body CreateExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateExecutionResponse, error)
 
+	// DeleteExecutionWithResponse Delete an execution
+	//
+	// With its input, result and log. Refused while it is not final: cancel it first.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/executions/{id} (the `DeleteExecution` operationId).
+	DeleteExecutionWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteExecutionResponse, error)
+
 	// GetExecutionWithResponse Get an execution
 	//
 	// With `Prefer: wait=SECONDS` the answer is held until it is final.
@@ -11297,14 +12471,25 @@ type ClientWithResponsesInterface interface {
 
 	// GetExecutionEventsWithResponse Follow an execution
 	//
-	// As text/event-stream: an event `execution` with the execution now and after each change, until it is final.
+	// As text/event-stream: an event `execution` with the execution now and after each change of its status or attempt, until it is final. Send the ID of the last event as Last-Event-ID, at any server, to get only what has changed since.
 	//
 	// Needs the role viewer.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/executions/{id}/events (the `GetExecutionEvents` operationId).
-	GetExecutionEventsWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetExecutionEventsResponse, error)
+	GetExecutionEventsWithResponse(ctx context.Context, id string, params *GetExecutionEventsParams, reqEditors ...RequestEditorFn) (*GetExecutionEventsResponse, error)
+
+	// GetExecutionInputWithResponse Get the input of an execution
+	//
+	// The JSON that the handler got, whatever its size.
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/executions/{id}/input (the `GetExecutionInput` operationId).
+	GetExecutionInputWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetExecutionInputResponse, error)
 
 	// GetExecutionLogWithResponse Get the log of an execution
 	//
@@ -11327,6 +12512,17 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/executions/{id}/result (the `GetExecutionResult` operationId).
 	GetExecutionResultWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetExecutionResultResponse, error)
+
+	// RetryExecutionWithResponse Execute again
+	//
+	// Makes a new execution of the same code with the same input, seed and settings, and the function's present configuration; retryOf says of which. Only of one that is final.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/executions/{id}/retry (the `RetryExecution` operationId).
+	RetryExecutionWithResponse(ctx context.Context, id string, params *RetryExecutionParams, reqEditors ...RequestEditorFn) (*RetryExecutionResponse, error)
 
 	// ListFunctionsWithResponse List functions
 	//
@@ -11879,6 +13075,79 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/runtimes/{id}/pool (the `GetRuntimePool` operationId).
 	GetRuntimePoolWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetRuntimePoolResponse, error)
+
+	// ListSchedulesWithResponse List schedules
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/schedules (the `ListSchedules` operationId).
+	ListSchedulesWithResponse(ctx context.Context, params *ListSchedulesParams, reqEditors ...RequestEditorFn) (*ListSchedulesResponse, error)
+
+	// CreateScheduleWithBodyWithResponse Schedule a function
+	//
+	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/schedules (the `CreateSchedule` operationId).
+	CreateScheduleWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateScheduleResponse, error)
+
+	// CreateScheduleWithResponse Schedule a function
+	//
+	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/schedules (the `CreateSchedule` operationId).
+	CreateScheduleWithResponse(ctx context.Context, body CreateScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateScheduleResponse, error)
+
+	// DeleteScheduleWithResponse Delete a schedule
+	//
+	// The executions that it has created stay.
+	//
+	// Needs the role member.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/schedules/{id} (the `DeleteSchedule` operationId).
+	DeleteScheduleWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteScheduleResponse, error)
+
+	// GetScheduleWithResponse Get a schedule
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/schedules/{id} (the `GetSchedule` operationId).
+	GetScheduleWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetScheduleResponse, error)
+
+	// UpdateScheduleWithBodyWithResponse Change, pause, resume or cancel a schedule
+	//
+	// What is done or cancelled cannot be changed.
+	//
+	// Needs the role member.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/schedules/{id} (the `UpdateSchedule` operationId).
+	UpdateScheduleWithBodyWithResponse(ctx context.Context, id string, params *UpdateScheduleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateScheduleResponse, error)
+
+	// UpdateScheduleWithResponse Change, pause, resume or cancel a schedule
+	//
+	// What is done or cancelled cannot be changed.
+	//
+	// Needs the role member.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/schedules/{id} (the `UpdateSchedule` operationId).
+	UpdateScheduleWithResponse(ctx context.Context, id string, params *UpdateScheduleParams, body UpdateScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateScheduleResponse, error)
 
 	// ListSecretsWithResponse List secrets
 	//
@@ -12753,6 +14022,40 @@ func (r CreateExecutionResponse) ContentType() string {
 	return ""
 }
 
+type DeleteExecutionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteExecutionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteExecutionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteExecutionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteExecutionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetExecutionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12876,6 +14179,47 @@ func (r GetExecutionEventsResponse) ContentType() string {
 	return ""
 }
 
+type GetExecutionInputResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *interface{}
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetExecutionInputResponse) GetJSON200() *interface{} {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetExecutionInputResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetExecutionInputResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetExecutionInputResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetExecutionInputResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetExecutionLogResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12938,6 +14282,54 @@ func (r GetExecutionResultResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetExecutionResultResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RetryExecutionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Execution
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Execution
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RetryExecutionResponse) GetJSON200() *Execution {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RetryExecutionResponse) GetJSON202() *Execution {
+	return r.JSON202
+}
+
+// GetBody returns the raw response body bytes
+func (r RetryExecutionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetryExecutionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetryExecutionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetryExecutionResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -14488,6 +15880,204 @@ func (r GetRuntimePoolResponse) ContentType() string {
 	return ""
 }
 
+type ListSchedulesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListSchedule
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSchedulesResponse) GetJSON200() *ListSchedule {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSchedulesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSchedulesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSchedulesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSchedulesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateScheduleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Schedule
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateScheduleResponse) GetJSON200() *Schedule {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateScheduleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateScheduleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateScheduleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateScheduleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteScheduleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteScheduleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteScheduleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteScheduleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteScheduleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetScheduleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Schedule
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetScheduleResponse) GetJSON200() *Schedule {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetScheduleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetScheduleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetScheduleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetScheduleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateScheduleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Schedule
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateScheduleResponse) GetJSON200() *Schedule {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateScheduleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateScheduleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateScheduleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateScheduleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListSecretsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15394,7 +16984,7 @@ func (c *ClientWithResponses) ListDevicesWithResponse(ctx context.Context, param
 
 // ListExecutionsWithResponse List executions
 //
-// Without inputs and results.
+// Without inputs and results. With a filter that few fit, a page may hold fewer than limit, even none, while there are more: go on while there is a nextCursor.
 //
 // Needs the role viewer.
 //
@@ -15443,6 +17033,23 @@ func (c *ClientWithResponses) CreateExecutionWithResponse(ctx context.Context, p
 	return ParseCreateExecutionResponse(rsp)
 }
 
+// DeleteExecutionWithResponse Delete an execution
+//
+// With its input, result and log. Refused while it is not final: cancel it first.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/executions/{id} (the `DeleteExecution` operationId).
+func (c *ClientWithResponses) DeleteExecutionWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteExecutionResponse, error) {
+	rsp, err := c.DeleteExecution(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteExecutionResponse(rsp)
+}
+
 // GetExecutionWithResponse Get an execution
 //
 // With `Prefer: wait=SECONDS` the answer is held until it is final.
@@ -15479,19 +17086,36 @@ func (c *ClientWithResponses) CancelExecutionWithResponse(ctx context.Context, i
 
 // GetExecutionEventsWithResponse Follow an execution
 //
-// As text/event-stream: an event `execution` with the execution now and after each change, until it is final.
+// As text/event-stream: an event `execution` with the execution now and after each change of its status or attempt, until it is final. Send the ID of the last event as Last-Event-ID, at any server, to get only what has changed since.
 //
 // Needs the role viewer.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/executions/{id}/events (the `GetExecutionEvents` operationId).
-func (c *ClientWithResponses) GetExecutionEventsWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetExecutionEventsResponse, error) {
-	rsp, err := c.GetExecutionEvents(ctx, id, reqEditors...)
+func (c *ClientWithResponses) GetExecutionEventsWithResponse(ctx context.Context, id string, params *GetExecutionEventsParams, reqEditors ...RequestEditorFn) (*GetExecutionEventsResponse, error) {
+	rsp, err := c.GetExecutionEvents(ctx, id, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseGetExecutionEventsResponse(rsp)
+}
+
+// GetExecutionInputWithResponse Get the input of an execution
+//
+// The JSON that the handler got, whatever its size.
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/executions/{id}/input (the `GetExecutionInput` operationId).
+func (c *ClientWithResponses) GetExecutionInputWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetExecutionInputResponse, error) {
+	rsp, err := c.GetExecutionInput(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetExecutionInputResponse(rsp)
 }
 
 // GetExecutionLogWithResponse Get the log of an execution
@@ -15526,6 +17150,23 @@ func (c *ClientWithResponses) GetExecutionResultWithResponse(ctx context.Context
 		return nil, err
 	}
 	return ParseGetExecutionResultResponse(rsp)
+}
+
+// RetryExecutionWithResponse Execute again
+//
+// Makes a new execution of the same code with the same input, seed and settings, and the function's present configuration; retryOf says of which. Only of one that is final.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/executions/{id}/retry (the `RetryExecution` operationId).
+func (c *ClientWithResponses) RetryExecutionWithResponse(ctx context.Context, id string, params *RetryExecutionParams, reqEditors ...RequestEditorFn) (*RetryExecutionResponse, error) {
+	rsp, err := c.RetryExecution(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryExecutionResponse(rsp)
 }
 
 // ListFunctionsWithResponse List functions
@@ -16392,6 +18033,121 @@ func (c *ClientWithResponses) GetRuntimePoolWithResponse(ctx context.Context, id
 	return ParseGetRuntimePoolResponse(rsp)
 }
 
+// ListSchedulesWithResponse List schedules
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/schedules (the `ListSchedules` operationId).
+func (c *ClientWithResponses) ListSchedulesWithResponse(ctx context.Context, params *ListSchedulesParams, reqEditors ...RequestEditorFn) (*ListSchedulesResponse, error) {
+	rsp, err := c.ListSchedules(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSchedulesResponse(rsp)
+}
+
+// CreateScheduleWithBodyWithResponse Schedule a function
+//
+// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/schedules (the `CreateSchedule` operationId).
+func (c *ClientWithResponses) CreateScheduleWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateScheduleResponse, error) {
+	rsp, err := c.CreateScheduleWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateScheduleResponse(rsp)
+}
+
+// CreateScheduleWithResponse Schedule a function
+//
+// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/schedules (the `CreateSchedule` operationId).
+func (c *ClientWithResponses) CreateScheduleWithResponse(ctx context.Context, body CreateScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateScheduleResponse, error) {
+	rsp, err := c.CreateSchedule(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateScheduleResponse(rsp)
+}
+
+// DeleteScheduleWithResponse Delete a schedule
+//
+// The executions that it has created stay.
+//
+// Needs the role member.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/schedules/{id} (the `DeleteSchedule` operationId).
+func (c *ClientWithResponses) DeleteScheduleWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteScheduleResponse, error) {
+	rsp, err := c.DeleteSchedule(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteScheduleResponse(rsp)
+}
+
+// GetScheduleWithResponse Get a schedule
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/schedules/{id} (the `GetSchedule` operationId).
+func (c *ClientWithResponses) GetScheduleWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetScheduleResponse, error) {
+	rsp, err := c.GetSchedule(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetScheduleResponse(rsp)
+}
+
+// UpdateScheduleWithBodyWithResponse Change, pause, resume or cancel a schedule
+//
+// What is done or cancelled cannot be changed.
+//
+// Needs the role member.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/schedules/{id} (the `UpdateSchedule` operationId).
+func (c *ClientWithResponses) UpdateScheduleWithBodyWithResponse(ctx context.Context, id string, params *UpdateScheduleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateScheduleResponse, error) {
+	rsp, err := c.UpdateScheduleWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateScheduleResponse(rsp)
+}
+
+// UpdateScheduleWithResponse Change, pause, resume or cancel a schedule
+//
+// What is done or cancelled cannot be changed.
+//
+// Needs the role member.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/schedules/{id} (the `UpdateSchedule` operationId).
+func (c *ClientWithResponses) UpdateScheduleWithResponse(ctx context.Context, id string, params *UpdateScheduleParams, body UpdateScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateScheduleResponse, error) {
+	rsp, err := c.UpdateSchedule(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateScheduleResponse(rsp)
+}
+
 // ListSecretsWithResponse List secrets
 //
 // Their names, never their values.
@@ -17177,6 +18933,22 @@ func ParseCreateExecutionResponse(rsp *http.Response) (*CreateExecutionResponse,
 	return response, nil
 }
 
+// ParseDeleteExecutionResponse parses an HTTP response from a DeleteExecutionWithResponse call
+func ParseDeleteExecutionResponse(rsp *http.Response) (*DeleteExecutionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteExecutionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
 // ParseGetExecutionResponse parses an HTTP response from a GetExecutionWithResponse call
 func ParseGetExecutionResponse(rsp *http.Response) (*GetExecutionResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -17252,6 +19024,32 @@ func ParseGetExecutionEventsResponse(rsp *http.Response) (*GetExecutionEventsRes
 	return response, nil
 }
 
+// ParseGetExecutionInputResponse parses an HTTP response from a GetExecutionInputWithResponse call
+func ParseGetExecutionInputResponse(rsp *http.Response) (*GetExecutionInputResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetExecutionInputResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest interface{}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetExecutionLogResponse parses an HTTP response from a GetExecutionLogWithResponse call
 func ParseGetExecutionLogResponse(rsp *http.Response) (*GetExecutionLogResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -17279,6 +19077,39 @@ func ParseGetExecutionResultResponse(rsp *http.Response) (*GetExecutionResultRes
 	response := &GetExecutionResultResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseRetryExecutionResponse parses an HTTP response from a RetryExecutionWithResponse call
+func ParseRetryExecutionResponse(rsp *http.Response) (*RetryExecutionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetryExecutionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Execution
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Execution
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
 	}
 
 	return response, nil
@@ -18230,6 +20061,126 @@ func ParseGetRuntimePoolResponse(rsp *http.Response) (*GetRuntimePoolResponse, e
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest RuntimePool
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListSchedulesResponse parses an HTTP response from a ListSchedulesWithResponse call
+func ParseListSchedulesResponse(rsp *http.Response) (*ListSchedulesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSchedulesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListSchedule
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateScheduleResponse parses an HTTP response from a CreateScheduleWithResponse call
+func ParseCreateScheduleResponse(rsp *http.Response) (*CreateScheduleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateScheduleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Schedule
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteScheduleResponse parses an HTTP response from a DeleteScheduleWithResponse call
+func ParseDeleteScheduleResponse(rsp *http.Response) (*DeleteScheduleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteScheduleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetScheduleResponse parses an HTTP response from a GetScheduleWithResponse call
+func ParseGetScheduleResponse(rsp *http.Response) (*GetScheduleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetScheduleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Schedule
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateScheduleResponse parses an HTTP response from a UpdateScheduleWithResponse call
+func ParseUpdateScheduleResponse(rsp *http.Response) (*UpdateScheduleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateScheduleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Schedule
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

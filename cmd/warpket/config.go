@@ -9,12 +9,14 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +46,8 @@ type config struct {
 	sources  struct{ allow, buckets string }
 	node     struct{ server, joinToken, name, dir, isolation, runsc, require, free string }
 	egress   struct{ hosts, ports, networks string }
+	callback struct{ networks, http string }
+	retain   string
 	dev      struct {
 		data   string
 		noDemo bool
@@ -160,6 +164,15 @@ func (c *config) code() []setting {
 	}
 }
 
+// finished is what becomes of executions once they are final.
+func (c *config) finished() []setting {
+	return []setting{
+		{"allow-callbacks", "WARPKET_ALLOW_CALLBACKS", &c.callback.networks, "", "networks of your own that callbacks may reach, such as 10.1.0.0/16, with commas; the internet they may always", false},
+		{"callback-http", "WARPKET_CALLBACK_HTTP", &c.callback.http, "", "any value: callbacks may go to URLs without TLS", false},
+		{"execution-retention", "WARPKET_EXECUTION_RETENTION", &c.retain, "0", "days for which executions are kept; then they go, by whole months; 0 keeps them all", true},
+	}
+}
+
 // keys are those for secrets.
 func (c *config) keys() []setting {
 	return []setting{
@@ -258,6 +271,21 @@ func (c *config) fetcher() (sources.Fetcher, error) {
 		return out, fmt.Errorf("WARPKET_SOURCE_BUCKETS: %w", err)
 	}
 	return out, nil
+}
+
+// callbacks is what callbacks are sent by.
+func (c *config) callbacks() (http.RoundTripper, error) {
+	allow, err := networks(c.callback.networks, "--allow-callbacks or WARPKET_ALLOW_CALLBACKS")
+	return egress.Guard{Allow: allow}.Transport(runtimes.Upstream(os.Environ())), err
+}
+
+// retention is how long executions are kept; 0 for ever.
+func (c *config) retention() (time.Duration, error) {
+	days, err := strconv.ParseUint(c.retain, 10, 16)
+	if err != nil || days > 36500 {
+		return 0, fmt.Errorf("the retention of executions is a number of days, or 0, not %q: set --execution-retention or WARPKET_EXECUTION_RETENTION", c.retain)
+	}
+	return time.Duration(days) * 24 * time.Hour, nil
 }
 
 // imageSpace is how many bytes unpacked images may have together.

@@ -40,7 +40,7 @@ func devCommand() *cobra.Command {
 	for i := range external {
 		external[i].needed = false
 	}
-	settings := slices.Concat(external, c.code(), c.keys(), c.sandbox(), c.shared())
+	settings := slices.Concat(external, c.code(), c.finished(), c.keys(), c.sandbox(), c.shared())
 	settings = append(settings, setting{"data", "WARPKET_DATA", &c.dev.data, ".warpket", "folder of all data", true},
 		setting{"listen", "WARPKET_LISTEN", &c.listen, "", "host:port of the API; 127.0.0.1:8080, or a free port, unless set", false})
 	bind(cmd, settings)
@@ -277,7 +277,7 @@ func (d *dev) serverEnv() map[string]string {
 	if key == "" && c.secret.file == "" {
 		key = d.kept.SecretKey
 	}
-	return map[string]string{
+	env := map[string]string{
 		"WARPKET_POSTGRES_URL": a.Postgres, "WARPKET_S3_ENDPOINT": a.S3.Endpoint, "WARPKET_S3_ACCESS_KEY": a.S3.AccessKey, "WARPKET_S3_SECRET_KEY": a.S3.SecretKey,
 		"WARPKET_S3_BUCKET": a.S3.Bucket, "WARPKET_S3_REGION": a.S3.Region, "WARPKET_TEMPORAL_ADDRESS": a.Temporal, "WARPKET_TEMPORAL_UI": a.TemporalUI,
 		"WARPKET_TEMPORAL_EXECUTION_NAMESPACE": c.temporal.executions, "WARPKET_TEMPORAL_DEPLOYMENT_NAMESPACE": c.temporal.deployments,
@@ -286,6 +286,10 @@ func (d *dev) serverEnv() map[string]string {
 		"WARPKET_SECRET_KEY": key, "WARPKET_SECRET_KEY_FILE": c.secret.file,
 		"WARPKET_ALLOW_SOURCES": c.sources.allow, "WARPKET_SOURCE_BUCKETS": c.sources.buckets,
 	}
+	for _, s := range c.finished() {
+		env[s.variable] = *s.field
+	}
+	return env
 }
 
 // announce writes dev.json: where everything is, for scripts.

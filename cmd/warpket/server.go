@@ -37,7 +37,7 @@ func serverCommand() *cobra.Command {
 		Use:   "server",
 		Short: "Run a server: the API, its workflows and the node channel",
 		Long:  "Runs one server. It keeps nothing itself: run as many as you like on the same Postgres, object store and Temporal.",
-	}, &c, slices.Concat(c.server(), c.code(), c.keys(), c.shared()), runServer)
+	}, &c, slices.Concat(c.server(), c.code(), c.finished(), c.keys(), c.shared()), runServer)
 }
 
 func runServer(ctx context.Context, c *config, log *slog.Logger) error {
@@ -80,6 +80,14 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	callbacks, err := c.callbacks()
+	if err != nil {
+		return err
+	}
+	retention, err := c.retention()
+	if err != nil {
+		return err
+	}
 	authority, err := authority(ctx, store)
 	if err != nil {
 		return err
@@ -110,13 +118,13 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 
 	vault := secrets.New(keys, store)
 	id, hub := warpket.NewID(time.Now()), live.New()
-	activities := workflows.New(workflows.Config{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Secrets: vault, Client: temporal, Now: now, IdleSlot: idleSlot, Log: log})
+	activities := workflows.New(workflows.Config{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Secrets: vault, Client: temporal, Now: now, IdleSlot: idleSlot, Callbacks: callbacks, Retention: retention, Log: log})
 	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address, Peer: c.channel.peer}}
 	node := channel.NewServer(id, authority, fleet, log)
 	activities.Nodes = node
 	handler := api.New(api.Config{
 		ServerID: id, Store: store, Blobs: blobs, Catalog: catalog, Hub: hub, Secrets: vault, Nodes: node, Authority: authority, Workflows: temporal,
-		Fleet: fleetOf{activities, fleet}, Images: images, Fetcher: fetcher, Platform: runtime.GOOS + "/" + runtime.GOARCH, Now: now, Log: log,
+		Fleet: fleetOf{activities, fleet}, Images: images, Fetcher: fetcher, Platform: runtime.GOOS + "/" + runtime.GOARCH, PlainHTTP: c.callback.http != "", Now: now, Log: log,
 	}).Handler()
 
 	g, ctx := errgroup.WithContext(ctx)
@@ -142,6 +150,10 @@ type fleetOf struct {
 
 func (f fleetOf) ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted) {
 	f.fleet.ReleaseAll(ctx, project, left)
+}
+
+func (f fleetOf) ScheduleChanged(ctx context.Context, id warpket.ID) {
+	f.fleet.ScheduleChanged(ctx, id)
 }
 
 func (f fleetOf) FollowLog(ctx context.Context, e warpket.Execution) { f.fleet.FollowLog(ctx, e) }

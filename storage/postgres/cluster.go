@@ -62,7 +62,7 @@ func (s *Store) DropServer(ctx context.Context, id warpket.ID) error {
 
 // Promise is a workflow that a transaction has promised to start.
 type Promise struct {
-	Kind      string // "deploy", "execute" or "build"
+	Kind      string // "deploy", "execute", "build", "schedule" or "callback"
 	SubjectID warpket.ID
 }
 
@@ -76,5 +76,12 @@ func (s *Store) Overdue(ctx context.Context) ([]Promise, error) {
 // Kept removes a promise whose workflow has been started.
 func (s *Store) Kept(ctx context.Context, p Promise) error {
 	_, err := s.pool.Exec(ctx, `delete from outbox where kind = $1 and subject_id = $2`, p.Kind, p.SubjectID)
+	return explain(err, "outbox", p.SubjectID)
+}
+
+// PutOff has a promise whose workflow has been started come up again in five
+// minutes, for Temporal may be wiped before what was promised is done.
+func (s *Store) PutOff(ctx context.Context, p Promise) error {
+	_, err := s.pool.Exec(ctx, `update outbox set created_date = now() + interval '5 minutes' where kind = $1 and subject_id = $2`, p.Kind, p.SubjectID)
 	return explain(err, "outbox", p.SubjectID)
 }

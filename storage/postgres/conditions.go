@@ -108,3 +108,14 @@ func date(field string) func(string) (any, error) {
 var comparisons = map[warpket.Op]string{
 	warpket.Eq: "=", warpket.Neq: "<>", warpket.Gt: ">", warpket.Gte: ">=", warpket.Lt: "<", warpket.Lte: "<=",
 }
+
+// parseTime reads the values of conditions on a time.
+func parseTime(field string) func(string) (any, error) {
+	return func(text string) (any, error) {
+		t, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil || t.Year() < 1971 || t.Year() > 9000 {
+			return nil, warpket.Errorf(warpket.Invalid, "%q is not a time such as 2026-01-31T12:00:00Z", text).At("query.%s", field)
+		}
+		return t, nil
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,9 +34,7 @@ func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (creat
 		sql = `with created as (` + sql + ` returning id) ` + promise
 	}
 	batch := &pgx.Batch{} // one round trip, one transaction
-	// IDs as plain strings: pgx tries other ways to encode our own type each time.
-	batch.Queue(sql, string(e.ID), string(e.ProjectID), string(e.FunctionID), e.FunctionName, e.VersionNumber, string(e.SnapshotID), string(e.RuntimeID), e.Lane, e.Target, e.Description, e.Tags,
-		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate, e.Revision, e.Alias, e.Origin.Kind, orNull(e.Origin.ID)).
+	batch.Queue(sql, executionArgs(e)...).
 		Exec(func(tag pgconnTag) error { created = tag.RowsAffected() == 1; return nil })
 	if e.Input.SHA256 != "" {
 		batch.Queue(`insert into execution_objects (execution_id, project_id, sha256) values ($1, $2, $3) on conflict do nothing`, e.ID, e.ProjectID, e.Input.SHA256)
@@ -43,11 +43,21 @@ func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (creat
 	return created, explain(err, "execution", e.ID)
 }
 
+// executionArgs are the arguments of executionValues. IDs are plain strings: pgx
+// tries other ways to encode our own type each time.
+func executionArgs(e warpket.Execution) []any {
+	return []any{
+		string(e.ID), string(e.ProjectID), string(e.FunctionID), e.FunctionName, e.VersionNumber, string(e.SnapshotID), string(e.RuntimeID), e.Lane, e.Target, e.Description, e.Tags,
+		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate, e.Revision,
+		e.Alias, e.Origin.Kind, orNull(e.Origin.ID), orNull(e.RetryOf), e.Callback,
+	}
+}
+
 const (
 	insertExecution = `insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
-		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision, alias, origin, origin_id)`
+		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision, alias, origin, origin_id, retry_of, callback)`
 	executionValues = `$1::uuid, $2::uuid, $3::uuid, $4, $5::int, $6::uuid, $7::uuid, $8, $9, $10, $11::text[], $12::bytea, nullif($13, ''), $14::bigint, $15::int, $16::bigint, $17::jsonb, $18::int, $19,
-		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int, $30, $31, $32::uuid`
+		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int, $30, $31, $32::uuid, $33::uuid, $34::jsonb`
 )
 
 // Execution gives an execution of the project.
@@ -65,46 +75,148 @@ func (s *Store) ExecutionByID(ctx context.Context, id warpket.ID) (warpket.Execu
 
 // ExecutionFilter narrows a list of executions. Zero fields do not.
 type ExecutionFilter struct {
-	FunctionID warpket.ID
-	Version    int
-	Status     warpket.Status
-	Since      time.Time // created at or after
-	Until      time.Time // created before
-	Alias      string
+	Alias       string
+	FunctionID  warpket.ID
+	Version     int
+	Status      warpket.Status
+	Lane        warpket.Lane
+	Target      warpket.Target
+	RetryOf     warpket.ID
+	Tags        []string          // it has all of them
+	Description warpket.Condition // its values are text
+	CreatedDate warpket.Condition // RFC 3339
+	Since       time.Time         // created at or after
+	Until       time.Time         // created before
 }
 
+// maxLooked is how many executions a list looks at for one page, where no index
+// knows which of them fit.
+const maxLooked = 5_000
+
 // Executions lists the executions of a project, without their inputs, results
-// and logs.
+// and logs. With a filter that few fit, a page may hold fewer than its limit,
+// even none, while there are more: its cursor tells.
 func (s *Store) Executions(ctx context.Context, project warpket.ID, filter ExecutionFilter, page Page) ([]warpket.Execution, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
-	w := where(`project_id = $1 and id < $2`, project, before, rows)
-	if filter.FunctionID != "" {
-		w.and(`function_id = $%d`, filter.FunctionID)
+	w, order, err := filter.walk(project, before)
+	if err != nil {
+		return nil, "", err
 	}
-	if filter.Version != 0 {
-		w.and(`version_number = $%d`, filter.Version)
+	walk, walkArgs := w.where.String(), len(w.args)
+	if err := filter.narrow(w); err != nil {
+		return nil, "", err
 	}
-	if filter.Status != "" {
-		w.and(`status = $%d`, filter.Status)
+	fits := strings.TrimPrefix(w.where.String(), walk)
+	from := `executions where ` + walk
+	if fits != "" {
+		from = fmt.Sprintf(`(select * from executions where %s order by %s limit %d) looked where true%s`, walk, order, maxLooked, fits)
 	}
-	if !filter.Since.IsZero() {
-		w.and(`id >= $%d`, warpket.FirstIDAt(filter.Since))
-	}
-	if !filter.Until.IsZero() {
-		w.and(`id < $%d`, warpket.FirstIDAt(filter.Until))
-	}
-	if filter.Alias != "" {
-		w.and(`alias <> '' and alias = $%d`, filter.Alias) // as the index says it
-	}
-	items, err := many(ctx, s.pool, scanExecution, `select `+executionHeadColumns+` from executions where `+w.where.String()+` order by id desc limit $3`, w.args...)
+	w.args = append(w.args, rows)
+	items, err := many(ctx, s.pool, scanExecution, fmt.Sprintf(`select %s from %s order by %s limit $%d`, executionHeadColumns, from, order, len(w.args)), w.args...)
 	if err != nil {
 		return nil, "", explain(err, "execution", "")
 	}
+	if fits != "" && len(items) < rows { // there may be more beyond those it has looked at
+		last, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], fmt.Sprintf(`select id from executions where %s order by %s offset %d limit 1`, walk, order, maxLooked-1), w.args[:walkArgs]...)
+		if err != nil || len(last) == 0 {
+			return items, "", explain(err, "execution", "")
+		}
+		return items, cursor(last[0]), nil
+	}
 	items, next := cut(items, rows, func(e warpket.Execution) warpket.ID { return e.ID })
 	return items, next, nil
+}
+
+// walk is what an index serves, in the order of IDs. It and the order compare
+// both columns of the index at once: the planner, which knows what is common and
+// not what is recent, would else walk through all executions by their IDs.
+func (f ExecutionFilter) walk(project, before warpket.ID) (w *conditions, order string, err error) {
+	from, err := f.bounds(&before)
+	if err != nil {
+		return nil, "", err
+	}
+	column, key := `project_id`, project
+	if f.FunctionID != "" && !f.rare() {
+		column, key = `function_id`, f.FunctionID
+	}
+	if f.Alias != "" && f.FunctionID == "" && !f.rare() { // as the index says it
+		return where(`alias <> '' and (project_id, alias, id) < ($1, $4, $2) and (project_id, alias, id) >= ($1, $4, $3)`, project, before, from, f.Alias), `project_id desc, alias desc, id desc`, nil
+	}
+	order = column + ` desc, id desc`
+	w = where(fmt.Sprintf(`(%[1]s, id) < ($1, $2) and (%[1]s, id) >= ($1, $3)`, column), key, before, from)
+	if key != project {
+		w.and(`project_id = $%d`, project)
+	}
+	if f.rare() {
+		w.where.WriteString(` and status = '` + string(f.Status) + `'`) // a constant, for the index is for all statuses but one
+	}
+	return w, order, nil
+}
+
+// bounds gives the ID from which to look, and lowers the one before which.
+func (f ExecutionFilter) bounds(before *warpket.ID) (from warpket.ID, err error) {
+	from = zeroID
+	if !f.Since.IsZero() {
+		from = warpket.FirstIDAt(f.Since)
+	}
+	if !f.Until.IsZero() {
+		*before = min(*before, warpket.FirstIDAt(f.Until))
+	}
+	if f.CreatedDate.Op == "" {
+		return from, nil
+	}
+	v, err := parseTime("createdDate")(f.CreatedDate.Values[0])
+	if err != nil {
+		return from, err
+	}
+	switch created, _ := v.(time.Time); f.CreatedDate.Op { // narrow compares them exactly
+	case warpket.Gt, warpket.Gte: // a request that is repeated creates under the ID that it first got
+		from = max(from, warpket.FirstIDAt(created.Add(-requestsKept-time.Hour)))
+	case warpket.Lt, warpket.Lte:
+		*before = min(*before, warpket.FirstIDAt(created.Add(time.Minute)))
+	default:
+	}
+	return from, nil
+}
+
+// rare reports whether it is for a status that an index has.
+func (f ExecutionFilter) rare() bool {
+	return f.Status != warpket.Succeeded && slices.Contains(warpket.Statuses, f.Status)
+}
+
+// narrow adds what is to be looked up in each execution.
+func (f ExecutionFilter) narrow(w *conditions) error {
+	if f.FunctionID != "" && f.rare() {
+		w.and(`function_id = $%d`, f.FunctionID)
+	}
+	if f.Status != "" && !f.rare() {
+		w.and(`status = $%d`, f.Status)
+	}
+	if f.Alias != "" && (f.FunctionID != "" || f.rare()) {
+		w.and(`alias = $%d`, f.Alias)
+	}
+	if f.Version != 0 {
+		w.and(`version_number = $%d`, f.Version)
+	}
+	if f.Lane != "" {
+		w.and(`lane = $%d`, f.Lane)
+	}
+	if f.Target != "" {
+		w.and(`target = $%d`, f.Target)
+	}
+	if f.RetryOf != "" {
+		w.and(`retry_of = $%d`, f.RetryOf)
+	}
+	if len(f.Tags) > 0 {
+		w.and(`tags @> $%d::text[]`, f.Tags)
+	}
+	if err := w.compare(`description`, f.Description, nil); err != nil {
+		return err
+	}
+	return w.compare(`created_date`, f.CreatedDate, parseTime("createdDate"))
 }
 
 // OpenExecutions gives the IDs of up to a thousand executions after a given
@@ -166,10 +278,11 @@ func (s *Store) ClaimExecution(ctx context.Context, id warpket.ID, slot warpket.
 // knows for certain that this attempt has not started in the slot of that
 // generation, so it does not count. One whose end was asked for is cancelled.
 func (s *Store) UnclaimExecution(ctx context.Context, id warpket.ID, attempt int, generation int64, cancelled warpket.Failure) error {
-	_, err := s.pool.Exec(ctx, `update executions set status = case when cancel_asked then 'cancelled' else 'queued' end, finished_date = case when cancel_asked then now() end,
+	_, err := s.pool.Exec(ctx, `with unclaimed as (update executions set status = case when cancel_asked then 'cancelled' else 'queued' end, finished_date = case when cancel_asked then now() end,
 			error = case when cancel_asked then $4::jsonb end,
 			attempt = attempt - 1, node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null
-		where id = $1 and attempt = $2 and generation = $3 and status = 'running' returning `+tellWatchers, id, attempt, generation, cancelled)
+		where id = $1 and attempt = $2 and generation = $3 and status = 'running' returning *, `+tellWatchers+`)
+		insert into outbox (kind, subject_id) select 'callback', id from unclaimed where status = 'cancelled' and callback is not null`, id, attempt, generation, cancelled)
 	return explain(err, "execution", id)
 }
 
@@ -186,6 +299,7 @@ type Finish struct {
 	Timings   warpket.Timings
 	Usage     warpket.Usage
 	Isolation string
+	Callback  bool // someone wants to be called: it is promised
 	Again     bool // put it into the queue for another attempt instead, unless someone has asked for its end
 }
 
@@ -207,6 +321,10 @@ func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (f
 			batch.Queue(`insert into execution_objects (execution_id, project_id, sha256) select id, project_id, $2 from executions
 				where id = $1 and $2 in (result_sha256, log_sha256) on conflict do nothing`, f.ID, p.SHA256)
 		}
+	}
+	if f.Callback {
+		batch.Queue(`insert into outbox (kind, subject_id) select 'callback', id from executions
+			where id = $1 and status not in ('queued', 'running') and callback->>'status' = 'pending' on conflict do nothing`, f.ID)
 	}
 	if !f.Again && f.Lane != warpket.Express { // nothing is left to drive
 		batch.Queue(`delete from outbox where kind = 'execute' and subject_id = $1`, f.ID)
@@ -232,11 +350,13 @@ func (s *Store) WakeElsewhere(ctx context.Context, id warpket.ID) error {
 // AskCancel records that someone wants the end of an execution. One that is
 // queued is final at once; a running one has to be ended on its node.
 func (s *Store) AskCancel(ctx context.Context, project, id warpket.ID, failure warpket.Failure, now time.Time) (warpket.Execution, error) {
-	e, err := one(ctx, s.pool, scanExecution, `update executions set cancel_asked = true,
+	e, err := one(ctx, s.pool, scanExecution, `with asked as (update executions set cancel_asked = true,
 			status = case when status = 'queued' then 'cancelled' else status end,
 			error = case when status = 'queued' then $3::jsonb else error end,
 			finished_date = case when status = 'queued' then $4 else finished_date end
-		where id = $1 and project_id = $2 and status in ('queued', 'running') returning `+executionColumns, id, project, failure, now)
+		where id = $1 and project_id = $2 and status in ('queued', 'running') returning *),
+		promised as (insert into outbox (kind, subject_id) select 'callback', id from asked where status = 'cancelled' and callback is not null)
+		select `+executionColumns+` from asked`, id, project, failure, now)
 	if err == nil {
 		return e, nil
 	}
@@ -262,17 +382,101 @@ func (s *Store) ExtendPartitions(ctx context.Context) error {
 	return nil
 }
 
+// DropExecutions drops the months of executions that ended before a given time,
+// with what they hold of objects. A month with an execution that is open stays.
+// Where somebody uses the table for more than a moment, the next call goes on.
+func (s *Store) DropExecutions(ctx context.Context, before time.Time) error {
+	names, err := many(ctx, s.pool, pgx.RowTo[string], `select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'executions'::regclass order by c.relname`)
+	if err != nil {
+		return explain(err, "partition", "")
+	}
+	for _, name := range names {
+		month, err := time.Parse("executions_200601", name)
+		if err != nil || month.AddDate(0, 1, 0).After(before) {
+			continue
+		}
+		if err := s.dropMonth(ctx, name, month); err != nil {
+			return explain(err, "partition", name)
+		}
+	}
+	return nil
+}
+
+func (s *Store) dropMonth(ctx context.Context, name string, month time.Time) error {
+	from, to := warpket.FirstIDAt(month), warpket.FirstIDAt(month.AddDate(0, 1, 0))
+	var open bool
+	err := s.pool.QueryRow(ctx, `select exists (select from executions where status in ('queued', 'running') and id >= $1 and id < $2)`, from, to).Scan(&open)
+	if err != nil || open {
+		return err
+	}
+	for n := int64(1); n > 0; {
+		tag, err := s.pool.Exec(ctx, `delete from execution_objects where (execution_id, sha256) in (select execution_id, sha256 from execution_objects where execution_id >= $1 and execution_id < $2 limit 10000)`, from, to)
+		if err != nil {
+			return err
+		}
+		n = tag.RowsAffected()
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(`delete from outbox where kind in ('execute', 'callback') and subject_id >= $1 and subject_id < $2`, from, to)
+	batch.Queue(`select set_config('lock_timeout', '1s', true)`)
+	batch.Queue(`drop table ` + pgx.Identifier{name}.Sanitize())
+	return s.pool.SendBatch(ctx, batch).Close()
+}
+
+// DeleteExecution removes a final execution, and what it holds of objects.
+func (s *Store) DeleteExecution(ctx context.Context, project, id warpket.ID) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		status, err := one(ctx, tx, pgx.RowTo[warpket.Status], `select status from executions where id = $1 and project_id = $2 for update`, id, project)
+		if err != nil {
+			return err
+		}
+		if !status.Final() {
+			return warpket.Errorf(warpket.Conflict, "execution %s is %s: cancel it first", id, status)
+		}
+		for _, sql := range []string{
+			`delete from executions where id = $1`,
+			`delete from execution_objects where execution_id = $1`,
+			`delete from outbox where kind in ('execute', 'callback') and subject_id = $1`,
+		} {
+			if _, err := tx.Exec(ctx, sql, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return explain(err, "execution", id)
+}
+
+// ChangeCallback lets change alter the callback of an execution while it is
+// pending; its promise is kept when it no longer is. It serves the system, not
+// a caller, so it takes no tenant.
+func (s *Store) ChangeCallback(ctx context.Context, id warpket.ID, change func(*warpket.Callback)) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		c, err := one(ctx, tx, pgx.RowTo[*warpket.Callback], `select callback from executions where id = $1 for no key update`, id)
+		if err != nil || c == nil || c.Status != warpket.CallbackPending {
+			return err
+		}
+		change(c)
+		if _, err := tx.Exec(ctx, `update executions set callback = $2 where id = $1`, id, c); err != nil || c.Status == warpket.CallbackPending {
+			return err
+		}
+		_, err = tx.Exec(ctx, `delete from outbox where kind = 'callback' and subject_id = $1`, id)
+		return err
+	})
+	return explain(err, "execution", id)
+}
+
 const executionHeadColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	null::bytea, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, '')`
+	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback`
 
 const executionColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	input, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, '')`
+	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback`
 
 func scanExecution(row pgx.CollectableRow) (e warpket.Execution, err error) {
 	err = row.Scan(&e.ID, &e.ProjectID, &e.FunctionID, &e.FunctionName, &e.VersionNumber, &e.SnapshotID, &e.RuntimeID, &e.Lane, &e.Target, &e.Description, &e.Tags,
 		&e.Input.Inline, &e.Input.SHA256, &e.Input.Size, &e.Shots, &e.Seed, &e.Resources, &e.Retries, &e.Status, &e.Attempt, &e.NodeID, &e.NodeName, &e.SlotID, &e.Generation, &e.Reason,
-		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision, &e.Alias, &e.Origin.Kind, &e.Origin.ID)
+		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision, &e.Alias, &e.Origin.Kind, &e.Origin.ID, &e.RetryOf, &e.Callback)
 	return e, err
 }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -506,8 +507,12 @@ func TestExecutionsAreFiltered(t *testing.T) {
 			e = newExecution(g, gv)
 		}
 		if i == 2 {
-			e.VersionNumber = 2
+			e.VersionNumber, e.Target, e.Description, e.Tags, e.RetryOf = 2, warpket.GPU, "nightly run", []string{"a", "b", "c"}, ids[0]
 		}
+		if i == 0 {
+			e.Lane = warpket.Express
+		}
+		e.CreatedDate = start.Add(time.Duration(i) * time.Minute)
 		e.ID = warpket.NewID(start.Add(time.Duration(i) * time.Minute))
 		_, err := w.CreateExecution(t.Context(), e)
 		w.must(err)
@@ -525,6 +530,23 @@ func TestExecutionsAreFiltered(t *testing.T) {
 		"those of a status":   {postgres.ExecutionFilter{Status: warpket.Cancelled}, []warpket.ID{ids[1]}},
 		"those of a time":     {postgres.ExecutionFilter{Since: start.Add(time.Minute), Until: start.Add(3 * time.Minute)}, []warpket.ID{ids[2], ids[1]}},
 		"none":                {postgres.ExecutionFilter{FunctionID: newID()}, nil},
+
+		"those of a function and status": {postgres.ExecutionFilter{FunctionID: f.ID, Status: warpket.Cancelled}, []warpket.ID{ids[1]}},
+		"those of another with it":       {postgres.ExecutionFilter{FunctionID: g.ID, Status: warpket.Cancelled}, nil},
+		"what has succeeded":             {postgres.ExecutionFilter{Status: warpket.Succeeded}, nil},
+		"those of any function's second": {postgres.ExecutionFilter{Version: 2}, []warpket.ID{ids[2]}},
+		"a lane":                         {postgres.ExecutionFilter{Lane: warpket.Express}, []warpket.ID{ids[0]}},
+		"a target":                       {postgres.ExecutionFilter{Target: warpket.GPU}, []warpket.ID{ids[2]}},
+		"a repetition":                   {postgres.ExecutionFilter{RetryOf: ids[0]}, []warpket.ID{ids[2]}},
+		"tags":                           {postgres.ExecutionFilter{Tags: []string{"c", "a"}}, []warpket.ID{ids[2]}},
+		"description eq":                 {postgres.ExecutionFilter{Description: is(warpket.Eq, "nightly run")}, []warpket.ID{ids[2]}},
+		"description neq":                {postgres.ExecutionFilter{Description: is(warpket.Neq, "")}, []warpket.ID{ids[2]}},
+		"description in":                 {postgres.ExecutionFilter{Description: is(warpket.In, "nightly run", "x")}, []warpket.ID{ids[2]}},
+		"description has":                {postgres.ExecutionFilter{Description: is(warpket.Has, "ly r")}, []warpket.ID{ids[2]}},
+		"created gt":                     {postgres.ExecutionFilter{CreatedDate: is(warpket.Gt, start.Add(2*time.Minute).Format(time.RFC3339Nano))}, []warpket.ID{ids[3]}},
+		"created gte":                    {postgres.ExecutionFilter{CreatedDate: is(warpket.Gte, start.Add(2*time.Minute).Format(time.RFC3339Nano))}, []warpket.ID{ids[3], ids[2]}},
+		"created lt":                     {postgres.ExecutionFilter{CreatedDate: is(warpket.Lt, start.Add(time.Minute).Format(time.RFC3339Nano))}, []warpket.ID{ids[0]}},
+		"created eq":                     {postgres.ExecutionFilter{CreatedDate: is(warpket.Eq, start.Add(time.Minute).Format(time.RFC3339Nano))}, []warpket.ID{ids[1]}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -538,6 +560,154 @@ func TestExecutionsAreFiltered(t *testing.T) {
 				t.Errorf("got %v, next %q (%v)", got, next, err)
 			}
 		})
+	}
+}
+
+func is(op warpket.Op, values ...string) warpket.Condition {
+	return warpket.Condition{Op: op, Values: values}
+}
+
+func TestAFilterThatFewFitLooksAtSoManyForAPageAndGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	old := w.addExecution(f, v)
+	w.exec(`insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags, input_size, shots, seed, resources, retries, status, created_date)
+		select (left(id::text, 13) || '-7fff-bfff-' || lpad(to_hex(i), 12, '0'))::uuid, project_id, function_id, function_name, 2, snapshot_id, runtime_id, lane, target, 'new', tags, input_size, shots, seed, resources, retries, 'succeeded', created_date
+		from executions, generate_series(1, 5010) i where id = $1::uuid`, old.ID)
+	filter := postgres.ExecutionFilter{Description: is(warpket.Neq, "new")}
+	items, next, err := w.Executions(t.Context(), w.project, filter, postgres.Page{Limit: 10})
+	if err != nil || len(items) != 0 || next == "" {
+		t.Fatalf("the first page has %d, next %q, %v", len(items), next, err)
+	}
+	items, next, err = w.Executions(t.Context(), w.project, filter, postgres.Page{Limit: 10, Cursor: next})
+	if err != nil || len(items) != 1 || items[0].ID != old.ID || next != "" {
+		t.Fatalf("the second page has %d, next %q, %v", len(items), next, err)
+	}
+}
+
+func TestAFinalExecutionIsDeletedWithWhatItHolds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	e := newExecution(f, v)
+	sum := warpket.SHA256([]byte("input"))
+	w.must(w.TouchObjects(t.Context(), []postgres.Object{{ProjectID: w.project, SHA256: sum, Size: 5}}, now()))
+	e.Input = warpket.Payload{SHA256: sum, Size: 5}
+	_, err := w.CreateExecution(t.Context(), e)
+	w.must(err)
+	if err := w.DeleteExecution(t.Context(), w.project, e.ID); warpket.KindOf(err) != warpket.Conflict {
+		t.Errorf("while it is open: %v", err)
+	}
+	_, err = w.AskCancel(t.Context(), w.project, e.ID, warpket.Failure{}, now())
+	w.must(err)
+	if err := w.DeleteExecution(t.Context(), w.addProject("two"), e.ID); warpket.KindOf(err) != warpket.NotFound {
+		t.Errorf("by another project: %v", err)
+	}
+	w.must(w.DeleteExecution(t.Context(), w.project, e.ID))
+	if _, err := w.ExecutionByID(t.Context(), e.ID); warpket.KindOf(err) != warpket.NotFound {
+		t.Errorf("it is there: %v", err)
+	}
+	if n := w.count(`select (select count(*) from execution_objects) + (select count(*) from outbox)`); n != 0 {
+		t.Errorf("it has left %d rows", n)
+	}
+}
+
+func TestTheEndOfAnExecutionPromisesItsCallback(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	node := w.addNode("n", inventory(4, 4))
+	called := func() warpket.Execution {
+		e := newExecution(f, v)
+		e.Callback = &warpket.Callback{URL: "https://example.com", Secret: "KEY", Status: warpket.CallbackPending}
+		_, err := w.CreateExecution(t.Context(), e)
+		w.must(err)
+		return e
+	}
+	promised := func(e warpket.Execution) bool {
+		return w.count(`select count(*) from outbox where kind = 'callback' and subject_id = $1`, e.ID) == 1
+	}
+	cancelled := called()
+	if promised(cancelled) {
+		t.Error("it is promised before the end")
+	}
+	_, err := w.AskCancel(t.Context(), w.project, cancelled.ID, warpket.Failure{}, now())
+	w.must(err)
+	unclaimed := called()
+	slot := w.lease(newSlot(node, v))
+	running := w.claim(unclaimed, slot)
+	_, err = w.AskCancel(t.Context(), w.project, unclaimed.ID, warpket.Failure{}, now())
+	w.must(err)
+	if promised(unclaimed) {
+		t.Error("it is promised while it runs")
+	}
+	w.must(w.UnclaimExecution(t.Context(), running.ID, running.Attempt, running.Generation, warpket.Failure{}))
+	finished := w.claim(called(), slot)
+	_, err = w.FinishExecution(t.Context(), postgres.Finish{ID: finished.ID, Lane: finished.Lane, Attempt: 1, Status: warpket.Failed, Callback: true}, now())
+	w.must(err)
+	for name, e := range map[string]warpket.Execution{"cancelled": cancelled, "unclaimed": unclaimed, "finished": finished} {
+		if got := w.execution(e.ID); !promised(e) || !got.Status.Final() || got.Callback.URL != "https://example.com" {
+			t.Errorf("%s: %+v, promised %t", name, got, promised(e))
+		}
+	}
+	other := w.addExecution(f, v)
+	_, err = w.AskCancel(t.Context(), w.project, other.ID, warpket.Failure{}, now())
+	w.must(err)
+	if promised(other) {
+		t.Error("one is promised that nobody asked for")
+	}
+
+	w.must(w.ChangeCallback(t.Context(), finished.ID, func(c *warpket.Callback) { c.Attempted("the server answered 503", now()) }))
+	if got := w.execution(finished.ID).Callback; got.Status != warpket.CallbackPending || got.Attempts != 1 || got.LastError == "" || !promised(finished) {
+		t.Errorf("after an attempt: %+v", got)
+	}
+	w.must(w.PutOff(t.Context(), postgres.Promise{Kind: "callback", SubjectID: finished.ID}))
+	w.exec(`update outbox set created_date = created_date - interval '1 minute'`)
+	due, err := w.Overdue(t.Context())
+	w.must(err)
+	for _, p := range due {
+		if p.SubjectID == finished.ID {
+			t.Error("a promise that was put off is due")
+		}
+	}
+	w.must(w.ChangeCallback(t.Context(), finished.ID, func(c *warpket.Callback) { c.Attempted("", now()) }))
+	w.must(w.ChangeCallback(t.Context(), finished.ID, func(c *warpket.Callback) { c.Attempted("again", now()) }))
+	if got := w.execution(finished.ID).Callback; got.Status != warpket.CallbackDelivered || got.Attempts != 2 || got.LastError != "" || promised(finished) {
+		t.Errorf("after delivery: %+v", got)
+	}
+}
+
+func TestExecutionsBeyondTheirRetentionGoByWholeMonths(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f, v := w.addFunction(w.project, "bell")
+	sum := warpket.SHA256([]byte("input"))
+	w.must(w.TouchObjects(t.Context(), []postgres.Object{{ProjectID: w.project, SHA256: sum, Size: 5}}, now()))
+	w.exec(fmt.Sprintf(`create table executions_202001 partition of executions for values from ('%s') to ('%s')`,
+		warpket.FirstIDAt(time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)), warpket.FirstIDAt(time.Date(2020, 2, 1, 0, 0, 0, 0, time.UTC))))
+	old := newExecution(f, v)
+	old.ID, old.Input = warpket.NewID(time.Date(2020, 1, 15, 0, 0, 0, 0, time.UTC)), warpket.Payload{SHA256: sum, Size: 5}
+	_, err := w.CreateExecution(t.Context(), old)
+	w.must(err)
+	young := w.addExecution(f, v)
+	drop := func(before time.Time) {
+		t.Helper()
+		w.must(w.DropExecutions(t.Context(), before))
+	}
+	drop(now())
+	w.execution(old.ID) // it is open
+	_, err = w.AskCancel(t.Context(), w.project, old.ID, warpket.Failure{}, now())
+	w.must(err)
+	drop(time.Date(2020, 1, 31, 0, 0, 0, 0, time.UTC))
+	w.execution(old.ID) // its month is not over by then
+	drop(now())
+	if _, err := w.ExecutionByID(t.Context(), old.ID); warpket.KindOf(err) != warpket.NotFound {
+		t.Errorf("it is there: %v", err)
+	}
+	w.execution(young.ID)
+	if n := w.count(`select count(*) from execution_objects`); n != 0 {
+		t.Errorf("%d references to objects are left", n)
 	}
 }
 

@@ -201,6 +201,7 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 			return err
 		}
 		for _, sql := range []string{
+			`insert into outbox (kind, subject_id) select 'schedule', id from schedules where function_id = $1 on conflict do nothing`, // Temporal's are to go
 			`delete from outbox where kind = 'deploy' and subject_id in (select id from deployments where function_id = $1)`,
 			`delete from deployments where function_id = $1`,
 			`delete from webhooks where function_id = $1 or alias_id in (select id from aliases where function_id = $1)`,

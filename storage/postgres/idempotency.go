@@ -83,6 +83,9 @@ func (s *Store) AnswerRequest(ctx context.Context, r Request, a *Answer) error {
 	return explain(err, "idempotency key", r.Key)
 }
 
+// requestsKept is how long a request that is repeated finds its answer.
+const requestsKept = 48 * time.Hour
+
 // ForgetRequests drops keys that are older than 48 hours.
 func (s *Store) ForgetRequests(ctx context.Context) error {
 	_, err := s.pool.Exec(ctx, `delete from idempotency_keys where created_date < now() - interval '48 hours'`)

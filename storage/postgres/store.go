@@ -179,8 +179,11 @@ func cut[T any](items []T, rows int, id func(T) warpket.ID) ([]T, string) {
 		return items, ""
 	}
 	items = items[:rows-1]
-	return items, base64.RawURLEncoding.EncodeToString([]byte(id(items[len(items)-1])))
+	return items, cursor(id(items[len(items)-1]))
 }
+
+// cursor is that of the page after an item.
+func cursor(last warpket.ID) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }
 
 // notify tells every server that something rare has changed. It takes effect
 // when the transaction commits.

@@ -1,0 +1,253 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/storage/postgres"
+)
+
+// Schedule executes a function at times to come.
+type Schedule struct {
+	ID                 string     `json:"id" doc:"ID of the schedule, and of Temporal's"`
+	Name               string     `json:"name" doc:"What you call it; empty if you gave none"`
+	FunctionID         string     `json:"functionId" doc:"ID of the function that it executes"`
+	FunctionName       string     `json:"functionName" doc:"Name of that function" example:"bell"`
+	Version            int        `json:"version,omitempty" doc:"Number of the version that it executes; absent: the newest when it fires" example:"1"`
+	Input              Any        `json:"input" doc:"What the handler gets as its event"`
+	Pattern            string     `json:"pattern,omitempty" doc:"When it fires; absent: once, at firstExecutionTime" example:"30 8 * * MON-FRI"`
+	TimeZone           string     `json:"timeZone,omitempty" doc:"Time zone of the pattern; absent: UTC" example:"Europe/Berlin"`
+	FirstExecutionTime *time.Time `json:"firstExecutionTime,omitempty" doc:"It fires then, and not before"`
+	Count              *int       `json:"count" doc:"How often it fires yet; null: without end" example:"10"`
+	Status             string     `json:"status" enum:"running,paused,done,cancelled" doc:"done and cancelled are final"`
+	NextExecutionTime  *time.Time `json:"nextExecutionTime,omitempty" doc:"When it fires next; absent unless it is running"`
+	LastExecutionTime  *time.Time `json:"lastExecutionTime,omitempty" doc:"The time for which it fired last, or was to; absent before the first"`
+	LastExecutionID    string     `json:"lastExecutionId,omitempty" doc:"ID of the execution that it then created; absent if it created none"`
+	LastError          string     `json:"lastError,omitempty" doc:"Why it then created none"`
+	TemporalURL        string     `json:"temporalUrl,omitempty" doc:"Its page in the Temporal UI"`
+	CreatedDate        time.Time  `json:"createdDate" doc:"When it was created"`
+	UpdatedDate        time.Time  `json:"updatedDate" doc:"When it was last changed, or fired"`
+}
+
+func (s *Server) toSchedule(sc warpket.Schedule) Schedule {
+	out := Schedule{
+		ID: string(sc.ID), Name: sc.Name, FunctionID: string(sc.FunctionID), FunctionName: sc.FunctionName, Version: sc.Version, Input: sc.Input,
+		Pattern: sc.Pattern, TimeZone: sc.TimeZone, FirstExecutionTime: sc.FirstTime, Count: sc.Count, Status: string(sc.Status), NextExecutionTime: sc.NextTime,
+		LastExecutionTime: sc.LastTime, LastExecutionID: string(sc.LastExecutionID), LastError: sc.LastError, CreatedDate: sc.CreatedDate, UpdatedDate: sc.UpdatedDate,
+	}
+	if !sc.Status.Final() {
+		out.TemporalURL = s.Workflows.ScheduleURL(sc.ID)
+	}
+	return out
+}
+
+// CreateScheduleRequest asks for a schedule.
+type CreateScheduleRequest struct {
+	Name               string     `json:"name,omitempty" maxLength:"255" doc:"What you call it"`
+	FunctionID         string     `json:"functionId" minLength:"1" maxLength:"64" doc:"ID of the function"`
+	Version            int        `json:"version,omitempty" minimum:"1" maximum:"2147483647" doc:"Number of the version; unless set, the newest when it fires" example:"1"`
+	Input              Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value, an empty object unless set; at most 64 KiB"`
+	Pattern            string     `json:"pattern,omitempty" maxLength:"200" doc:"Five fields, minute, hour, day of the month, month and day of the week, with names such as SUN and JAN; or @hourly, @daily, @weekly, @monthly, @yearly. A day counts that fits either of its two fields when both are given" example:"30 8 * * MON-FRI"`
+	TimeZone           string     `json:"timeZone,omitempty" maxLength:"64" doc:"Time zone of the pattern, by its IANA name; UTC unless set. A time that daylight saving skips does not come; one that it repeats may come twice" example:"Europe/Berlin"`
+	FirstExecutionTime *time.Time `json:"firstExecutionTime,omitempty" doc:"It fires then, and not before. Without a pattern it fires this once"`
+	Count              *int       `json:"count,omitempty" minimum:"1" maximum:"1000000000" doc:"How often it fires; without end unless set" example:"10"`
+}
+
+// UpdateScheduleRequest changes a schedule. What is absent stays as it is.
+type UpdateScheduleRequest struct {
+	Name               *string    `json:"name,omitempty" maxLength:"255" doc:"What you call it"`
+	Version            *int       `json:"version,omitempty" minimum:"0" maximum:"2147483647" doc:"Number of the version; 0: the newest when it fires"`
+	Input              Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value; at most 64 KiB"`
+	Pattern            *string    `json:"pattern,omitempty" maxLength:"200" doc:"When it fires; empty: once, at firstExecutionTime" example:"@hourly"`
+	TimeZone           *string    `json:"timeZone,omitempty" maxLength:"64" doc:"Time zone of the pattern; empty: UTC" example:"Europe/Berlin"`
+	FirstExecutionTime *time.Time `json:"firstExecutionTime,omitempty" doc:"The next time at which it fires; from then on as the pattern says"`
+	Count              *int       `json:"count,omitempty" minimum:"0" maximum:"1000000000" doc:"How often it fires from now on; 0: without end"`
+	Status             string     `json:"status,omitempty" enum:"running,paused,cancelled" doc:"paused stops it for now, running resumes it, cancelled ends it for good"`
+}
+
+type (
+	// ScheduleInput names a schedule in a path. It is exported for huma, which
+	// reads no other embedded fields.
+	ScheduleInput struct {
+		ID string `path:"id" maxLength:"64" doc:"ID of the schedule"`
+	}
+	scheduleOutput struct {
+		ETag string `header:"ETag" doc:"For If-Match"`
+		Body Schedule
+	}
+)
+
+func (s *Server) addSchedules() {
+	tags := []string{"Schedules"}
+	register(s, Write, huma.Operation{
+		OperationID: "create-schedule", Method: http.MethodPost, Path: "/v1/schedules", Tags: tags, Summary: "Schedule a function", DefaultStatus: http.StatusOK,
+		Description: "Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. " +
+			"A time at which no execution could be created does not count.",
+		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge},
+	}, s.createSchedule)
+	register(s, Read, huma.Operation{
+		OperationID: "list-schedules", Method: http.MethodGet, Path: "/v1/schedules", Tags: tags, Summary: "List schedules",
+	}, s.listSchedules)
+	register(s, Read, huma.Operation{
+		OperationID: "get-schedule", Method: http.MethodGet, Path: "/v1/schedules/{id}", Tags: tags, Summary: "Get a schedule", Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *ScheduleInput) (*scheduleOutput, error) {
+		id, err := warpket.ParseID("schedule", in.ID)
+		if err != nil {
+			return nil, err
+		}
+		sc, err := s.Store.Schedule(ctx, projectOf(ctx), id)
+		return s.scheduleAnswer(sc), err
+	})
+	register(s, Write, huma.Operation{
+		OperationID: "update-schedule", Method: http.MethodPatch, Path: "/v1/schedules/{id}", Tags: tags, Summary: "Change, pause, resume or cancel a schedule",
+		Description: "What is done or cancelled cannot be changed.",
+		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge},
+	}, s.updateSchedule)
+	register(s, Write, huma.Operation{
+		OperationID: "delete-schedule", Method: http.MethodDelete, Path: "/v1/schedules/{id}", Tags: tags, Summary: "Delete a schedule", DefaultStatus: http.StatusNoContent,
+		Description: "The executions that it has created stay.", Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *ScheduleInput) (*struct{}, error) {
+		id, err := warpket.ParseID("schedule", in.ID)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Store.DeleteSchedule(ctx, projectOf(ctx), id); err != nil {
+			return nil, err
+		}
+		s.Fleet.ScheduleChanged(ctx, id)
+		return nil, nil
+	})
+}
+
+func (s *Server) scheduleAnswer(sc warpket.Schedule) *scheduleOutput {
+	return &scheduleOutput{etag(sc.UpdatedDate), s.toSchedule(sc)}
+}
+
+func (s *Server) createSchedule(ctx context.Context, in *struct{ Body CreateScheduleRequest }) (*scheduleOutput, error) {
+	b, now := in.Body, s.Now()
+	function, err := warpket.ParseID("function", b.FunctionID)
+	if err != nil {
+		return nil, err
+	}
+	sc := warpket.Schedule{
+		ID: s.newID(ctx), ProjectID: projectOf(ctx), FunctionID: function, Name: b.Name, Version: b.Version, Input: given(b.Input),
+		Pattern: b.Pattern, TimeZone: b.TimeZone, Count: b.Count, Status: warpket.ScheduleRunning, CreatedDate: now, UpdatedDate: now,
+	}
+	sc.Description = "Created by schedule " + string(sc.ID)
+	if b.FirstExecutionTime != nil {
+		if err := sc.SetFirst(*b.FirstExecutionTime, now); err != nil {
+			return nil, err
+		}
+	}
+	if err := sc.Check(); err != nil {
+		return nil, err
+	}
+	if err := sc.Begin(now); err != nil {
+		return nil, err
+	}
+	if err := s.Store.CreateSchedule(ctx, sc); err != nil {
+		return nil, err
+	}
+	s.Fleet.ScheduleChanged(ctx, sc.ID)
+	sc, err = s.Store.Schedule(ctx, sc.ProjectID, sc.ID)
+	return s.scheduleAnswer(sc), err
+}
+
+// given is an input, or what the handler gets when the caller gives none.
+func given(input Any) Any {
+	if len(input) == 0 {
+		return Any("{}")
+	}
+	return input
+}
+
+func (s *Server) listSchedules(ctx context.Context, in *struct {
+	PageInput
+	FunctionID string `query:"functionId" maxLength:"64" doc:"Only those of this function"`
+	Status     string `query:"status" enum:"running,paused,done,cancelled" doc:"Only those with this status"`
+	Name       string `query:"name" maxLength:"1000" doc:"Only those with this name, or eq:, neq:, in:, has: and a text" example:"has:night"`
+},
+) (*listOutput[Schedule], error) {
+	name, err := warpket.ParseCondition("name", in.Name, warpket.Eq, warpket.Neq, warpket.In, warpket.Has)
+	if err != nil {
+		return nil, err
+	}
+	filter := postgres.ScheduleFilter{Status: warpket.ScheduleStatus(in.Status), Name: name}
+	if in.FunctionID != "" {
+		if filter.FunctionID, err = warpket.ParseID("function", in.FunctionID); err != nil {
+			return list[warpket.Schedule](nil, "", s.toSchedule), nil //nolint:nilerr // no such function has no schedules
+		}
+	}
+	items, next, err := s.Store.Schedules(ctx, projectOf(ctx), filter, in.page())
+	return list(items, next, s.toSchedule), err
+}
+
+func (s *Server) updateSchedule(ctx context.Context, in *struct {
+	ScheduleInput
+	MatchInput
+	Body UpdateScheduleRequest
+},
+) (*scheduleOutput, error) {
+	id, err := warpket.ParseID("schedule", in.ID)
+	if err != nil {
+		return nil, err
+	}
+	now := s.Now()
+	sc, err := s.Store.UpdateSchedule(ctx, projectOf(ctx), id, now, func(sc *warpket.Schedule) error {
+		if err := in.check("schedule", sc.UpdatedDate); err != nil {
+			return err
+		}
+		return in.Body.apply(sc, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Fleet.ScheduleChanged(ctx, id)
+	return s.scheduleAnswer(sc), nil
+}
+
+// apply makes the change that is asked for.
+func (b UpdateScheduleRequest) apply(sc *warpket.Schedule, now time.Time) error {
+	if sc.Status.Final() {
+		return warpket.Errorf(warpket.Conflict, "schedule %s is %s: it does not change any more, create another", sc.ID, sc.Status)
+	}
+	set(&sc.Name, b.Name)
+	set(&sc.Version, b.Version)
+	set(&sc.Pattern, b.Pattern)
+	set(&sc.TimeZone, b.TimeZone)
+	if len(b.Input) > 0 {
+		sc.Input = b.Input
+	}
+	if b.Count != nil {
+		if sc.Count = b.Count; *b.Count == 0 {
+			sc.Count = nil
+		}
+	}
+	if b.FirstExecutionTime != nil {
+		if err := sc.SetFirst(*b.FirstExecutionTime, now); err != nil {
+			return err
+		}
+	}
+	if err := sc.Check(); err != nil {
+		return err
+	}
+	if err := sc.Advance(cmp.Or(warpket.ScheduleStatus(b.Status), sc.Status), now); err != nil {
+		return err
+	}
+	if b.Pattern == nil && b.TimeZone == nil && b.FirstExecutionTime == nil {
+		return nil // and what is about to be made up for stays so
+	}
+	return sc.Begin(now)
+}
+
+// set takes a value that was given.
+func set[T any](field, given *T) {
+	if given != nil {
+		*field = *given
+	}
+}
