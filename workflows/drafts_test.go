@@ -65,7 +65,7 @@ func (d *drafted) place() (plan Plan) {
 
 func (d *drafted) prepare(slot warpket.ID) {
 	d.cluster.t.Helper()
-	_, err := d.ExecuteActivity(d.Activities.Prepare, d.id, slot)
+	_, err := d.ExecuteActivity(d.Prepare, d.id, slot)
 	d.cluster.must(err)
 }
 
@@ -110,7 +110,7 @@ func TestADraftThatChangesGetsNewSlotsBeforeTheOldOnesGo(t *testing.T) {
 		t.Fatalf("the plan is %+v", plan)
 	}
 	d.prepare(plan.Prepare[0])
-	if _, err := d.ExecuteActivity(d.Activities.ReleaseSlot, old); err != nil {
+	if _, err := d.ExecuteActivity(d.ReleaseSlot, old); err != nil {
 		t.Error(err)
 	}
 	if s := d.settle(plan.Short); s.Status != warpket.DeploymentReady || s.Again {
@@ -136,7 +136,7 @@ func TestADraftThatChangesWhileItsSlotIsPreparedLeavesThatSlot(t *testing.T) {
 	if !slices.Equal(plan.Release, old) || len(plan.Prepare) != 1 || plan.Prepare[0] == old[0] {
 		t.Fatalf("the plan is %+v", plan)
 	}
-	if _, err := d.ExecuteActivity(d.Activities.ReleaseSlot, old[0]); err != nil {
+	if _, err := d.ExecuteActivity(d.ReleaseSlot, old[0]); err != nil {
 		t.Error(err)
 	}
 	if slots := d.slots(); !slices.Equal(slots, []warpket.ID{n}) {
