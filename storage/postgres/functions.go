@@ -207,7 +207,17 @@ const functionColumns = `id, project_id, name, description, template_tag, sdk, s
 	(select n.image from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)), label`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
-	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.Label)
-	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork) // of functions that are older than the setting
+	err = row.Scan(functionFields(&f)...)
+	completeFunction(&f)
 	return f, err
+}
+
+// functionFields are where the functionColumns of a row go.
+func functionFields(f *warpket.Function) []any {
+	return []any{&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image, &f.Label}
+}
+
+// completeFunction sets what functions lack that are older than a setting.
+func completeFunction(f *warpket.Function) {
+	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork)
 }
