@@ -35,6 +35,7 @@ require (
 	golang.org/x/time v0.14.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
+	znkr.io/diff v1.0.0
 )
 
 require (
@@ -97,5 +98,4 @@ require (
 	gopkg.in/warnings.v0 v0.1.2 // indirect
 	gotest.tools/v3 v3.5.2 // indirect
 	kernel.org/pub/linux/libs/security/libcap/psx v1.2.77 // indirect
-	znkr.io/diff v1.0.0 // indirect
 )

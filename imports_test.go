@@ -86,6 +86,7 @@ var foreign = map[string][]string{
 	"github.com/moby/":                        {"runners/sandbox"},
 	"google.golang.org/grpc":                  {"channel", "channel/wire"},
 	"google.golang.org/protobuf/runtime":      {"channel/wire"},
+	"znkr.io/diff":                            {"api"},
 }
 
 func TestImports(t *testing.T) {

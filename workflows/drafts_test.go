@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel/wire"
 )
 
 // drafted is a server and a node with a deployment of a function's draft.
@@ -21,6 +22,7 @@ type drafted struct {
 	of      warpket.Execution // of the function
 	id      warpket.ID        // of the deployment
 	told    chan string       // workflows that have got a signal
+	node    *testNode
 }
 
 func newDrafted(t *testing.T) *drafted {
@@ -31,7 +33,7 @@ func newDrafted(t *testing.T) *drafted {
 	temporal.On("SignalWorkflow", mock.Anything, mock.Anything, "", reconcileSignal, nil).Run(func(args mock.Arguments) { d.told <- args.String(1) }).Return(nil)
 	c.client = &Client{deployments: temporal}
 	d.testServer = c.server()
-	c.node(d.testServer, succeed)
+	d.node = c.node(d.testServer, succeed)
 	d.of = c.execution()
 	now := time.Now()
 	d.id = warpket.NewID(now)
@@ -48,11 +50,16 @@ func newDrafted(t *testing.T) *drafted {
 // set sets the draft and gives its snapshot.
 func (d *drafted) set(digest string, runtime warpket.ID) warpket.ID {
 	d.cluster.t.Helper()
+	id, err := d.trySet(digest, runtime)
+	d.cluster.must(err)
+	return id
+}
+
+func (d *drafted) trySet(digest string, runtime warpket.ID) (warpket.ID, error) {
 	now := time.Now()
 	n := warpket.Snapshot{ID: warpket.NewID(now), ProjectID: d.cluster.project, FunctionID: d.of.FunctionID, RuntimeID: runtime, Digest: digest, CreatedDate: now}
 	_, err := d.cluster.store.SetDraft(d.cluster.t.Context(), n, now, func(warpket.Draft) error { return nil })
-	d.cluster.must(err)
-	return n.ID
+	return n.ID, err
 }
 
 func (d *drafted) place() (plan Plan) {
@@ -65,7 +72,7 @@ func (d *drafted) place() (plan Plan) {
 
 func (d *drafted) prepare(slot warpket.ID) {
 	d.cluster.t.Helper()
-	_, err := d.ExecuteActivity(d.Activities.Prepare, d.id, slot)
+	_, err := d.ExecuteActivity(d.Prepare, d.id, slot)
 	d.cluster.must(err)
 }
 
@@ -110,7 +117,7 @@ func TestADraftThatChangesGetsNewSlotsBeforeTheOldOnesGo(t *testing.T) {
 		t.Fatalf("the plan is %+v", plan)
 	}
 	d.prepare(plan.Prepare[0])
-	if _, err := d.ExecuteActivity(d.Activities.ReleaseSlot, old); err != nil {
+	if _, err := d.ExecuteActivity(d.ReleaseSlot, old); err != nil {
 		t.Error(err)
 	}
 	if s := d.settle(plan.Short); s.Status != warpket.DeploymentReady || s.Again {
@@ -136,11 +143,36 @@ func TestADraftThatChangesWhileItsSlotIsPreparedLeavesThatSlot(t *testing.T) {
 	if !slices.Equal(plan.Release, old) || len(plan.Prepare) != 1 || plan.Prepare[0] == old[0] {
 		t.Fatalf("the plan is %+v", plan)
 	}
-	if _, err := d.ExecuteActivity(d.Activities.ReleaseSlot, old[0]); err != nil {
+	if _, err := d.ExecuteActivity(d.ReleaseSlot, old[0]); err != nil {
 		t.Error(err)
 	}
 	if slots := d.slots(); !slices.Equal(slots, []warpket.ID{n}) {
 		t.Errorf("the slots hold %v, want %s", slots, n)
+	}
+}
+
+func TestOnlyADraftThatStillIsOneFailsItsDeployment(t *testing.T) {
+	t.Parallel()
+	for name, mended := range map[string]bool{"nobody has mended it": false, "it was mended while it was prepared": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDrafted(t)
+			slot := d.place().Prepare[0]
+			d.node.mu.Lock()
+			d.node.broken = func() *wire.Failure {
+				if mended {
+					if _, err := d.trySet("mended", d.of.RuntimeID); err != nil {
+						t.Error(err)
+					}
+				}
+				return &wire.Failure{Code: string(warpket.ImportFailed), Message: "invalid syntax"}
+			}
+			d.node.mu.Unlock()
+			_, err := d.ExecuteActivity(d.Prepare, d.id, slot)
+			if failed := kindOf(err) == warpket.Invalid; failed == mended || mended && err != nil {
+				t.Errorf("preparing it ended with %v", err)
+			}
+		})
 	}
 }
 

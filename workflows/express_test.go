@@ -119,7 +119,8 @@ type testNode struct {
 	acked  map[string]bool
 	pulled []*wire.Install
 	stop   func()
-	served chan struct{} // receives when a server has taken the node in
+	broken func() *wire.Failure // why code does not load; all does unless set
+	served chan struct{}        // receives when a server has taken the node in
 }
 
 type begun struct {
@@ -173,6 +174,12 @@ func (n *testNode) End([]*wire.SlotRef) { n.served <- struct{}{} }
 func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call) *wire.Reply {
 	switch what := call.GetWhat().(type) {
 	case *wire.Call_Prepare:
+		n.mu.Lock()
+		broken := n.broken
+		n.mu.Unlock()
+		if broken != nil {
+			return &wire.Reply{What: &wire.Reply_Prepare{Prepare: &wire.PrepareReply{LoadFailure: broken()}}}
+		}
 		slot := &wire.SlotState{Slot: what.Prepare.GetSlot(), Generation: what.Prepare.GetGeneration(), Snapshot: what.Prepare.GetSnapshot(), Ready: true, Cpu: what.Prepare.GetCpu(), Memory: what.Prepare.GetMemory()}
 		n.mu.Lock()
 		n.slots = append(n.slots, slot)

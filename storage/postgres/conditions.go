@@ -64,9 +64,6 @@ func (c *conditions) compare(column string, cond warpket.Condition, convert func
 // likeText writes a text so that a pattern finds just it.
 var likeText = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
-// keptFor is how long after its first try a request may be repeated.
-const keptFor = 48 * time.Hour
-
 // compareCreated adds a caller's condition on the column created_date. IDs begin
 // with the time, so they bound what has to be looked at.
 func (c *conditions) compareCreated(cond warpket.Condition) error {
@@ -78,27 +75,19 @@ func (c *conditions) compareCreated(cond warpket.Condition) error {
 	t, _ := v.(time.Time)
 	switch cond.Op {
 	case warpket.Gt, warpket.Gte: // a request that is repeated creates under the ID that it first got
-		c.and("id >= $%d", warpket.FirstIDAt(later(t, -keptFor-time.Hour)))
+		c.and("id >= $%d", warpket.FirstIDAt(t.Add(-requestsKept-time.Hour)))
 	case warpket.Lt, warpket.Lte:
-		c.and("id < $%d", warpket.FirstIDAt(later(t, time.Minute)))
+		c.and("id < $%d", warpket.FirstIDAt(t.Add(time.Minute)))
 	default:
 	}
 	return nil
-}
-
-// later moves a time, but not out of what an ID can hold.
-func later(t time.Time, by time.Duration) time.Time {
-	if t = t.Add(by); t.Before(time.Unix(0, 0)) {
-		return time.Unix(0, 0)
-	}
-	return t
 }
 
 // date reads the values of a condition on a date.
 func date(field string) func(string) (any, error) {
 	return func(text string) (any, error) {
 		t, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil {
+		if err != nil || t.Year() < 1971 || t.Year() > 9000 {
 			return nil, warpket.Errorf(warpket.Invalid, "%s is compared with a date such as 2026-11-27T15:00:00Z, not with %.40q", field, text).At("query.%s", field)
 		}
 		return t, nil
@@ -107,15 +96,4 @@ func date(field string) func(string) (any, error) {
 
 var comparisons = map[warpket.Op]string{
 	warpket.Eq: "=", warpket.Neq: "<>", warpket.Gt: ">", warpket.Gte: ">=", warpket.Lt: "<", warpket.Lte: "<=",
-}
-
-// parseTime reads the values of conditions on a time.
-func parseTime(field string) func(string) (any, error) {
-	return func(text string) (any, error) {
-		t, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil || t.Year() < 1971 || t.Year() > 9000 {
-			return nil, warpket.Errorf(warpket.Invalid, "%q is not a time such as 2026-01-31T12:00:00Z", text).At("query.%s", field)
-		}
-		return t, nil
-	}
 }

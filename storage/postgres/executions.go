@@ -168,7 +168,7 @@ func (f ExecutionFilter) bounds(before *warpket.ID) (from warpket.ID, err error)
 	if f.CreatedDate.Op == "" {
 		return from, nil
 	}
-	v, err := parseTime("createdDate")(f.CreatedDate.Values[0])
+	v, err := date("createdDate")(f.CreatedDate.Values[0])
 	if err != nil {
 		return from, err
 	}
@@ -216,7 +216,7 @@ func (f ExecutionFilter) narrow(w *conditions) error {
 	if err := w.compare(`description`, f.Description, nil); err != nil {
 		return err
 	}
-	return w.compare(`created_date`, f.CreatedDate, parseTime("createdDate"))
+	return w.compare(`created_date`, f.CreatedDate, date("createdDate"))
 }
 
 // OpenExecutions gives the IDs of up to a thousand executions after a given
