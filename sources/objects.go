@@ -23,7 +23,7 @@ const fetchTime = 2 * time.Minute
 
 // Bucket is a bucket that every project may read.
 type Bucket struct {
-	Name string
+	Name               string
 	warpket.ObjectAuth // without keys if anybody may read it
 }
 

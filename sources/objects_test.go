@@ -50,7 +50,9 @@ func TestAnObjectIsAZipOrAFile(t *testing.T) {
 	for key, want := range map[string]string{"functions/bell": "handler.py lib/a", "functions/handler.py": "handler.py"} {
 		for who, fetch := range map[string]func(warpket.Source) ([]sources.File, warpket.Source, error){
 			"the operator's bucket": func(s warpket.Source) ([]sources.File, warpket.Source, error) { return ours.Fetch(t.Context(), s, nil) },
-			"the project's bucket":  func(s warpket.Source) ([]sources.File, warpket.Source, error) { return theirs.Fetch(t.Context(), s, &auth) },
+			"the project's bucket": func(s warpket.Source) ([]sources.File, warpket.Source, error) {
+				return theirs.Fetch(t.Context(), s, &auth)
+			},
 		} {
 			files, from, err := fetch(warpket.Source{Kind: warpket.SourceObject, Bucket: name, Key: key})
 			if err != nil {

@@ -137,8 +137,11 @@ func TestAProjectSeesNothingOfAnothersRepository(t *testing.T) {
 	w.must(w.AddCommit(ctx, w.project, f.ID, warpket.Commit{Number: 1, Hash: hash("1")}, "", objectsOf(hash("1"), first)))
 	stranger := w.addProject("two")
 	for name, count := range map[string]func() (int, error){
-		"commits":     func() (int, error) { l, err := w.Commits(ctx, stranger, f.ID); return len(l), err },
-		"objects":     func() (int, error) { l, err := w.GitObjects(ctx, stranger, f.ID, []string{hash("1")}); return len(l), err },
+		"commits": func() (int, error) { l, err := w.Commits(ctx, stranger, f.ID); return len(l), err },
+		"objects": func() (int, error) {
+			l, err := w.GitObjects(ctx, stranger, f.ID, []string{hash("1")})
+			return len(l), err
+		},
 		"uncommitted": func() (int, error) { l, err := w.Uncommitted(ctx, stranger, f.ID, 10); return len(l), err },
 		"blobs": func() (int, error) {
 			l, err := w.BlobHashes(ctx, stranger, f.ID, []string{first.Snapshot.Files[0].SHA256})
