@@ -22,7 +22,7 @@ const (
 	maxPushes   = 2       // that are read at a time: each may take some hundred MiB
 	maxTalk     = 4 << 20 // bytes of what a fetch says that it has
 	maxDrain    = 512 << 20
-	pushTime    = 10 * time.Minute // to send a push
+	pushTime    = 5 * time.Minute // to send a push
 	runtimeWait = 5 * time.Minute  // that a pusher is told about the building of a runtime
 )
 
@@ -277,11 +277,11 @@ func (s *Server) sayVersion(ctx context.Context, a *git.Answer, f warpket.Functi
 func (s *Server) sayRuntime(ctx context.Context, a *git.Answer, id warpket.ID) error {
 	news := s.Hub.Watch(id)
 	defer news.Close()
-	begun, last := s.Now(), ""
-	r, err := s.Store.Runtime(ctx, id)
+	before, err := s.Store.Runtime(ctx, id)
 	if err != nil {
 		return err
 	}
+	r, last := before, ""
 	if r.Status != warpket.RuntimeAvailable {
 		if err := s.Workflows.StartRuntime(ctx, r); err != nil {
 			return err
@@ -293,14 +293,16 @@ func (s *Server) sayRuntime(ctx context.Context, a *git.Answer, id warpket.ID) e
 		if r, err = s.Store.Runtime(ctx, id); err != nil {
 			return err
 		}
+		failed := r.Status == warpket.RuntimeFailed
+		stale := failed && before.Status == r.Status && r.UpdatedDate.Equal(before.UpdatedDate) // from an earlier time
 		name := strings.TrimSpace(r.SDK + " " + r.SDKVersion)
 		switch {
 		case r.Status == warpket.RuntimeAvailable:
 			return a.Say("runtime: %s is available", name)
-		case r.Status == warpket.RuntimeFailed && r.UpdatedDate.After(begun): // else from an earlier time
+		case failed && !stale:
 			return a.Say("runtime: %s could not be built: %s", name, r.Message)
 		}
-		if now := cmp.Or(r.Message, string(r.Status)); now != last && r.Status != warpket.RuntimeFailed {
+		if now := cmp.Or(r.Message, string(r.Status)); now != last && !failed {
 			last = now
 			if err := a.Say("runtime: %s, %s", name, now); err != nil {
 				return err
