@@ -23,7 +23,7 @@ const (
 	maxTalk     = 4 << 20 // bytes of what a fetch says that it has
 	maxDrain    = 512 << 20
 	pushTime    = 5 * time.Minute // to send a push
-	runtimeWait = 5 * time.Minute  // that a pusher is told about the building of a runtime
+	runtimeWait = 5 * time.Minute // that a pusher is told about the building of a runtime
 )
 
 // addGit serves each function as a Git repository. Git's protocol is described
