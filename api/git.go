@@ -1,10 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"compress/gzip"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -17,11 +19,11 @@ import (
 
 // Bounds of Git's requests.
 const (
-	maxPushes   = 2        // that are read at a time: each may take some hundred MiB
-	maxTalk     = 16 << 20 // bytes of what a fetch says that it has
+	maxPushes   = 2       // that are read at a time: each may take some hundred MiB
+	maxTalk     = 4 << 20 // bytes of what a fetch says that it has
 	maxDrain    = 512 << 20
-	pushTime    = 10 * time.Minute // to send a push
-	runtimeWait = 5 * time.Minute  // that a pusher is told about the building of a runtime
+	pushTime    = 5 * time.Minute // to send a push
+	runtimeWait = 5 * time.Minute // that a pusher is told about the building of a runtime
 )
 
 // addGit serves each function as a Git repository. Git's protocol is described
@@ -50,9 +52,7 @@ func (s *Server) gitRefuse(w http.ResponseWriter, r *http.Request, err error) {
 	if p.Status >= http.StatusInternalServerError && r.Context().Err() == nil {
 		s.Log.ErrorContext(r.Context(), "request failed", "operation", "git", "error", err)
 	}
-	for name, values := range p.GetHeaders() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), p.GetHeaders())
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Basic realm="warpket: any user, and a token as the password"`)
 	}
@@ -120,16 +120,13 @@ func (s *Server) gitFetch(w http.ResponseWriter, r *http.Request) {
 		s.gitRefuse(w, r, err)
 		return
 	}
-	body, err := gitBody(w, r, maxTalk)
+	talk, err := readTalk(w, r)
 	if err != nil {
 		s.gitRefuse(w, r, err)
 		return
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(readTime)) // what cannot have one is no network connection
 	answer := &gitAnswer{ResponseWriter: w, service: git.UploadPack}
-	err = repository.Upload(r.Context(), body, answer)
-	_ = control.SetReadDeadline(time.Time{})
+	err = repository.Upload(r.Context(), bytes.NewReader(talk), answer)
 	switch {
 	case err == nil:
 		answer.begin()
@@ -138,6 +135,22 @@ func (s *Server) gitFetch(w http.ResponseWriter, r *http.Request) {
 	case r.Context().Err() == nil:
 		s.Log.WarnContext(r.Context(), "fetch broke off", "error", err)
 	}
+}
+
+// readTalk reads what a fetch wants and has.
+func readTalk(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(readTime)) // what cannot have one is no network connection
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	body, err := gitBody(w, r, maxTalk)
+	if err != nil {
+		return nil, err
+	}
+	talk, err := io.ReadAll(body)
+	if err != nil {
+		return nil, warpket.Because(warpket.Malformed, err, "the body broke off, came too slowly, or has more than %d MiB", maxTalk>>20)
+	}
+	return talk, nil
 }
 
 // gitAnswer sends its head with its first byte, so that what fails before can
@@ -264,11 +277,11 @@ func (s *Server) sayVersion(ctx context.Context, a *git.Answer, f warpket.Functi
 func (s *Server) sayRuntime(ctx context.Context, a *git.Answer, id warpket.ID) error {
 	news := s.Hub.Watch(id)
 	defer news.Close()
-	begun, last := s.Now(), ""
-	r, err := s.Store.Runtime(ctx, id)
+	before, err := s.Store.Runtime(ctx, id)
 	if err != nil {
 		return err
 	}
+	r, last := before, ""
 	if r.Status != warpket.RuntimeAvailable {
 		if err := s.Workflows.StartRuntime(ctx, r); err != nil {
 			return err
@@ -280,14 +293,16 @@ func (s *Server) sayRuntime(ctx context.Context, a *git.Answer, id warpket.ID) e
 		if r, err = s.Store.Runtime(ctx, id); err != nil {
 			return err
 		}
+		failed := r.Status == warpket.RuntimeFailed
+		stale := failed && before.Status == r.Status && r.UpdatedDate.Equal(before.UpdatedDate) // from an earlier time
 		name := strings.TrimSpace(r.SDK + " " + r.SDKVersion)
 		switch {
 		case r.Status == warpket.RuntimeAvailable:
 			return a.Say("runtime: %s is available", name)
-		case r.Status == warpket.RuntimeFailed && r.UpdatedDate.After(begun): // else from an earlier time
+		case failed && !stale:
 			return a.Say("runtime: %s could not be built: %s", name, r.Message)
 		}
-		if now := cmp.Or(r.Message, string(r.Status)); now != last && r.Status != warpket.RuntimeFailed {
+		if now := cmp.Or(r.Message, string(r.Status)); now != last && !failed {
 			last = now
 			if err := a.Say("runtime: %s, %s", name, now); err != nil {
 				return err

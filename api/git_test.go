@@ -92,13 +92,12 @@ func (w *world) clone(t *testing.T, function string, options ...string) worktree
 }
 
 // version publishes a version over HTTP.
-func (w *world) version(t *testing.T, function, files string) api.FunctionVersion {
+func (w *world) version(t *testing.T, function, files string) {
 	t.Helper()
 	status, _, body := w.send(t, "POST", "/v1/functions/"+function+"/versions", `{"templateFiles":`+files+`,"description":"over HTTP"}`)
 	if status != http.StatusOK {
 		t.Fatalf("%d %s", status, body)
 	}
-	return decode[api.CreatedVersion](t, body).Data
 }
 
 // buildsAll makes all runtimes available as soon as somebody asks.
@@ -213,6 +212,31 @@ func TestAShallowCloneCanBePushedFromAndCompleted(t *testing.T) {
 	g.git(t, "fsck", "--strict")
 }
 
+func TestAMergeIsPushedAsItIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.builds(t)
+	id := w.function(t, "merged")
+	g := w.clone(t, id)
+	g.git(t, "switch", "-q", "-c", "side")
+	g.write(t, "side.py", "x = 1\n")
+	g.commit(t, "beside")
+	g.git(t, "switch", "-q", "main")
+	w.version(t, id, `[{"filename":"handler.py","content":"x = 1\n"}]`)
+	g.git(t, "pull", "-q", "--ff-only")
+	g.git(t, "merge", "-q", "--no-ff", "-m", "Both", "side")
+	g.git(t, "update-index", "--chmod=+x", "side.py")
+	g.git(t, "commit", "-q", "-m", "A program")
+	g.git(t, "push", "origin", "main")
+	other := w.clone(t, id)
+	if a, b := g.git(t, "rev-parse", "HEAD", "HEAD^^2"), other.git(t, "rev-parse", "HEAD", "v3^^2"); a != b {
+		t.Errorf("pushed %s, cloned %s", a, b)
+	}
+	if files := other.git(t, "ls-files", "-s", "side.py"); !strings.HasPrefix(files, "100755") {
+		t.Errorf("the program is %s", files)
+	}
+}
+
 func TestPushesThatCannotBeAVersionSayWhy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -277,8 +301,7 @@ func TestGitIsAskedForATokenThatMayDoIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	id := w.function(t, "guarded")
-	project, _, body := w.send(t, "POST", "/v1/projects", `{"name":"elsewhere"}`)
-	_ = project
+	_, _, body := w.send(t, "POST", "/v1/projects", `{"name":"elsewhere"}`)
 	other := decode[struct{ ID string }](t, body).ID
 	token := func(project, role string) string {
 		t.Helper()

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -159,5 +160,25 @@ func TestFetchSaysWhatWouldWork(t *testing.T) {
 	cancel()
 	if _, _, err := here.Fetch(ctx, warpket.Source{Kind: warpket.SourceGit, URL: url}, warpket.RegistryAuth{}); err == nil {
 		t.Error("it does not end with its context")
+	}
+}
+
+func TestFetchIsNotLedAwayFromTLS(t *testing.T) {
+	t.Parallel()
+	_, url := served(t, "")
+	var asked atomic.Bool
+	plain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true) }))
+	t.Cleanup(plain.Close)
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, plain.URL+r.URL.RequestURI(), http.StatusFound)
+	}))
+	t.Cleanup(secure.Close)
+	strict := git.Fetcher{Transport: secure.Client().Transport}
+	_, _, err := strict.Fetch(t.Context(), warpket.Source{Kind: warpket.SourceGit, URL: secure.URL + "/bell/.git"}, warpket.RegistryAuth{Token: "swordfish"})
+	if warpket.KindOf(err) != warpket.Invalid || asked.Load() {
+		t.Errorf("redirected: %v", err)
+	}
+	if _, _, err := strict.Fetch(t.Context(), warpket.Source{Kind: warpket.SourceGit, URL: url}, warpket.RegistryAuth{}); warpket.KindOf(err) != warpket.Invalid {
+		t.Errorf("without TLS: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/packfile"
@@ -175,10 +176,7 @@ func (u *unpacking) patched(d delta) (object, error) {
 	if n <= 0 {
 		return object{}, packfile.ErrInvalidDelta
 	}
-	if size > uint64(u.limits.Object) {
-		return object{}, u.tooLarge()
-	}
-	if err := u.grow(int64(size)); err != nil {
+	if err := u.grow(int64(min(size, math.MaxInt64))); err != nil {
 		return object{}, err
 	}
 	if len(base.content) == 0 || size == 0 { // which PatchDelta does not take
@@ -191,16 +189,12 @@ func (u *unpacking) patched(d delta) (object, error) {
 // grow accounts for an object before it is read.
 func (u *unpacking) grow(size int64) error {
 	if size > u.limits.Object {
-		return u.tooLarge()
+		return warpket.Errorf(warpket.TooLarge, "the pack has an object of more than %d MiB", u.limits.Object>>20)
 	}
 	if u.total += size; u.total > u.limits.Total {
 		return warpket.Errorf(warpket.TooLarge, "the objects of the pack have more than %d MiB together", u.limits.Total>>20)
 	}
 	return nil
-}
-
-func (u *unpacking) tooLarge() error {
-	return warpket.Errorf(warpket.TooLarge, "the pack has an object of more than %d MiB", u.limits.Object>>20)
 }
 
 // packer writes a pack, one object after the other.

@@ -3,7 +3,7 @@ package git
 import (
 	"bytes"
 	"compress/zlib"
-	"crypto/sha1" //nolint:gosec // Git's
+	"crypto/sha1"
 	"encoding/binary"
 	"errors"
 	"strings"
@@ -68,7 +68,7 @@ func (r *raw) offsetDelta(base int, change []byte) {
 }
 
 func (r *raw) sealed() *bytes.Buffer {
-	sum := sha1.Sum(r.Bytes()) //nolint:gosec // Git's
+	sum := sha1.Sum(r.Bytes())
 	r.Write(sum[:])
 	return &r.Buffer
 }

@@ -168,10 +168,18 @@ func readHaves(in io.Reader) (haves []plumbing.Hash, done bool, err error) {
 	return haves, false, lines.Err()
 }
 
-// load reads commits with all their ancestors.
+// load reads commits with all their ancestors. Commits of versions, from the
+// newest on, are read along, for nearly all history is one line.
 func (u *upload) load(ctx context.Context, hashes []plumbing.Hash) error {
+	ahead := len(u.Commits)
 	for len(hashes) > 0 {
-		found, err := u.find(ctx, hashes)
+		ask := slices.Clone(hashes)
+		for ; ahead > 0 && len(ask) < batch; ahead-- {
+			if h := plumbing.NewHash(u.Commits[ahead-1].Hash); !u.known(h) {
+				ask = append(ask, h)
+			}
+		}
+		found, err := u.find(ctx, ask)
 		if err != nil {
 			return err
 		}
@@ -190,13 +198,19 @@ func (u *upload) load(ctx context.Context, hashes []plumbing.Hash) error {
 		hashes = nil
 		asked := map[plumbing.Hash]bool{}
 		for _, h := range next {
-			if _, known := u.commits[h]; !known && !asked[h] {
+			if !u.known(h) && !asked[h] {
 				asked[h] = true
 				hashes = append(hashes, h)
 			}
 		}
 	}
 	return nil
+}
+
+// known reports whether a commit was looked at.
+func (u *upload) known(h plumbing.Hash) bool {
+	_, ok := u.commits[h]
+	return ok
 }
 
 // deepen finds where the client's history is to end, and says so if the client

@@ -69,7 +69,7 @@ func Unzip(b []byte) ([]File, error) {
 		case f.Method != zip.Deflate && f.Method != zip.Store:
 			return nil, warpket.Errorf(warpket.Invalid, "%.80q in the zip is compressed in a way that is not known: use deflate, as zip does by default", f.Name)
 		}
-		size := int64(min(f.UncompressedSize64, uint64(warpket.MaxVersionSize)+1)) //nolint:gosec // small
+		size := int64(min(f.UncompressedSize64, uint64(warpket.MaxVersionSize)+1))
 		files, packed = append(files, warpket.File{Path: f.Name, Size: size}), append(packed, f)
 	}
 	if err := checkFiles(files); err != nil {
