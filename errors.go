@@ -3,6 +3,7 @@ package warpket
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind says what a caller can do about an error. The set is closed: the API
@@ -31,6 +32,7 @@ type Error struct {
 	Message string
 	Field   string // the part of the request that is wrong, as a path like "templateFiles[2].filename"; may be empty
 	Cause   error
+	After   time.Duration // when the same call may succeed, if that is known
 }
 
 func (e *Error) Error() string {

@@ -43,13 +43,13 @@ func TestATokenHolds(t *testing.T) {
 	t.Parallel()
 	secret := warpket.Secret()
 	token := warpket.Token{SecretHash: warpket.HashSecret(secret)}
-	if !token.Holds(secret) {
+	if !token.Holds(secret, noon) {
 		t.Error("not with its own secret")
 	}
-	if token.Holds(warpket.Secret()) || token.Holds("") || (&warpket.Token{}).Holds("") {
+	if token.Holds(warpket.Secret(), noon) || token.Holds("", noon) || (&warpket.Token{}).Holds("", noon) {
 		t.Error("with another secret")
 	}
-	if token.RevokedDate = &noon; token.Holds(secret) {
+	if token.RevokedDate = &noon; token.Holds(secret, noon) {
 		t.Error("though it is revoked")
 	}
 }

@@ -171,7 +171,7 @@ func (s *Server) addFunctions() {
 		OperationID: "create-function", Method: http.MethodPost, Path: "/v1/functions", Tags: tags, Summary: "Create a function", DefaultStatus: http.StatusOK,
 		Description: "Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. Nothing is left behind when it fails.",
 		Errors:      []int{http.StatusConflict, http.StatusUnprocessableEntity},
-	}, s.createFunction)
+	}, s.createFunction, wholeProject)
 	register(s, Read, huma.Operation{
 		OperationID: "list-functions", Method: http.MethodGet, Path: "/v1/functions", Tags: tags, Summary: "List functions",
 	}, func(ctx context.Context, in *struct {
@@ -180,23 +180,23 @@ func (s *Server) addFunctions() {
 		Tag  string `query:"templateLanguageTag" maxLength:"64" doc:"Only functions of this template"`
 	},
 	) (*listOutput[Function], error) {
-		items, next, err := s.Store.Functions(ctx, projectOf(ctx), postgres.FunctionFilter{Name: in.Name, TemplateTag: in.Tag}, in.page())
+		items, next, err := s.Store.Functions(ctx, projectOf(ctx), postgres.FunctionFilter{Name: in.Name, TemplateTag: in.Tag, IDs: reachable(ctx)}, in.page())
 		return list(items, next, toFunction), err
-	})
+	}, byFilter)
 	register(s, Read, huma.Operation{
 		OperationID: "get-function", Method: http.MethodGet, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "View function details",
 		Description: "With the files of its newest version, its versions, its deployments and the end of its latest log.", Errors: []int{http.StatusNotFound},
-	}, s.getFunction)
+	}, s.getFunction, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "update-function", Method: http.MethodPatch, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Change a function",
 		Description: "Changes what is set and leaves the rest. A changed entry holds for versions that are published after it; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. " + revisionPromise,
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity},
-	}, s.updateFunction)
+	}, s.updateFunction, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-function", Method: http.MethodDelete, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Delete a function", DefaultStatus: http.StatusOK,
 		Description: "Its deployments give their slots back; its executions stay listed. Refused while an execution is queued or running, unless forced.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
-	}, s.deleteFunction)
+	}, s.deleteFunction, byPath)
 }
 
 func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunctionRequest }) (*createdFunctionOutput, error) {
@@ -389,6 +389,9 @@ func (s *Server) updateFunction(ctx context.Context, in *struct {
 		return nil, err
 	}
 	if name := in.Body.Credentials; name != nil && *name != "" {
+		if err := mayBind(ctx, "credentials"); err != nil {
+			return nil, err
+		}
 		if err := s.hasSecret(ctx, projectOf(ctx), *name); err != nil {
 			return nil, err
 		}

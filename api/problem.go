@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"math"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -19,6 +22,8 @@ type Problem struct {
 	Code   Code          `json:"code" doc:"A stable word for the kind of error, for programs"`
 	Detail string        `json:"detail" doc:"What is wrong, and what would work, for people" example:"0.45.9 is not a release of qiskit; nearest: 0.45.3"`
 	Errors []ProblemPart `json:"errors" nullable:"false" doc:"The parts of the request that are wrong; may be empty"`
+
+	after time.Duration // when the same call may succeed, if that is known
 }
 
 // ProblemPart is one part of a request that is wrong.
@@ -92,6 +97,7 @@ func problemOf(err error) *Problem {
 		return newProblem(http.StatusInternalServerError, Code(warpket.Internal), "something went wrong on our side; it has been logged, and trying again may help")
 	}
 	p := newProblem(statusOf[k], Code(k), e.Message)
+	p.after = e.After
 	if e.Field != "" {
 		p.Errors = append(p.Errors, ProblemPart{Location: e.Field, Message: e.Message})
 	}
@@ -113,7 +119,7 @@ func (p *Problem) GetHeaders() http.Header {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="warpket"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(p.after.Seconds())))))
 	}
 	return h
 }

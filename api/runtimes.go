@@ -38,7 +38,7 @@ func (s *Server) addRuntimes() {
 	}, func(ctx context.Context, in *PageInput) (*listOutput[Runtime], error) {
 		items, next, err := s.Store.Runtimes(ctx, projectOf(ctx), in.page())
 		return list(items, next, toRuntime), err
-	})
+	}, wholeProject)
 	register(s, Read, huma.Operation{
 		OperationID: "get-runtime", Method: http.MethodGet, Path: "/v1/runtimes/{id}", Tags: []string{"Runtimes"}, Summary: "Get a runtime",
 		Description: "With the lock: the exact packages that every node installs.", Errors: []int{http.StatusNotFound},
@@ -57,5 +57,5 @@ func (s *Server) addRuntimes() {
 		out := toRuntime(r)
 		out.Lock = r.Lock
 		return &runtimeOutput{out}, nil
-	})
+	}, wholeProject)
 }

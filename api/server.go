@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/jellydator/ttlcache/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
@@ -65,6 +68,9 @@ type Config struct {
 	Fleet     Fleet
 	Images    Images
 	Platform  string // of the runtimes that functions get, "linux/amd64"
+
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+
 	Now       func() time.Time
 	Log       *slog.Logger
 }
@@ -75,10 +81,13 @@ type Server struct {
 	api      huma.API
 	mux      *http.ServeMux
 	scopes   map[string]Scope          // by operation ID
+	reaches  map[string]Reach          // by operation ID
 	guards   map[string]huma.Operation // by the pattern that the mux knows it by
 	tokens   *cache[warpket.Token]
 	projects *cache[warpket.Project]
 	targets  *cache[callee]
+	uses     *ttlcache.Cache[string, struct{}] // tokens whose use was written down a moment ago
+	writes   errgroup.Group                    // of these
 }
 
 // cacheLife is how old what a warm call relies on may be.
@@ -87,11 +96,13 @@ const cacheLife = time.Second
 // New makes a Server.
 func New(c Config) *Server {
 	s := &Server{
-		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{}, guards: map[string]huma.Operation{},
+		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{}, reaches: map[string]Reach{}, guards: map[string]huma.Operation{},
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
 	}
+	s.uses = ttlcache.New(ttlcache.WithTTL[string, struct{}](usedLife), ttlcache.WithDisableTouchOnHit[string, struct{}](), ttlcache.WithCapacity[string, struct{}](10_000))
+	s.writes.SetLimit(4)
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addSecrets, s.addProjects, s.addTokens, s.addMembers, s.addQuotas, s.addUsage, s.addAudit, s.addHealth, s.addDocuments, s.addDocs} {
 		add()
 	}
 	return s
@@ -118,7 +129,8 @@ func humaConfig() huma.Config {
 		{Name: "Runtimes", Description: "SDKs, locked and ready to run"},
 		{Name: "Nodes", Description: "Machines and their devices"},
 		{Name: "Secrets", Description: "Values that functions get and nobody reads back"},
-		{Name: "Projects", Description: "Tenants and their tokens"},
+		{Name: "Projects", Description: "Tenants, their members and tokens, and what these did"},
+		{Name: "Quotas", Description: "What projects may use, and what they have used"},
 		{Name: "Health", Description: "Whether the server works"},
 	}
 	return c
@@ -142,20 +154,21 @@ const (
 )
 
 // register adds an operation. All go through it: it enforces the scope before
-// the request is read, and turns every error into a Problem.
-func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
+// the request is read, has what changes anything written to the audit, and
+// turns every error into a Problem. Without a reach, the operation is refused
+// to tokens that are for some functions only.
+func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(context.Context, *I) (*O, error), reach ...Reach) {
 	s.scopes[op.OperationID] = scope
+	var by Reach
+	if len(reach) > 0 {
+		by = reach[0]
+	}
+	s.reaches[op.OperationID] = by
 	if scope != Public {
 		op.Security = []map[string][]string{{"token": {}}}
 		op.Description += "\n\nNeeds the role " + string(scope) + "."
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity)
-		op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
-			if err := permit(ctx.Context(), scope); err != nil {
-				s.refuse(ctx, err)
-				return
-			}
-			next(ctx)
-		})
+		op.Middlewares = append(op.Middlewares, s.guard(scope, by, op))
 	}
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = maxBody
@@ -166,7 +179,11 @@ func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(
 	s.documentErrors(&op)
 	s.guards[op.Method+" "+op.Path] = op
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		ctx, forgot := watched(ctx, by)
 		out, err := handler(ctx, in)
+		if err == nil && forgot() {
+			err = fmt.Errorf("%s does not check what a token for some functions reaches", op.OperationID)
+		}
 		if err == nil {
 			return out, nil
 		}

@@ -51,6 +51,8 @@ type Activities struct {
 	stop  context.CancelFunc
 	going sync.WaitGroup
 
+	quotas quotas
+
 	mu      sync.Mutex
 	waiting map[warpket.ID]int // express executions that wait for a slot, by project
 }
@@ -63,7 +65,7 @@ type attempt struct {
 
 // New makes Activities.
 func New(c Config) *Activities {
-	a := &Activities{Config: c, starts: make(chan struct{}, maxStarts), waiting: map[warpket.ID]int{}}
+	a := &Activities{Config: c, starts: make(chan struct{}, maxStarts), waiting: map[warpket.ID]int{}, quotas: quotas{projects: map[warpket.ID]*standing{}}}
 	a.life, a.stop = context.WithCancel(context.Background())
 	a.takeOverSoon = once(func() { a.takeOver(a.life) })
 	return a

@@ -35,6 +35,7 @@ func (a *Activities) see(ctx context.Context, e warpket.Execution, news *live.Wa
 // forget it: a server before this one may have died before it did.
 func (a *Activities) over(e warpket.Execution) {
 	a.sent.Delete(attempt{e.ID, e.Attempt})
+	a.dropped(e)
 	a.Hub.Finished(e)
 	if e.NodeID != "" {
 		a.Nodes.Ack(e.NodeID, e.ID, e.Attempt)
@@ -63,6 +64,7 @@ func (a *Activities) claim(ctx context.Context, id warpket.ID, slot channel.Read
 	if err != nil || !claimed {
 		a.Nodes.Free(slot.ID, slot.Generation, id)
 	} else {
+		a.placed(e)
 		a.Hub.Changed(id)
 	}
 	return e, claimed, err
@@ -125,7 +127,7 @@ func (a *Activities) unprovided(ctx context.Context, e warpket.Execution, cause 
 	switch warpket.KindOf(cause) {
 	case "":
 		return false, nil
-	case warpket.NoCapacity:
+	case warpket.NoCapacity, warpket.OverQuota:
 		a.Log.Info("execution waits for room", "execution", e.ID, "function", e.FunctionID, "reason", messageOf(cause))
 		return false, nil
 	case warpket.Invalid:

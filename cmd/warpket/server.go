@@ -49,6 +49,14 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	proxies, err := c.trustedProxies()
+	if err != nil {
+		return err
+	}
+	keepAudit, err := c.keepAudit()
+	if err != nil {
+		return err
+	}
 	store, err := postgres.Open(ctx, c.postgres)
 	if err != nil {
 		return err
@@ -107,12 +115,12 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	vault := secrets.New(keys, store)
 	id, hub := warpket.NewID(time.Now()), live.New()
 	activities := workflows.New(workflows.Config{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Secrets: vault, Client: temporal, Now: now, IdleSlot: idleSlot, Log: log})
-	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address, Peer: c.channel.peer}}
+	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address, Peer: c.channel.peer}, KeepAudit: keepAudit}
 	node := channel.NewServer(id, authority, fleet, log)
 	activities.Nodes = node
 	handler := api.New(api.Config{
 		ServerID: id, Store: store, Blobs: blobs, Catalog: catalog, Hub: hub, Secrets: vault, Nodes: node, Authority: authority, Workflows: temporal,
-		Fleet: fleetOf{activities, fleet}, Images: images, Platform: runtime.GOOS + "/" + runtime.GOARCH, Now: now, Log: log,
+		Fleet: fleetOf{activities, fleet}, Images: images, Platform: runtime.GOOS + "/" + runtime.GOARCH, Now: now, Log: log, TrustedProxies: proxies,
 	}).Handler()
 
 	g, ctx := errgroup.WithContext(ctx)
@@ -161,7 +169,7 @@ func seed(ctx context.Context, store *postgres.Store, token string) error {
 	switch {
 	case warpket.KindOf(err) == warpket.NotFound:
 		err = store.CreateToken(ctx, warpket.Token{ID: id, Role: warpket.Operator, Name: "operator", SecretHash: warpket.HashSecret(secret), CreatedDate: now()})
-	case err == nil && (!t.Holds(secret) || t.Role != warpket.Operator):
+	case err == nil && (!t.Holds(secret, now()) || t.Role != warpket.Operator):
 		err = warpket.Errorf(warpket.Invalid, "WARPKET_OPERATOR_TOKEN has the ID of another token: make a new one")
 	}
 	if warpket.KindOf(err) == warpket.Conflict {

@@ -26,7 +26,7 @@ func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (creat
 	batch := &pgx.Batch{} // one round trip, one transaction
 	// IDs as plain strings: pgx tries other ways to encode our own type each time.
 	batch.Queue(sql, string(e.ID), string(e.ProjectID), string(e.FunctionID), e.FunctionName, e.VersionNumber, string(e.SnapshotID), string(e.RuntimeID), e.Lane, e.Target, e.Description, e.Tags,
-		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate, e.Revision).
+		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate, e.Revision, orNull(e.CreatedBy)).
 		Exec(func(tag pgconnTag) error { created = tag.RowsAffected() == 1; return nil })
 	if e.Input.SHA256 != "" {
 		batch.Queue(`insert into execution_objects (execution_id, project_id, sha256) values ($1, $2, $3) on conflict do nothing`, e.ID, e.ProjectID, e.Input.SHA256)
@@ -37,9 +37,9 @@ func (s *Store) CreateExecution(ctx context.Context, e warpket.Execution) (creat
 
 const (
 	insertExecution = `insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
-		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision)`
+		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision, created_by)`
 	executionValues = `$1::uuid, $2::uuid, $3::uuid, $4, $5::int, $6::uuid, $7::uuid, $8, $9, $10, $11::text[], $12::bytea, nullif($13, ''), $14::bigint, $15::int, $16::bigint, $17::jsonb, $18::int, $19,
-		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int`
+		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int, $30::uuid`
 )
 
 // Execution gives an execution of the project.
@@ -60,8 +60,9 @@ type ExecutionFilter struct {
 	FunctionID warpket.ID
 	Version    int
 	Status     warpket.Status
-	Since      time.Time // created at or after
-	Until      time.Time // created before
+	Since      time.Time    // created at or after
+	Until      time.Time    // created before
+	Functions  []warpket.ID // only of these; nil for all
 }
 
 // Executions lists the executions of a project, without their inputs, results
@@ -80,6 +81,9 @@ func (s *Store) Executions(ctx context.Context, project warpket.ID, filter Execu
 	}
 	if filter.Status != "" {
 		w.and(`status = $%d`, filter.Status)
+	}
+	if filter.Functions != nil {
+		w.and(`function_id = any ($%d::uuid[])`, filter.Functions)
 	}
 	if !filter.Since.IsZero() {
 		w.and(`id >= $%d`, warpket.FirstIDAt(filter.Since))
@@ -182,8 +186,8 @@ type Finish struct {
 func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (finished bool, err error) {
 	batch := &pgx.Batch{}
 	if f.Again {
-		batch.Queue(`update executions set status = 'queued', node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null
-			where id = $1 and attempt = $2 and status = 'running' and not cancel_asked`, f.ID, f.Attempt)
+		batch.Queue(`update executions set status = 'queued', node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null, usage = $3
+			where id = $1 and attempt = $2 and status = 'running' and not cancel_asked`, f.ID, f.Attempt, f.Usage)
 	}
 	batch.Queue(`update executions set status = $3, result = $4, result_sha256 = nullif($5, ''), result_size = $6, error = $7,
 			log = $8, log_sha256 = nullif($9, ''), log_size = $10, timings = $11, finished_date = $12, usage = $14, isolation = $15
@@ -252,15 +256,15 @@ func (s *Store) ExtendPartitions(ctx context.Context) error {
 
 const executionHeadColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	null::bytea, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision`
+	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, coalesce(created_by::text, '')`
 
 const executionColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	input, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision`
+	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, coalesce(created_by::text, '')`
 
 func scanExecution(row pgx.CollectableRow) (e warpket.Execution, err error) {
 	err = row.Scan(&e.ID, &e.ProjectID, &e.FunctionID, &e.FunctionName, &e.VersionNumber, &e.SnapshotID, &e.RuntimeID, &e.Lane, &e.Target, &e.Description, &e.Tags,
 		&e.Input.Inline, &e.Input.SHA256, &e.Input.Size, &e.Shots, &e.Seed, &e.Resources, &e.Retries, &e.Status, &e.Attempt, &e.NodeID, &e.NodeName, &e.SlotID, &e.Generation, &e.Reason,
-		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision)
+		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision, &e.CreatedBy)
 	return e, err
 }

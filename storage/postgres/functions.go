@@ -25,6 +25,9 @@ func (s *Store) CreateFunction(ctx context.Context, f warpket.Function, v warpke
 				return err
 			}
 		}
+		if err := within(ctx, tx, f.ProjectID, warpket.FunctionLimit, 1, countFunctions, f.CreatedDate); err != nil {
+			return err
+		}
 		v.Number = 1
 		return insertVersion(ctx, tx, v)
 	})
@@ -44,6 +47,7 @@ func (s *Store) Function(ctx context.Context, project, id warpket.ID) (warpket.F
 type FunctionFilter struct {
 	Name        string
 	TemplateTag string
+	IDs         []warpket.ID // only these; nil for all
 }
 
 // Functions lists the functions of a project.
@@ -53,8 +57,8 @@ func (s *Store) Functions(ctx context.Context, project warpket.ID, filter Functi
 		return nil, "", err
 	}
 	items, err := many(ctx, s.pool, scanFunction, `select `+functionColumns+` from functions
-		where project_id = $1 and id < $2 and ($3 = '' or name = $3) and ($4 = '' or template_tag = $4)
-		order by id desc limit $5`, project, before, filter.Name, filter.TemplateTag, rows)
+		where project_id = $1 and id < $2 and ($3 = '' or name = $3) and ($4 = '' or template_tag = $4) and ($6::uuid[] is null or id = any ($6))
+		order by id desc limit $5`, project, before, filter.Name, filter.TemplateTag, rows, filter.IDs)
 	if err != nil {
 		return nil, "", explain(err, "function", "")
 	}

@@ -339,7 +339,7 @@ func TestAFunctionHasTheNetworkOnlyIfItsProjectMay(t *testing.T) {
 		f.Settings.Network = warpket.Egress
 		return f.Settings.Check()
 	}
-	allow := func(may bool) func(*warpket.Project) { return func(p *warpket.Project) { p.AllowEgress = may } }
+	allow := func(may bool) func(*warpket.Project) { return func(p *warpket.Project) error { p.AllowEgress = may } }
 	create := func() error {
 		f := w.newFunction(w.project, "reaching")
 		_ = egress(&f)
