@@ -61,7 +61,9 @@ func (c caller) mayReach(function warpket.ID) error {
 }
 
 // mayReach refuses a function that the caller's token is not for.
-func mayReach(ctx context.Context, function warpket.ID) error { return callerOf(ctx).mayReach(function) }
+func mayReach(ctx context.Context, function warpket.ID) error {
+	return callerOf(ctx).mayReach(function)
+}
 
 // mayReachThe refuses something of a function that the caller's token is not
 // for, with the words for what is not there at all.

@@ -71,8 +71,8 @@ type Config struct {
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 
-	Now       func() time.Time
-	Log       *slog.Logger
+	Now func() time.Time
+	Log *slog.Logger
 }
 
 // Server answers HTTP requests.
