@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,7 +84,11 @@ type world struct {
 	hub   *live.Hub
 	url   string
 	token string
+	db    string       // URL of the database
+	ahead atomic.Int64 // by how much the server's clock is
 }
+
+func (w *world) clock() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -112,7 +117,8 @@ func newWorldOf(t *testing.T, images api.Images) *world {
 func makeWorld(t *testing.T, keys secrets.Keyring, images api.Images) *world {
 	t.Helper()
 	ctx := t.Context()
-	store, err := postgres.Open(ctx, teststack.Postgres(t))
+	db := teststack.Postgres(t)
+	store, err := postgres.Open(ctx, db)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,11 +140,11 @@ func makeWorld(t *testing.T, keys secrets.Keyring, images api.Images) *world {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w := &world{workflows: &workflows{}, store: store, hub: live.New()}
+	w := &world{workflows: &workflows{}, store: store, hub: live.New(), db: db}
 	nodes := channel.NewServer("", authority, nil, log)
 	server := api.New(api.Config{
 		ServerID: warpket.NewID(time.Now()), Store: store, Blobs: blobs, Catalog: catalog, Hub: w.hub, Secrets: secrets.New(keys, store), Nodes: nodes, Authority: authority,
-		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Images: images, Platform: "linux/amd64", Now: time.Now, Log: log,
+		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Images: images, Platform: "linux/amd64", Now: w.clock, Log: log,
 	})
 	front := httptest.NewServer(server.Handler())
 	t.Cleanup(front.Close)
