@@ -14,8 +14,8 @@ import (
 type Member struct {
 	Name        string    `json:"name" doc:"Name, unique in the project" example:"ada"`
 	Email       string    `json:"email,omitempty" doc:"Address, for people to know who it is" example:"ada@example.org"`
-	Role        string    `json:"role" enum:"viewer,member,admin" doc:"The most that tokens of his may do"`
-	CreatedDate time.Time `json:"createdDate" doc:"When he was added"`
+	Role        string    `json:"role" enum:"viewer,member,admin" doc:"The most that their tokens may do"`
+	CreatedDate time.Time `json:"createdDate" doc:"When they were added"`
 	UpdatedDate time.Time `json:"updatedDate" doc:"When this last changed"`
 }
 
@@ -27,13 +27,13 @@ func toMember(m warpket.ProjectMember) Member {
 type CreateMemberRequest struct {
 	Name  string `json:"name" minLength:"2" maxLength:"63" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"ada"`
 	Email string `json:"email,omitempty" maxLength:"254" doc:"Address, for people to know who it is" example:"ada@example.org"`
-	Role  string `json:"role" enum:"viewer,member,admin" doc:"The most that tokens of his may do"`
+	Role  string `json:"role" enum:"viewer,member,admin" doc:"The most that their tokens may do"`
 }
 
 // UpdateMemberRequest changes what it sets.
 type UpdateMemberRequest struct {
 	Email *string `json:"email,omitempty" maxLength:"254" doc:"Address; empty for none"`
-	Role  string  `json:"role,omitempty" enum:"viewer,member,admin" doc:"The most that tokens of his may do, those that there are included"`
+	Role  string  `json:"role,omitempty" enum:"viewer,member,admin" doc:"The most that their tokens may do, those that there are included"`
 }
 
 type (
@@ -72,7 +72,7 @@ func (s *Server) addMembers() {
 	}, wholeProject)
 	register(s, Manage, huma.Operation{
 		OperationID: "create-member", Method: http.MethodPost, Path: members, Tags: tags, Summary: "Add a member", DefaultStatus: http.StatusOK,
-		Description: "A member is a person by name. Tokens that name one are his: they do no more than his role, and end when he is removed.",
+		Description: "A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, in *struct {
 		ProjectInput
@@ -102,7 +102,7 @@ func (s *Server) addMembers() {
 	}, wholeProject)
 	register(s, Manage, huma.Operation{
 		OperationID: "update-member", Method: http.MethodPatch, Path: members + "/{name}", Tags: tags, Summary: "Change a member",
-		Description: "A role that is less holds for all tokens of his within a second on every server.", Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed},
+		Description: "A lesser role holds for all their tokens within a second on every server.", Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed},
 	}, func(ctx context.Context, in *struct {
 		MemberInput
 		MatchInput
@@ -130,7 +130,7 @@ func (s *Server) addMembers() {
 	}, wholeProject)
 	register(s, Manage, huma.Operation{
 		OperationID: "delete-member", Method: http.MethodDelete, Path: members + "/{name}", Tags: tags, Summary: "Remove a member", DefaultStatus: http.StatusNoContent,
-		Description: "All tokens of his cease to hold, within a second on every server.", Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed},
+		Description: "All their tokens cease to hold, within a second on every server.", Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed},
 	}, func(ctx context.Context, in *struct {
 		MemberInput
 		MatchInput

@@ -18,7 +18,7 @@ type Token struct {
 	Name         string     `json:"name" doc:"What it is for" example:"notebook"`
 	Description  string     `json:"description" doc:"More about what it is for"`
 	Functions    []string   `json:"functions,omitempty" doc:"IDs of the only functions that it reaches; absent when it reaches the whole project"`
-	Member       string     `json:"member,omitempty" doc:"Name of the member whom it was issued to; absent for a token of the project itself" example:"ada"`
+	Member       string     `json:"member,omitempty" doc:"Name of the member that it was issued to; absent for a token of the project itself" example:"ada"`
 	Token        string     `json:"token,omitempty" doc:"The token itself; only in the answer to its creation"`
 	ExpiresDate  *time.Time `json:"expiresDate,omitempty" doc:"When it ceases to hold; absent when it does not by itself"`
 	LastUsedDate *time.Time `json:"lastUsedDate,omitempty" doc:"When it was last used, to about a minute; absent when it never was"`
@@ -47,7 +47,7 @@ type CreateTokenRequest struct {
 	Name        string     `json:"name" minLength:"2" maxLength:"63" doc:"What it is for: 2 to 63 of a-z, 0-9 and -" example:"notebook"`
 	Description string     `json:"description,omitempty" maxLength:"4096" doc:"More about what it is for"`
 	Functions   *[]string  `json:"functions,omitempty" maxItems:"100" doc:"IDs of the only functions that it is to reach, at least one; it then creates no functions and sees nothing else of the project. Leave it out for the whole project"`
-	Member      string     `json:"member,omitempty" maxLength:"63" doc:"Name of the member whom it is issued to: its role is at most his, and it ends with him. Leave it out for a token of the project itself" example:"ada"`
+	Member      string     `json:"member,omitempty" maxLength:"63" doc:"Name of the member that it is issued to: its role is at most the member's, and it ends with the member. Leave it out for a token of the project itself" example:"ada"`
 	ExpiresDate *time.Time `json:"expiresDate,omitempty" doc:"When it is to cease to hold; never unless set"`
 }
 

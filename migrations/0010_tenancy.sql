@@ -6,7 +6,7 @@ alter table projects
     add column deleted_date timestamptz; -- from then on nobody reaches it, and the sweeper takes it apart
 create index projects_deleted on projects (id) where deleted_date is not null;
 
--- People, by name: tokens that are issued to one end with him.
+-- People, by name: tokens that are issued to one end with it.
 create table members (
     id           uuid primary key,
     project_id   uuid not null references projects on delete cascade,
