@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -72,7 +73,8 @@ func TestAProjectLivesWithItsOwnTokensAndQuotaAndLeavesNothing(t *testing.T) {
 			t.Errorf("its tokens after that: %d %s", a.status, a.body)
 		}
 	}
-	for !operator.gone(t, key) && t.Context().Err() == nil { // the store tells nobody
+	for !operator.gone(t, key) && t.Context().Err() == nil {
+		time.Sleep(20 * time.Millisecond) // the store tells nobody
 	}
 	operator.ok(t, "POST", "/v1/projects", object{"name": project.Name})
 	after := string(operator.ok(t, "GET", "/v1/usage?by=function&projectId="+project.ID, nil).body)

@@ -18,9 +18,9 @@ const turnWait = 250 * time.Millisecond
 // maxWaiting is how many express executions of one project may wait in a server.
 const maxWaiting = 1000
 
-// Launch records an execution and begins it, if its project's quota has room for
-// it: with a slot idle the record is its claim. held says that whoever asked waits for the end. Launching an ID again
-// does nothing.
+// Launch records an execution and begins it, if its project's quota has room
+// for it: with a slot idle the record is its claim. held says that whoever asked
+// waits for the end. Launching an ID again does nothing.
 func (a *Activities) Launch(ctx context.Context, e warpket.Execution, held bool) error {
 	e.ServerID = a.ServerID
 	if err := a.admit(ctx, e); err != nil {

@@ -2,6 +2,8 @@ package workflows
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/warpket/warpket"
@@ -25,12 +27,13 @@ func (f *Fleet) purgeProjects(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var failed []error // one that cannot be taken apart now holds up no other
 	for _, id := range projects {
 		if err := f.purgeProject(ctx, id); err != nil {
-			return err
+			failed = append(failed, fmt.Errorf("project %s: %w", id, err))
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 func (f *Fleet) purgeProject(ctx context.Context, id warpket.ID) error {
@@ -51,7 +54,7 @@ func (f *Fleet) purgeProject(ctx context.Context, id warpket.ID) error {
 			if err != nil {
 				return err
 			}
-			f.ReleaseAll(ctx, id, left)
+			f.releaseSoon(ctx, id, left)
 		}
 	}
 	done, err := a.Store.PurgeProject(ctx, id, func(ctx context.Context, o postgres.Object) error {
@@ -61,6 +64,14 @@ func (f *Fleet) purgeProject(ctx context.Context, id warpket.ID) error {
 		a.Log.Info("took a deleted project apart", "project", id)
 	}
 	return err
+}
+
+// releaseSoon is ReleaseAll, but one that is slow to end holds up no other
+// project: the sweeper of orphaned slots goes on with it.
+func (f *Fleet) releaseSoon(ctx context.Context, project warpket.ID, left postgres.Deleted) {
+	ctx, cancel := context.WithTimeout(ctx, purgeInterval)
+	defer cancel()
+	f.ReleaseAll(ctx, project, left)
 }
 
 // forgetActs drops what is older in the audit than it is kept for.

@@ -20,7 +20,7 @@ func (s *Store) Quota(ctx context.Context, project warpket.ID) (warpket.Quota, e
 }
 
 // SetQuota lets change replace the bounds of a project, or of the default when
-// project is empty; concurrent calls take turns.
+// project is empty; concurrent calls take turns. Who waits for room hears of it.
 func (s *Store) SetQuota(ctx context.Context, project warpket.ID, now time.Time, change func(*warpket.Quota) error) (warpket.Quota, error) {
 	var q warpket.Quota
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
@@ -35,8 +35,10 @@ func (s *Store) SetQuota(ctx context.Context, project warpket.ID, now time.Time,
 			return err
 		}
 		q.UpdatedDate = now
-		_, err = tx.Exec(ctx, `update quotas set limits = $2, updated_date = $3 where `+quotaKey, orNull(project), q.Limits, now)
-		return err
+		if _, err := tx.Exec(ctx, `update quotas set limits = $2, updated_date = $3 where `+quotaKey, orNull(project), q.Limits, now); err != nil {
+			return err
+		}
+		return notify(ctx, tx, CapacityFreed, "")
 	})
 	return q, explain(err, "project", project)
 }
