@@ -23,6 +23,7 @@ import (
 	"github.com/warpket/warpket/channel"
 	client "github.com/warpket/warpket/clients/go"
 	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/metrics"
 	"github.com/warpket/warpket/pypi"
 	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/storage/blob"
@@ -145,6 +146,7 @@ func makeWorld(t *testing.T, keys secrets.Keyring, images api.Images) *world {
 	server := api.New(api.Config{
 		ServerID: warpket.NewID(time.Now()), Store: store, Blobs: blobs, Catalog: catalog, Hub: w.hub, Secrets: secrets.New(keys, store), Nodes: nodes, Authority: authority,
 		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Images: images, Platform: "linux/amd64", Now: w.clock, Log: log,
+		Metrics: metrics.New(func(context.Context) ([]metrics.Level, error) { return nil, nil }),
 	})
 	front := httptest.NewServer(server.Handler())
 	t.Cleanup(front.Close)

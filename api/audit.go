@@ -111,9 +111,7 @@ func (s *Server) recorded(ctx huma.Context, op huma.Operation, do func(huma.Cont
 		}
 	}()
 	do(ctx)
-	if status = ctx.Status(); status == 0 {
-		status = http.StatusOK
-	}
+	status = statusOr(ctx.Status(), http.StatusOK)
 }
 
 // denied writes down what was refused before it came to its operation.

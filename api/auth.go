@@ -41,11 +41,13 @@ func (s *Server) identify(r *http.Request) caller {
 	}
 	id, secret, err := warpket.ParseToken(strings.TrimSpace(text))
 	if err != nil || !strings.EqualFold(scheme, "Bearer") {
+		s.Metrics.RefusedToken()
 		return caller{err: warpket.ErrBadToken()}
 	}
 	t, err := s.tokens.get(string(id), func() (warpket.Token, error) { return s.Store.Token(r.Context(), id) })
 	switch {
 	case warpket.KindOf(err) == warpket.NotFound || err == nil && !t.Holds(secret, s.Now()):
+		s.Metrics.RefusedToken()
 		return caller{err: warpket.ErrBadToken()}
 	case err != nil:
 		return caller{err: err}

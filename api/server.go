@@ -23,6 +23,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/metrics"
 	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/storage/blob"
 	"github.com/warpket/warpket/storage/postgres"
@@ -67,7 +68,8 @@ type Config struct {
 	Workflows Workflows
 	Fleet     Fleet
 	Images    Images
-	Platform  string // of the runtimes that functions get, "linux/amd64"
+	Metrics   *metrics.Metrics // may be nil: then there are none
+	Platform  string           // of the runtimes that functions get, "linux/amd64"
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 
@@ -102,7 +104,7 @@ func New(c Config) *Server {
 	s.uses = ttlcache.New(ttlcache.WithTTL[string, struct{}](usedLife), ttlcache.WithDisableTouchOnHit[string, struct{}](), ttlcache.WithCapacity[string, struct{}](10_000))
 	s.writes.SetLimit(4)
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addSecrets, s.addProjects, s.addTokens, s.addMembers, s.addQuotas, s.addUsage, s.addAudit, s.addHealth, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addSecrets, s.addProjects, s.addTokens, s.addMembers, s.addQuotas, s.addUsage, s.addAudit, s.addHealth, s.addMetrics, s.addDocuments, s.addDocs} {
 		add()
 	}
 	return s
@@ -176,6 +178,7 @@ func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(
 	if op.BodyReadTimeout == 0 {
 		op.BodyReadTimeout = readTime
 	}
+	op.Middlewares = append(huma.Middlewares{s.measured(op.OperationID)}, op.Middlewares...)
 	s.documentErrors(&op)
 	s.guards[op.Method+" "+op.Path] = op
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {

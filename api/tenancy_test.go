@@ -321,6 +321,21 @@ func TestWhatCannotBeWrittenToTheAuditIsNotDone(t *testing.T) {
 	w.want(t, 200, "GET", "/v1/functions/"+id, "")
 }
 
+func TestMetricsAreForOperators(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, admin := w.newToken(t, `{"role":"admin","name":"admin"}`)
+	w.want(t, 401, "GET", "/metrics", "", "Authorization", "Bearer wk_wrong")
+	w.want(t, 403, "GET", "/metrics", "", "Authorization", admin)
+	w.want(t, 404, "GET", "/v1/functions/x", "")
+	_, text := w.want(t, 200, "GET", "/metrics", "")
+	for _, want := range []string{`warpket_requests_total{operation="create-token",status="200"} 1`, `warpket_requests_total{operation="get-function",status="404"} 1`, "warpket_refused_tokens_total 1"} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("%s is missing", want)
+		}
+	}
+}
+
 func TestProjectsChangeAndGo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -15,6 +15,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/metrics"
 	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/storage/blob"
 	"github.com/warpket/warpket/storage/postgres"
@@ -32,6 +33,7 @@ type Config struct {
 	Client   *Client
 	Now      func() time.Time
 	IdleSlot time.Duration // after which a slot on demand is given back
+	Metrics  *metrics.Metrics
 	Log      *slog.Logger
 }
 

@@ -143,10 +143,11 @@ func (a *Activities) unprovided(ctx context.Context, e warpket.Execution, cause 
 
 // refuse makes an execution that never ran final.
 func (a *Activities) refuse(ctx context.Context, e warpket.Execution, o warpket.Outcome) error {
-	_, err := a.Store.FinishExecution(ctx, postgres.Finish{
-		ID: e.ID, Lane: e.Lane, Attempt: e.Attempt, Status: o.Status, Error: o.Failure,
-		Timings: warpket.Timings{Queued: time.Since(a.Hub.Begun(e)), Total: time.Since(a.Hub.Begun(e))},
-	}, a.Now())
+	t := warpket.Timings{Queued: time.Since(a.Hub.Begun(e)), Total: time.Since(a.Hub.Begun(e))}
+	finished, err := a.Store.FinishExecution(ctx, postgres.Finish{ID: e.ID, Lane: e.Lane, Attempt: e.Attempt, Status: o.Status, Error: o.Failure, Timings: t}, a.Now())
+	if finished {
+		a.Metrics.Executed(e.Lane, o.Status, t)
+	}
 	return err
 }
 
@@ -313,6 +314,7 @@ func (a *Activities) record(ctx context.Context, e warpket.Execution, f postgres
 		return e, err
 	}
 	if finished {
+		a.Metrics.Executed(e.Lane, f.Status, f.Timings)
 		e.Status, e.Result, e.Error, e.Log, e.LogSize, e.Timings, e.Usage, e.Isolation, e.FinishedDate = f.Status, f.Result, f.Error, f.Log, f.LogSize, f.Timings, f.Usage, f.Isolation, &now
 		return e, nil
 	}
