@@ -1226,11 +1226,11 @@ type CreateMemberRequest struct {
 	// Example: ada
 	Name string `json:"name"`
 
-	// Role The most that tokens of his may do
+	// Role The most that their tokens may do
 	Role CreateMemberRequestRole `json:"role"`
 }
 
-// CreateMemberRequestRole The most that tokens of his may do
+// CreateMemberRequestRole The most that their tokens may do
 type CreateMemberRequestRole string
 
 // CreateProjectRequest defines model for CreateProjectRequest.
@@ -1266,7 +1266,7 @@ type CreateTokenRequest struct {
 	// Functions IDs of the only functions that it is to reach, at least one; it then creates no functions and sees nothing else of the project. Leave it out for the whole project
 	Functions []string `json:"functions,omitempty,omitzero"`
 
-	// Member Name of the member whom it is issued to: its role is at most his, and it ends with him. Leave it out for a token of the project itself
+	// Member Name of the member that it is issued to: its role is at most the member's, and it ends with the member. Leave it out for a token of the project itself
 	//
 	// Example: ada
 	Member string `json:"member,omitempty,omitzero"`
@@ -1992,7 +1992,7 @@ type ListUsed struct {
 
 // Member defines model for Member.
 type Member struct {
-	// CreatedDate When he was added
+	// CreatedDate When they were added
 	CreatedDate time.Time `json:"createdDate"`
 
 	// Email Address, for people to know who it is
@@ -2005,14 +2005,14 @@ type Member struct {
 	// Example: ada
 	Name string `json:"name"`
 
-	// Role The most that tokens of his may do
+	// Role The most that their tokens may do
 	Role MemberRole `json:"role"`
 
 	// UpdatedDate When this last changed
 	UpdatedDate time.Time `json:"updatedDate"`
 }
 
-// MemberRole The most that tokens of his may do
+// MemberRole The most that their tokens may do
 type MemberRole string
 
 // Node defines model for Node.
@@ -2448,7 +2448,7 @@ type Token struct {
 	// LastUsedDate When it was last used, to about a minute; absent when it never was
 	LastUsedDate time.Time `json:"lastUsedDate,omitempty,omitzero"`
 
-	// Member Name of the member whom it was issued to; absent for a token of the project itself
+	// Member Name of the member that it was issued to; absent for a token of the project itself
 	//
 	// Example: ada
 	Member string `json:"member,omitempty,omitzero"`
@@ -2519,11 +2519,11 @@ type UpdateMemberRequest struct {
 	// Email Address; empty for none
 	Email string `json:"email,omitempty,omitzero"`
 
-	// Role The most that tokens of his may do, those that there are included
+	// Role The most that their tokens may do, those that there are included
 	Role UpdateMemberRequestRole `json:"role,omitempty,omitzero"`
 }
 
-// UpdateMemberRequestRole The most that tokens of his may do, those that there are included
+// UpdateMemberRequestRole The most that their tokens may do, those that there are included
 type UpdateMemberRequestRole string
 
 // UpdateProjectRequest defines model for UpdateProjectRequest.
@@ -3488,7 +3488,7 @@ type ClientInterface interface {
 
 	// CreateMemberWithBody Add a member
 	//
-	// A member is a person by name. Tokens that name one are his: they do no more than his role, and end when he is removed.
+	// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
 	//
 	// Needs the role admin.
 	//
@@ -3499,7 +3499,7 @@ type ClientInterface interface {
 
 	// CreateMember Add a member
 	//
-	// A member is a person by name. Tokens that name one are his: they do no more than his role, and end when he is removed.
+	// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
 	//
 	// Needs the role admin.
 	//
@@ -3510,7 +3510,7 @@ type ClientInterface interface {
 
 	// DeleteMember Remove a member
 	//
-	// All tokens of his cease to hold, within a second on every server.
+	// All their tokens cease to hold, within a second on every server.
 	//
 	// Needs the role admin.
 	//
@@ -3526,7 +3526,7 @@ type ClientInterface interface {
 
 	// UpdateMemberWithBody Change a member
 	//
-	// A role that is less holds for all tokens of his within a second on every server.
+	// A lesser role holds for all their tokens within a second on every server.
 	//
 	// Needs the role admin.
 	//
@@ -3537,7 +3537,7 @@ type ClientInterface interface {
 
 	// UpdateMember Change a member
 	//
-	// A role that is less holds for all tokens of his within a second on every server.
+	// A lesser role holds for all their tokens within a second on every server.
 	//
 	// Needs the role admin.
 	//
@@ -4743,7 +4743,7 @@ func (c *Client) ListMembers(ctx context.Context, id string, params *ListMembers
 
 // CreateMemberWithBody Add a member
 //
-// A member is a person by name. Tokens that name one are his: they do no more than his role, and end when he is removed.
+// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
 //
 // Needs the role admin.
 //
@@ -4764,7 +4764,7 @@ func (c *Client) CreateMemberWithBody(ctx context.Context, id string, contentTyp
 
 // CreateMember Add a member
 //
-// A member is a person by name. Tokens that name one are his: they do no more than his role, and end when he is removed.
+// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
 //
 // Needs the role admin.
 //
@@ -4785,7 +4785,7 @@ func (c *Client) CreateMember(ctx context.Context, id string, body CreateMemberJ
 
 // DeleteMember Remove a member
 //
-// All tokens of his cease to hold, within a second on every server.
+// All their tokens cease to hold, within a second on every server.
 //
 // Needs the role admin.
 //
@@ -4821,7 +4821,7 @@ func (c *Client) GetMember(ctx context.Context, id string, name string, reqEdito
 
 // UpdateMemberWithBody Change a member
 //
-// A role that is less holds for all tokens of his within a second on every server.
+// A lesser role holds for all their tokens within a second on every server.
 //
 // Needs the role admin.
 //
@@ -4842,7 +4842,7 @@ func (c *Client) UpdateMemberWithBody(ctx context.Context, id string, name strin
 
 // UpdateMember Change a member
 //
-// A role that is less holds for all tokens of his within a second on every server.
+// A lesser role holds for all their tokens within a second on every server.
 //
 // Needs the role admin.
 //
@@ -9226,7 +9226,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateMemberWithBodyWithResponse Add a member
 	//
-	// A member is a person by name. Tokens that name one are his: they do no more than his role, and end when he is removed.
+	// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
 	//
 	// Needs the role admin.
 	//
@@ -9237,7 +9237,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateMemberWithResponse Add a member
 	//
-	// A member is a person by name. Tokens that name one are his: they do no more than his role, and end when he is removed.
+	// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
 	//
 	// Needs the role admin.
 	//
@@ -9248,7 +9248,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteMemberWithResponse Remove a member
 	//
-	// All tokens of his cease to hold, within a second on every server.
+	// All their tokens cease to hold, within a second on every server.
 	//
 	// Needs the role admin.
 	//
@@ -9268,7 +9268,7 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateMemberWithBodyWithResponse Change a member
 	//
-	// A role that is less holds for all tokens of his within a second on every server.
+	// A lesser role holds for all their tokens within a second on every server.
 	//
 	// Needs the role admin.
 	//
@@ -9279,7 +9279,7 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateMemberWithResponse Change a member
 	//
-	// A role that is less holds for all tokens of his within a second on every server.
+	// A lesser role holds for all their tokens within a second on every server.
 	//
 	// Needs the role admin.
 	//
@@ -12959,7 +12959,7 @@ func (c *ClientWithResponses) ListMembersWithResponse(ctx context.Context, id st
 
 // CreateMemberWithBodyWithResponse Add a member
 //
-// A member is a person by name. Tokens that name one are his: they do no more than his role, and end when he is removed.
+// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
 //
 // Needs the role admin.
 //
@@ -12976,7 +12976,7 @@ func (c *ClientWithResponses) CreateMemberWithBodyWithResponse(ctx context.Conte
 
 // CreateMemberWithResponse Add a member
 //
-// A member is a person by name. Tokens that name one are his: they do no more than his role, and end when he is removed.
+// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
 //
 // Needs the role admin.
 //
@@ -12993,7 +12993,7 @@ func (c *ClientWithResponses) CreateMemberWithResponse(ctx context.Context, id s
 
 // DeleteMemberWithResponse Remove a member
 //
-// All tokens of his cease to hold, within a second on every server.
+// All their tokens cease to hold, within a second on every server.
 //
 // Needs the role admin.
 //
@@ -13025,7 +13025,7 @@ func (c *ClientWithResponses) GetMemberWithResponse(ctx context.Context, id stri
 
 // UpdateMemberWithBodyWithResponse Change a member
 //
-// A role that is less holds for all tokens of his within a second on every server.
+// A lesser role holds for all their tokens within a second on every server.
 //
 // Needs the role admin.
 //
@@ -13042,7 +13042,7 @@ func (c *ClientWithResponses) UpdateMemberWithBodyWithResponse(ctx context.Conte
 
 // UpdateMemberWithResponse Change a member
 //
-// A role that is less holds for all tokens of his within a second on every server.
+// A lesser role holds for all their tokens within a second on every server.
 //
 // Needs the role admin.
 //
