@@ -56,7 +56,7 @@ type Token struct {
 	RevokedDate  *time.Time
 	Description  string
 	Functions    []ID   // the only ones that it reaches; nil for all of its project
-	Member       string // name of that it was issued to; empty for the project's own
+	Member       string // name of whom it was issued to; empty for the project's own
 	MemberRole   Role   // of that member
 	ExpiresDate  *time.Time
 	LastUsedDate *time.Time // to about a minute
