@@ -169,13 +169,12 @@ func TestUsageIsCountedOnceAndOutlivesWhatUsedIt(t *testing.T) {
 	f, v := w.addFunction(w.project, "bell")
 	node := w.addNode("node", inventory(8, 8, "gpu-0"))
 	slot := w.lease(newSlot(node, v, "gpu-0"))
-	end := func(status warpket.Status, cpu time.Duration) warpket.Execution {
+	end := func(status warpket.Status, cpu time.Duration) {
 		e := w.claim(w.addExecution(f, v), slot)
 		finished, err := w.FinishExecution(ctx, postgres.Finish{ID: e.ID, Attempt: 1, Status: status, Usage: warpket.Usage{CPU: cpu}}, e.StartedDate.Add(2*time.Second))
 		if err != nil || !finished {
 			t.Fatal(finished, err)
 		}
-		return e
 	}
 	end(warpket.Succeeded, time.Second)
 	end(warpket.Failed, time.Second/2)
@@ -233,10 +232,8 @@ func TestUsageIsCountedOnceAndOutlivesWhatUsedIt(t *testing.T) {
 		t.Errorf("%d events are left", n)
 	}
 	check("once it is moved")
-	st, err := w.Standing(ctx, w.project, now())
-	w.must(err)
 	w.limit(w.project, warpket.CPULimit, 100)
-	if st, err = w.Standing(ctx, w.project, now()); err != nil || st.Used[warpket.CPULimit] != 8 || st.Used[warpket.GPULimit] < 59 {
+	if st, err := w.Standing(ctx, w.project, now()); err != nil || st.Used[warpket.CPULimit] != 8 || st.Used[warpket.GPULimit] < 59 {
 		t.Errorf("of the month %+v (%v)", st.Used, err)
 	}
 	w.must(w.ReleaseSlot(ctx, slot.ID, slot.Generation))
