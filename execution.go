@@ -114,6 +114,12 @@ const (
 	NotPrepared        FailureCode = "preparation_failed"   // its node could not prepare it
 )
 
+// FailureCodes are all reasons why an execution fails.
+var FailureCodes = []FailureCode{
+	ImportFailed, NoEntry, Raised, BadArguments, ResultNotEncodable, ResultTooLarge, Exited, Crashed, OutOfMemory, TooManyProcesses, DiskFull,
+	TimedOutCode, CancelledCode, LostCode, NoRuntime, NotPlaced, NotPrepared,
+}
+
 // Status says how far an execution is.
 type Status string
 

@@ -1,6 +1,9 @@
 package warpket_test
 
 import (
+	"os"
+	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -93,6 +96,23 @@ func TestTheStatusOfAFailureFollowsFromItsCode(t *testing.T) {
 		o := warpket.FailedWith(code, "because", "trace")
 		if o.Status != want || o.Failure.Code != code || !o.Status.Final() {
 			t.Errorf("%s gives %+v, want %s", code, o, want)
+		}
+	}
+}
+
+func TestEveryFailureCodeIsListed(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("execution.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := regexp.MustCompile(`(?m)^\s+\w+\s+FailureCode = "(\w+)"`).FindAllSubmatch(source, -1)
+	if len(declared) != len(warpket.FailureCodes) {
+		t.Errorf("%d codes are declared and %d listed", len(declared), len(warpket.FailureCodes))
+	}
+	for _, code := range declared {
+		if !slices.Contains(warpket.FailureCodes, warpket.FailureCode(code[1])) {
+			t.Errorf("%s is not listed", code[1])
 		}
 	}
 }

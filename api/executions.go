@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/accelerators/placement"
@@ -53,9 +54,21 @@ type Execution struct {
 
 // Failure says why an execution did not succeed.
 type Failure struct {
-	Code      string `json:"code" enum:"import_failed,no_entry,raised,bad_arguments,result_not_encodable,result_too_large,exited,crashed,timed_out,cancelled,lost,runtime_failed,no_capacity,preparation_failed" doc:"A stable word for the reason"`
-	Message   string `json:"message" doc:"The reason in one line" example:"ValueError: no such gate"`
-	Traceback string `json:"traceback,omitempty" doc:"Where in the handler's code it was raised"`
+	Code      FailureCode `json:"code" doc:"A stable word for the reason"`
+	Message   string      `json:"message" doc:"The reason in one line" example:"ValueError: no such gate"`
+	Traceback string      `json:"traceback,omitempty" doc:"Where in the handler's code it was raised"`
+}
+
+// FailureCode is a stable word for the reason why an execution did not succeed.
+type FailureCode string
+
+// Schema lists the codes.
+func (FailureCode) Schema(huma.Registry) *huma.Schema {
+	all := make([]any, len(warpket.FailureCodes))
+	for i, code := range warpket.FailureCodes {
+		all[i] = string(code)
+	}
+	return &huma.Schema{Type: huma.TypeString, Enum: all}
 }
 
 // ExecutedAt says where an execution runs.
@@ -99,7 +112,7 @@ func (s *Server) toExecution(e warpket.Execution) Execution {
 		out.ResultURL = "/v1/executions/" + string(e.ID) + "/result"
 	}
 	if e.Error != nil {
-		out.Error = &Failure{string(e.Error.Code), e.Error.Message, e.Error.Traceback}
+		out.Error = &Failure{FailureCode(e.Error.Code), e.Error.Message, e.Error.Traceback}
 	}
 	if e.NodeName != "" {
 		out.Placement = &ExecutedAt{Node: e.NodeName, SlotID: string(e.SlotID), Devices: []string{}, Reason: e.Reason}
@@ -213,10 +226,13 @@ func (s *Server) callee(ctx context.Context, function string, version int) (call
 	}
 	project := projectOf(ctx)
 	return s.targets.get(fmt.Sprintf("%s %s %d", project, id, version), func() (c callee, err error) {
-		if c.function, err = s.Store.Function(ctx, project, id); err != nil {
-			return c, err
-		}
-		if c.version, err = s.Store.Version(ctx, project, id, version); err != nil {
+		var reads errgroup.Group // side by side: a first call waits for them
+		reads.Go(func() (err error) {
+			c.version, err = s.Store.Version(ctx, project, id, version)
+			return err
+		})
+		c.function, err = s.Store.Function(ctx, project, id)
+		if err := cmp.Or(err, reads.Wait()); err != nil {
 			return c, err
 		}
 		if c.version.Snapshot.Image != nil {

@@ -129,7 +129,7 @@ func TestThePageComparesWhatIsTheSame(t *testing.T) {
 func TestEveryTargetIsOfACaseThatIsMeasured(t *testing.T) {
 	t.Parallel()
 	c := config{calls: 1, seconds: time.Second, only: questions}
-	measured := map[string]bool{cold + "bell": true, memory + "bell, idle": true}
+	measured := map[string]bool{cold + "bell": true, memory + "bell, idle": true, logs + "a line every 30 ms": true}
 	for _, m := range c.cases(express) {
 		measured[m.question+m.title] = true
 	}
@@ -174,5 +174,29 @@ func TestWhatWeStartIsNotNoise(t *testing.T) {
 	}
 	if now := readUsage(); now.ours <= before.ours || now.all <= before.all {
 		t.Errorf("before %+v, now %+v", before, now)
+	}
+}
+
+func TestABoundIsThatOfTheMachine(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		target target
+		figure float64
+		met    bool
+	}{
+		"a time may be as much longer":     {target{bound: 10}, 20, true},
+		"and no longer than that":          {target{bound: 10}, 20.1, false},
+		"a rate may be as much less":       {target{bound: 10, least: true}, 5, true},
+		"and no less than that":            {target{bound: 10, least: true}, 4.9, false},
+		"memory is the same everywhere":    {target{bound: 10, timeless: true}, 10.1, false},
+		"and may be as much as it is then": {target{bound: 10, timeless: true}, 10, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := tt.target.met(tt.figure, 2); got != tt.met {
+				t.Errorf("%g is met: %v", tt.figure, got)
+			}
+		})
 	}
 }

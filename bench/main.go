@@ -152,6 +152,10 @@ func measureAll(ctx context.Context, c config, dir string) ([]result, error) {
 		say("measuring %s", newProject)
 		results = append(results, c.measureCold(ctx, warpket.peer(newProject))...)
 	}
+	if c.asks(logs) {
+		say("measuring logs")
+		results = append(results, c.measureLogs(ctx, product))
+	}
 	if slices.Contains(c.peers, "temporal") {
 		results = append(results, c.measure(ctx, "temporal", func() (peer, error) { return startTemporal(ctx, made["temporal"], product.temporal, dir) })...)
 	}

@@ -12,10 +12,11 @@ const (
 	cold       = "cold"
 	throughput = "throughput"
 	memory     = "memory"
+	logs       = "logs"
 	machine    = "machine" // how fast it is now: asked by itself
 )
 
-var questions = []string{warm, cold, throughput, memory}
+var questions = []string{warm, cold, throughput, memory, logs}
 
 const (
 	sequentialTime = 8 * time.Second

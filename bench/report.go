@@ -16,6 +16,7 @@ var titles = map[string]string{
 	cold:       "The first call of a function that has never run",
 	throughput: "As many calls as possible, 8 outstanding",
 	memory:     "What idle functions hold, in MB",
+	logs:       "How long after a line was printed a reader of the log has it",
 }
 
 // report prints the page, and writes the cases to a file if one is named.

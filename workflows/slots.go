@@ -7,6 +7,8 @@ import (
 	"maps"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/accelerators/placement"
 	"github.com/warpket/warpket/channel"
@@ -42,23 +44,31 @@ func (a *Activities) lease(ctx context.Context, slot warpket.Slot, runtime warpk
 // prepare has the slot's node put a worker into it and lists it as serving,
 // with the revision that the slot then has.
 func (a *Activities) prepare(ctx context.Context, slot *warpket.Slot, idle time.Duration, say func(string)) (*warpket.Failure, error) {
-	snapshot, err := a.Store.Snapshot(ctx, slot.SnapshotID)
-	if err != nil {
-		return nil, err
-	}
-	configuration, err := a.Store.Configuration(ctx, slot.FunctionID)
-	if err != nil {
+	var (
+		snapshot      warpket.Snapshot
+		configuration postgres.Configuration
+		environment   map[string]string
+		runtime       *wire.Runtime
+	)
+	reads, reading := errgroup.WithContext(ctx) // side by side: a first call waits for them
+	reads.Go(func() (err error) {
+		snapshot, err = a.Store.Snapshot(reading, slot.SnapshotID)
+		return err
+	})
+	reads.Go(func() (err error) {
+		if configuration, err = a.Store.Configuration(reading, slot.FunctionID); err == nil {
+			environment, err = a.environment(reading, configuration)
+		}
+		return err
+	})
+	reads.Go(func() (err error) {
+		_, runtime, err = a.runtime(reading, slot.RuntimeID)
+		return err
+	})
+	if err := reads.Wait(); err != nil {
 		return nil, err
 	}
 	function := configuration.Function
-	environment, err := a.environment(ctx, configuration)
-	if err != nil {
-		return nil, err
-	}
-	_, runtime, err := a.runtime(ctx, slot.RuntimeID)
-	if err != nil {
-		return nil, err
-	}
 	in := &wire.Prepare{
 		Slot: string(slot.ID), Generation: slot.Generation, Snapshot: string(slot.SnapshotID), Digest: snapshot.Digest,
 		Runtime: runtime, Entry: snapshot.Entry, Cpu: int32(slot.Resources.CPU), Memory: slot.Resources.Memory, Devices: slot.Devices, //nolint:gosec // bounded by Resources.Check
@@ -67,6 +77,7 @@ func (a *Activities) prepare(ctx context.Context, slot *warpket.Slot, idle time.
 		Revision: int32(function.Revision), Environment: environment, Network: string(function.Settings.Network), //nolint:gosec // an integer in the database
 	}
 	if snapshot.Image != nil {
+		var err error
 		if in.Image, err = a.image(ctx, function, *snapshot.Image); err != nil {
 			return nil, err
 		}

@@ -131,18 +131,19 @@ type SealedVariable struct {
 // Configuration reads all of a function's configuration as it is at one moment.
 // It serves the system, not a caller, so it takes no tenant.
 func (s *Store) Configuration(ctx context.Context, function warpket.ID) (Configuration, error) {
-	var c Configuration
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
-		if c.Function, err = one(ctx, tx, scanFunction, `select `+functionColumns+` from functions where id = $1`, function); err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, `select f.variables, p.allow_egress from functions f join projects p on p.id = f.project_id where f.id = $1`, function).Scan(&c.Variables, &c.AllowEgress); err != nil {
-			return err
-		}
-		c.Secrets, err = many(ctx, tx, pgx.RowToStructByPos[SealedVariable], `select u.variable, s.name, s.sealed from function_secrets u join secrets s on s.id = u.secret_id where u.function_id = $1`, function)
-		return err
-	})
+	// One statement: a first call waits for it, and it has to be of one moment.
+	c, err := one(ctx, s.pool, scanConfiguration, `select `+functionColumns+`, variables,
+			(select allow_egress from projects p where p.id = project_id),
+			coalesce((select jsonb_agg(jsonb_build_object('Variable', u.variable, 'Secret', s.name, 'Ciphertext', encode(s.sealed, 'base64')))
+				from function_secrets u join secrets s on s.id = u.secret_id where u.function_id = functions.id), '[]')
+		from functions where id = $1`, function)
 	return c, explain(err, "function", function)
+}
+
+func scanConfiguration(row pgx.CollectableRow) (c Configuration, err error) {
+	err = row.Scan(append(functionFields(&c.Function), &c.Variables, &c.AllowEgress, &c.Secrets)...)
+	completeFunction(&c.Function)
+	return c, err
 }
 
 const environmentColumns = `f.variables, coalesce((select jsonb_object_agg(u.variable, s.name) from function_secrets u join secrets s on s.id = u.secret_id where u.function_id = f.id), '{}')`

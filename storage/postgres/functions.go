@@ -159,7 +159,17 @@ const functionColumns = `id, project_id, name, description, template_tag, sdk, s
 	(select n.image from versions v join snapshots n on n.id = v.snapshot_id where v.function_id = functions.id order by v.number desc limit 1)`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
-	err = row.Scan(&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image)
-	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork) // of functions that are older than the setting
+	err = row.Scan(functionFields(&f)...)
+	completeFunction(&f)
 	return f, err
+}
+
+// functionFields are where the functionColumns of a row go.
+func functionFields(f *warpket.Function) []any {
+	return []any{&f.ID, &f.ProjectID, &f.Name, &f.Description, &f.TemplateTag, &f.SDK, &f.SDKVersion, &f.Settings, &f.NextVersion, &f.Revision, &f.CreatedDate, &f.UpdatedDate, &f.Image}
+}
+
+// completeFunction sets what functions lack that are older than a setting.
+func completeFunction(f *warpket.Function) {
+	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork)
 }
