@@ -365,17 +365,20 @@ const (
 	FailureCodeBadArguments       FailureCode = "bad_arguments"
 	FailureCodeCancelled          FailureCode = "cancelled"
 	FailureCodeCrashed            FailureCode = "crashed"
+	FailureCodeDiskFull           FailureCode = "disk_full"
 	FailureCodeExited             FailureCode = "exited"
 	FailureCodeImportFailed       FailureCode = "import_failed"
 	FailureCodeLost               FailureCode = "lost"
 	FailureCodeNoCapacity         FailureCode = "no_capacity"
 	FailureCodeNoEntry            FailureCode = "no_entry"
+	FailureCodeOutOfMemory        FailureCode = "out_of_memory"
 	FailureCodePreparationFailed  FailureCode = "preparation_failed"
 	FailureCodeRaised             FailureCode = "raised"
 	FailureCodeResultNotEncodable FailureCode = "result_not_encodable"
 	FailureCodeResultTooLarge     FailureCode = "result_too_large"
 	FailureCodeRuntimeFailed      FailureCode = "runtime_failed"
 	FailureCodeTimedOut           FailureCode = "timed_out"
+	FailureCodeTooManyProcesses   FailureCode = "too_many_processes"
 )
 
 // Valid indicates whether the value is a known member of the FailureCode enum.
@@ -387,6 +390,8 @@ func (e FailureCode) Valid() bool {
 		return true
 	case FailureCodeCrashed:
 		return true
+	case FailureCodeDiskFull:
+		return true
 	case FailureCodeExited:
 		return true
 	case FailureCodeImportFailed:
@@ -396,6 +401,8 @@ func (e FailureCode) Valid() bool {
 	case FailureCodeNoCapacity:
 		return true
 	case FailureCodeNoEntry:
+		return true
+	case FailureCodeOutOfMemory:
 		return true
 	case FailureCodePreparationFailed:
 		return true
@@ -408,6 +415,8 @@ func (e FailureCode) Valid() bool {
 	case FailureCodeRuntimeFailed:
 		return true
 	case FailureCodeTimedOut:
+		return true
+	case FailureCodeTooManyProcesses:
 		return true
 	default:
 		return false
