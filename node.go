@@ -18,6 +18,7 @@ type Node struct {
 	LeaseUntil    time.Time // by Postgres' clock; silent after it
 	Live          bool      // whether the lease held when the row was read
 	CreatedDate   time.Time
+	Labels        map[string]string // set by an operator
 }
 
 // Inventory is what a node has.
@@ -65,18 +66,34 @@ func (i Isolation) String() string {
 	return i.Kind + " (" + strings.Join(lacks, "; ") + ")"
 }
 
-// Device is what a slot may need: a GPU or a simulator.
+// Device is what a slot may need: a GPU, a slice of one, or a simulator.
 type Device struct {
-	ID                string     `json:"id"` // unique on its node; an NVIDIA UUID for a GPU
+	ID                string     `json:"id"` // unique on its node; an NVIDIA UUID for a GPU or a slice
 	Kind              DeviceKind `json:"kind"`
 	Name              string     `json:"name"`
 	Memory            int64      `json:"memory"`                      // bytes
 	ComputeCapability string     `json:"computeCapability,omitempty"` // "9.0"; GPUs only
 	DriverVersion     string     `json:"driverVersion,omitempty"`     // GPUs only
-	CUDAVersion       string     `json:"cudaVersion,omitempty"`       // highest that the driver takes; GPUs only
+	CUDAVersion       string     `json:"cudaVersion,omitempty"`       // highest that the driver takes, "13.0"; GPUs only
 	Methods           []string   `json:"methods,omitempty"`           // simulators only
 	Cores             int        `json:"cores,omitempty"`             // simulators only
+	MIGProfile        string     `json:"migProfile,omitempty"`        // "1g.10gb"; slices of a GPU only
+	ParentID          string     `json:"parentId,omitempty"`          // of the GPU that a slice is of
+	MIGEnabled        bool       `json:"migEnabled,omitempty"`        // the GPU is cut into slices: these are leased, it is not
+	Fault             string     `json:"fault,omitempty"`             // why it gets no slot, such as an Xid error; empty when sound
+	FaultDate         time.Time  `json:"faultDate,omitzero"`          // when the node saw the fault, by its clock
+	Simulated         bool       `json:"simulated,omitempty"`         // declared, not found: it runs no code
+	Speed             []Speed    `json:"speed,omitempty"`             // simulators, by rising qubits; empty until it is measured
 }
+
+// Speed is how fast a simulator was when it was measured.
+type Speed struct {
+	Qubits         int     `json:"qubits"`
+	GatesPerSecond float64 `json:"gatesPerSecond"`
+}
+
+// Leasable reports whether a slot may hold the device.
+func (d Device) Leasable() bool { return d.Fault == "" && !d.MIGEnabled }
 
 // DeviceKind is what sort of device it is.
 type DeviceKind string

@@ -204,10 +204,10 @@ func (s *Store) Pythons(ctx context.Context) ([]string, error) {
 }
 
 const nodeColumns = `id, name, boot, inventory, cpu_leased, memory_leased, cordoned, lease_until, lease_until > now(), created_date,
-	array(select d.id from devices d where d.node_id = nodes.id and d.slot_id is not null order by d.id)`
+	array(select d.id from devices d where d.node_id = nodes.id and d.slot_id is not null order by d.id), labels`
 
 func scanNode(row pgx.CollectableRow) (n warpket.Node, err error) {
-	err = row.Scan(&n.ID, &n.Name, &n.Boot, &n.Inventory, &n.CPULeased, &n.MemoryLeased, &n.Cordoned, &n.LeaseUntil, &n.Live, &n.CreatedDate, &n.DevicesLeased)
+	err = row.Scan(&n.ID, &n.Name, &n.Boot, &n.Inventory, &n.CPULeased, &n.MemoryLeased, &n.Cordoned, &n.LeaseUntil, &n.Live, &n.CreatedDate, &n.DevicesLeased, &n.Labels)
 	return n, err
 }
 
