@@ -22,6 +22,7 @@ type Deployment struct {
 	Status        DeploymentStatus
 	Message       string // progress, or why it failed
 	Placement     []SlotPlace
+	Waiting       *Waiting // while it waits for room
 	CreatedDate   time.Time
 	UpdatedDate   time.Time
 }
@@ -35,6 +36,8 @@ type SlotPlace struct {
 	Reason  string
 	// Isolation is what keeps its programs apart from others of its node.
 	Isolation Isolation
+	Decision  *Decision // what else was looked at; nil where that is not known
+	Yields    bool      // it ends when what runs in it has ended, for something more urgent
 }
 
 // DeploymentStatus says how far a deployment is.
@@ -102,6 +105,7 @@ type Slot struct {
 	Devices      []string
 	Reason       string // why it is where it is
 	CreatedDate  time.Time
+	Decision     *Decision // what else was looked at; nil where that is not known
 }
 
 // SlotStatus says what a slot is doing.

@@ -1,5 +1,7 @@
 package warpket
 
+import "time"
+
 // Decision says why a slot is where it is, and what else was looked at.
 type Decision struct {
 	Nodes      int         `json:"nodes"`      // in the fleet
@@ -24,8 +26,10 @@ type Rejection struct {
 	Examples []string `json:"examples"` // a few of them, each with what it lacks
 }
 
-// Queue is a place among those that wait.
-type Queue struct {
-	Position int    // 1 is next
-	Reason   string // what it waits for; empty when it is for its turn in a slot
+// Waiting is a place among those that wait.
+type Waiting struct {
+	Position  int       // 1 is next
+	Reason    string    // what it waits for; empty when it is for its turn in a slot
+	Decision  *Decision // what was looked at; nil where it waits for its turn
+	StartDate time.Time // when it starts, by what those before it take; zero where nothing tells
 }

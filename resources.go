@@ -127,6 +127,15 @@ func (r Resources) For(target Target, explicit Resources) (Resources, error) {
 	return r, nil
 }
 
+// Target is where something runs that names no target: on a GPU if it asks for
+// one and may run there, else on the first of its targets.
+func (r Resources) Target(targets []Target) Target {
+	if r.asksGPU() && slices.Contains(targets, GPU) {
+		return GPU
+	}
+	return targets[0]
+}
+
 func (r Resources) asksGPU() bool {
 	return r.GPUs > 0 || r.GPUMemory > 0 || r.MIGProfile != "" || r.ComputeCapability != "" || r.CUDA != ""
 }
@@ -143,6 +152,11 @@ func (r Resources) Cover(other Resources) bool {
 		!Older(r.ComputeCapability, other.ComputeCapability) && !Older(r.CUDA, other.CUDA) && (other.Device == "" || r.Device == other.Device) &&
 		(other.Method == "" || other.GPUs > 0 || r.Method == other.Method) &&
 		Isolation{Kind: r.Isolation}.AtLeast(other.Isolation) && holds(r.Labels, other.Labels)
+}
+
+// Plain reports whether r asks for cores and memory only.
+func (r Resources) Plain() bool {
+	return !r.asksGPU() && r.Device == "" && r.Method == "" && r.Isolation == "" && len(r.Labels) == 0
 }
 
 // holds reports whether all of some labels are among others.

@@ -99,6 +99,7 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 		}
 	}
 	if held == d.Slots {
+		a.served(ctx, id)
 		return plan, nil
 	}
 	if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentPlacing, fmt.Sprintf("%d of %d slots are held", held, d.Slots), a.Now()); err != nil {
@@ -115,7 +116,7 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 			plan.Short = "slots of an earlier revision finish what they run"
 			continue // in a later round there is its room
 		}
-		for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx, slot.Resources, runtime) {
+		for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx, slot, runtime) {
 			slot, _, err = a.lease(ctx, slot, runtime)
 		}
 		if warpket.KindOf(err) == warpket.NoCapacity {
@@ -127,6 +128,7 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 		}
 		plan.Prepare = append(plan.Prepare, slot.ID)
 	}
+	a.served(ctx, id)
 	return plan, nil
 }
 
@@ -266,6 +268,7 @@ func (a *Activities) Fail(ctx context.Context, id warpket.ID, reason string) err
 func (a *Activities) end(ctx context.Context, id warpket.ID, status warpket.DeploymentStatus, reason string) error {
 	ctx, stop := whileRunning(ctx)
 	defer stop()
+	a.abandoned(ctx, id)
 	err := a.Store.AdvanceDeployment(ctx, id, status, reason, a.Now())
 	if err != nil && warpket.KindOf(err) != warpket.NotFound {
 		return outcome(err)

@@ -152,7 +152,7 @@ func (f *Fleet) refuse(q *query) (Decision, error) {
 		n := &f.nodes[i]
 		gpus = gpus || len(n.devices) > 0
 		why := n.lacks(q, true)
-		possible = possible || why == none || why == noLabels
+		possible = possible || !n.live || why == none || why == noLabels // a silent one may come back with more
 	}
 	waits := q.need.GPUs > 0 && !gpus // for a node with GPUs to join
 	if !possible && !waits && q.need.Qubits > 0 && f.tooLarge(q) {

@@ -206,3 +206,13 @@ func (f *Fleet) leave(i int) {
 	f.nodes[list[n.place]].place = n.place
 	f.byFree[n.whole] = list[:last]
 }
+
+// Renew makes a Fleet of nodes that goes on with what f has observed, if there
+// is one.
+func (f *Fleet) Renew(nodes []warpket.Node) *Fleet {
+	n := New(nodes)
+	if f != nil {
+		n.mix = f.mix
+	}
+	return n
+}

@@ -22,6 +22,11 @@ type Request struct {
 	Warm      map[warpket.ID]bool
 }
 
+// RequestOf is the request for what is needed, whatever else there is.
+func RequestOf(n warpket.Need) Request {
+	return Request{Resources: n.Resources, Platform: n.Platform, Python: n.Python, Images: n.Images}
+}
+
 // Decision is where a slot goes.
 type Decision struct {
 	NodeID   warpket.ID

@@ -154,9 +154,9 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 		warpket.SlotPlace
 	}
 	places, err := many(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
-		err = row.Scan(&p.deployment, &p.revision, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices)
+		err = row.Scan(&p.deployment, &p.revision, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices, &p.Decision, &p.Yields)
 		return p, err
-	}, `select s.deployment_id, s.revision, s.id, n.name, s.status, s.reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = s.id order by v.id)
+	}, `select s.deployment_id, s.revision, s.id, n.name, s.status, s.reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = s.id order by v.id), s.decision, s.yields_to is not null
 		from slots s join nodes n on n.id = s.node_id where s.deployment_id = any ($1::uuid[]) order by s.id`, ids)
 	if err != nil {
 		return explain(err, "slot", "")

@@ -76,7 +76,7 @@ func (s *Store) NodeIsUp(ctx context.Context, id, boot warpket.ID, inventory war
 				return err
 			}
 		}
-		return notify(ctx, tx, CapacityFreed, "")
+		return notify(ctx, tx, CapacityFreed, id)
 	})
 	return over, distinct(deployments), explain(err, "node", id)
 }
@@ -167,7 +167,16 @@ func (s *Store) SilentNode(ctx context.Context, id warpket.ID) (silent bool, boo
 
 // CordonNode says whether new slots may be placed on the node.
 func (s *Store) CordonNode(ctx context.Context, id warpket.ID, cordoned bool) (warpket.Node, error) {
-	n, err := one(ctx, s.pool, scanNode, `update nodes set cordoned = $2 where id = $1 returning `+nodeColumns, id, cordoned)
+	var n warpket.Node
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		if n, err = one(ctx, tx, scanNode, `update nodes set cordoned = $2 where id = $1 returning `+nodeColumns, id, cordoned); err != nil {
+			return err
+		}
+		if cordoned {
+			return notify(ctx, tx, NodeChanged, id)
+		}
+		return notify(ctx, tx, CapacityFreed, id)
+	})
 	return n, explain(err, "node", id)
 }
 
@@ -194,6 +203,12 @@ func (s *Store) Nodes(ctx context.Context, page Page) ([]warpket.Node, string, e
 // Fleet gives every node with the devices that nobody holds, for placement.
 func (s *Store) Fleet(ctx context.Context) ([]warpket.Node, error) {
 	nodes, err := many(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes order by id`)
+	return nodes, explain(err, "node", "")
+}
+
+// FleetPart gives some of the nodes.
+func (s *Store) FleetPart(ctx context.Context, ids []warpket.ID) ([]warpket.Node, error) {
+	nodes, err := many(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes where id = any ($1::uuid[]) order by id`, ids)
 	return nodes, explain(err, "node", "")
 }
 
