@@ -35,6 +35,7 @@ type SlotPlace struct {
 	Reason  string
 	// Isolation is what keeps its programs apart from others of its node.
 	Isolation Isolation
+	Simulated bool // whether any of its devices is declared, not found
 }
 
 // DeploymentStatus says how far a deployment is.
@@ -102,6 +103,7 @@ type Slot struct {
 	Devices      []string
 	Reason       string // why it is where it is
 	CreatedDate  time.Time
+	Leaving      bool // its node is being drained, or a device of it has a fault: it moves elsewhere
 }
 
 // SlotStatus says what a slot is doing.
