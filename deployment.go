@@ -17,7 +17,7 @@ type Deployment struct {
 	RuntimeID     ID
 	Slots         int // wanted
 	Revision      int // of its function's configuration
-	Ready         int // slots that are ready now, with that revision
+	Ready         int // slots that are ready now, with that revision, and do not have to leave their node
 	Resources     Resources
 	Status        DeploymentStatus
 	Message       string // progress, or why it failed

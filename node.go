@@ -37,6 +37,27 @@ func (n Node) Simulated() bool {
 	return slices.ContainsFunc(n.Inventory.Devices, func(d Device) bool { return d.Simulated })
 }
 
+// Cordon says whether new slots may be placed on the node. One that may get them
+// is not drained any more.
+func (n *Node) Cordon(cordoned bool, now time.Time) {
+	n.Cordoned, n.Draining, n.UpdatedDate = cordoned, n.Draining && cordoned, now
+}
+
+// Drain has the node emptied: it gets no new slots, and those that it has go when
+// what runs in them has ended.
+func (n *Node) Drain(now time.Time) {
+	n.Cordoned, n.Draining, n.UpdatedDate = true, true, now
+}
+
+// Fence says that the machine of a silent node is off: nothing runs there.
+func (n *Node) Fence(now time.Time) error {
+	if n.Live {
+		return Errorf(Conflict, "node %s answers, so its machine is not off: drain it instead (POST /v1/nodes/%s/drain)", n.Name, n.ID)
+	}
+	n.Fenced, n.UpdatedDate = true, now
+	return nil
+}
+
 // SetLabels changes labels: a nil value removes one, the others stay.
 func (n *Node) SetLabels(changes map[string]*string, now time.Time) error {
 	labels := maps.Clone(n.Labels)

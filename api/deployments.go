@@ -36,11 +36,12 @@ type Placement struct {
 
 // SlotPlace says where one slot is.
 type SlotPlace struct {
-	SlotID  string   `json:"slotId" doc:"ID of the slot"`
-	Node    string   `json:"node" doc:"Name of its node"`
-	Status  string   `json:"status" enum:"preparing,ready,lost" doc:"lost: its node is silent"`
-	Devices []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
-	Reason  string   `json:"reason" doc:"Why it is there"`
+	SlotID    string   `json:"slotId" doc:"ID of the slot"`
+	Node      string   `json:"node" doc:"Name of its node"`
+	Status    string   `json:"status" enum:"preparing,ready,lost" doc:"lost: its node is silent"`
+	Devices   []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
+	Reason    string   `json:"reason" doc:"Why it is there"`
+	Simulated bool     `json:"simulated,omitempty" doc:"Its devices are only declared, for tests and plans: no code runs on them"`
 }
 
 func (s *Server) toDeployment(d warpket.Deployment) Deployment {
@@ -53,7 +54,7 @@ func (s *Server) toDeployment(d warpket.Deployment) Deployment {
 		if out.Isolation == "" || !p.Isolation.Complete() {
 			out.Isolation = p.Isolation.String() // the weakest counts
 		}
-		out.Placement.Slots = append(out.Placement.Slots, SlotPlace{SlotID: string(p.Slot), Node: p.Node, Status: string(p.Status), Devices: orEmpty(p.Devices), Reason: p.Reason})
+		out.Placement.Slots = append(out.Placement.Slots, SlotPlace{SlotID: string(p.Slot), Node: p.Node, Status: string(p.Status), Devices: orEmpty(p.Devices), Reason: p.Reason, Simulated: p.Simulated})
 	}
 	return out
 }
