@@ -72,7 +72,11 @@ func (f fleet) Launch(ctx context.Context, e warpket.Execution, _ bool) error {
 func (f fleet) CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error) {
 	return f.store.AskCancel(ctx, project, id, warpket.Failure{Code: warpket.CancelledCode}, time.Now())
 }
-func (f fleet) FollowLog(context.Context, warpket.Execution)             {}
+func (f fleet) FollowLog(context.Context, warpket.Execution) {}
+func (f fleet) Fence(ctx context.Context, node warpket.ID) (warpket.Node, error) {
+	n, _, err := f.store.FenceNode(ctx, node, time.Now())
+	return n, err
+}
 func (f fleet) ReleaseAll(context.Context, warpket.ID, postgres.Deleted) {}
 
 // world is a server with all that it works with.

@@ -216,7 +216,7 @@ func TestEveryListPages(t *testing.T) {
 			return ids(l, func(x warpket.Deployment) warpket.ID { return x.ID }), next, err
 		},
 		"nodes": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Nodes(ctx, p)
+			l, next, err := w.Nodes(ctx, postgres.NodeFilter{}, p)
 			return ids(l, func(x warpket.Node) warpket.ID { return x.ID }), next, err
 		},
 		"tokens": func(p postgres.Page) ([]warpket.ID, string, error) {
