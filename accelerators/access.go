@@ -81,8 +81,12 @@ func (g *GPUs) libraries() (files []string) {
 		if !strings.HasPrefix(file, "/") || !slices.ContainsFunc(parts, func(p string) bool { return strings.HasPrefix(filepath.Base(file), p) }) {
 			continue
 		}
-		for _, name := range []string{file, g.resolve(file)} {
-			if name != "" && !ofSystem(name) && !slices.Contains(files, name) {
+		target := g.resolve(file)
+		if target == "" {
+			continue // the cache is older than what is there
+		}
+		for _, name := range []string{file, target} {
+			if !ofSystem(name) && !slices.Contains(files, name) {
 				files = append(files, name)
 			}
 		}
@@ -93,11 +97,11 @@ func (g *GPUs) libraries() (files []string) {
 
 // resolve follows a link to where the file is; empty if there is none.
 func (g *GPUs) resolve(file string) string {
-	real, err := filepath.EvalSymlinks(filepath.Join(g.root, file))
+	target, err := filepath.EvalSymlinks(filepath.Join(g.root, file))
 	if err != nil {
 		return ""
 	}
-	return filepath.Join("/", strings.TrimPrefix(real, filepath.Clean(g.root)))
+	return filepath.Join("/", strings.TrimPrefix(target, filepath.Clean(g.root)))
 }
 
 // ofSystem reports whether a file is in a folder that every sandbox has.
