@@ -81,6 +81,10 @@ type Timings struct {
 type Usage struct {
 	CPU        time.Duration // of all its processes
 	PeakMemory int64         // bytes; of its worker so far when it is kept between executions; 0 if the node cannot tell
+	// Of its GPUs, while it ran; zero where there are none or the driver cannot tell.
+	GPUMemory  int64   // bytes at the peak of samples, of all its processes
+	GPUJoules  float64 // energy, idle power included
+	GPUSeconds float64 // time in which they computed, summed, from samples of the driver's counter
 }
 
 // Failure says why an execution did not succeed.
@@ -112,6 +116,7 @@ const (
 	NoRuntime          FailureCode = "runtime_failed"       // its runtime could not be built
 	NotPlaced          FailureCode = "no_capacity"          // nothing can hold it
 	NotPrepared        FailureCode = "preparation_failed"   // its node could not prepare it
+	SimulatedDevice    FailureCode = "simulated_device"     // its slot holds devices that are only declared: they run no code
 )
 
 // Status says how far an execution is.

@@ -44,7 +44,7 @@ var rows = []map[string][]string{
 		"api":        {"accelerators/placement", "channel", "live", "secrets", "storage/blob", "storage/postgres", "templates"},
 		"cli":        {"clients/go"},
 		"clients/go": {},
-		"node":       {"channel", "channel/wire", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker"},
+		"node":       {"accelerators", "channel", "channel/wire", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker"},
 		"workflows":  {"accelerators/placement", "channel", "channel/wire", "live", "secrets", "storage/blob", "storage/postgres", "templates"},
 	},
 	{ // wiring

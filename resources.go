@@ -43,7 +43,7 @@ const (
 	MaxGPUs     = 64      // of one slot
 	MaxQubits   = 4096    // of a simulation
 	MaxPriority = 100     // and the least is its negative
-	MaxLabels   = 16      // that a node must have
+	maxAsked    = 16      // labels that a node must have
 )
 
 // Spread says whether the slots of one deployment may share a node.
@@ -175,7 +175,6 @@ func (n Node) HasLabels(labels map[string]string) bool { return holds(n.Labels, 
 var (
 	migForm     = regexp.MustCompile(`^[1-9]g\.[1-9][0-9]{0,3}gb(\+[a-z0-9.]{1,16})?$`)
 	versionForm = regexp.MustCompile(`^[0-9]{1,3}\.[0-9]{1,3}$`)
-	labelForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$`)
 )
 
 // Check reports what of r is out of bounds.
@@ -215,18 +214,16 @@ func (r Resources) Check() error {
 	case r.Priority < -MaxPriority || r.Priority > MaxPriority:
 		return bad("priority", "priority is from %d to %d, not %d", -MaxPriority, MaxPriority, r.Priority)
 	}
-	return CheckLabels("resources.labels", r.Labels)
+	return checkAsked(r.Labels)
 }
 
-// CheckLabels reports what of a node's labels, or of those that are asked of
-// one, cannot be.
-func CheckLabels(field string, labels map[string]string) error {
-	if len(labels) > MaxLabels {
-		return Errorf(Invalid, "there are %d labels; at most %d are taken", len(labels), MaxLabels).At("%s", field)
+func checkAsked(labels map[string]string) error {
+	if len(labels) > maxAsked {
+		return Errorf(Invalid, "there are %d labels; a node can be asked for %d at most", len(labels), maxAsked).At("resources.labels")
 	}
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		if !labelForm.MatchString(k) || labels[k] != "" && !labelForm.MatchString(labels[k]) {
-			return Errorf(Invalid, "%q=%q is no label: names and values are up to 63 of letters, digits and . _ / -, and begin with a letter or digit", k, labels[k]).At("%s", field)
+		if !labelName.MatchString(k) || !labelValue.MatchString(labels[k]) {
+			return Errorf(Invalid, "%q=%q is no label of a node: names are up to 63 letters, digits and . _ - /, values the same without /", k, labels[k]).At("resources.labels")
 		}
 	}
 	return nil

@@ -81,7 +81,11 @@ func (f fleet) Room(ctx context.Context, need warpket.Need, _ bool) error {
 	}
 	return err
 }
-func (f fleet) FollowLog(context.Context, warpket.Execution)             {}
+func (f fleet) FollowLog(context.Context, warpket.Execution) {}
+func (f fleet) Fence(ctx context.Context, node warpket.ID) (warpket.Node, error) {
+	n, _, err := f.store.FenceNode(ctx, node, time.Now())
+	return n, err
+}
 func (f fleet) ReleaseAll(context.Context, warpket.ID, postgres.Deleted) {}
 
 // world is a server with all that it works with.

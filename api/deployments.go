@@ -37,12 +37,13 @@ type Placement struct {
 
 // SlotPlace says where one slot is.
 type SlotPlace struct {
-	SlotID  string   `json:"slotId" doc:"ID of the slot"`
-	Node    string   `json:"node" doc:"Name of its node"`
-	Status  string   `json:"status" enum:"preparing,ready,lost" doc:"lost: its node is silent"`
-	Devices []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
-	Reason  string   `json:"reason" doc:"Why it is there"`
-	Yields  bool     `json:"yields,omitempty" doc:"Whether it ends, for something more urgent, when what runs in it has ended"`
+	SlotID    string   `json:"slotId" doc:"ID of the slot"`
+	Node      string   `json:"node" doc:"Name of its node"`
+	Status    string   `json:"status" enum:"preparing,ready,lost" doc:"lost: its node is silent"`
+	Devices   []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
+	Reason    string   `json:"reason" doc:"Why it is there"`
+	Simulated bool     `json:"simulated,omitempty" doc:"Its devices are only declared, for tests and plans: no code runs on them"`
+	Yields    bool     `json:"yields,omitempty" doc:"Whether it ends, for something more urgent, when what runs in it has ended"`
 
 	Candidates []Candidate `json:"candidates,omitempty" doc:"The best of the nodes that had room when it was placed, the chosen one first"`
 	Rejected   []Rejection `json:"rejected,omitempty" doc:"Why the other nodes had none"`
@@ -58,7 +59,7 @@ func (s *Server) toDeployment(d warpket.Deployment) Deployment {
 		if out.Isolation == "" || !p.Isolation.Complete() {
 			out.Isolation = p.Isolation.String() // the weakest counts
 		}
-		place := SlotPlace{SlotID: string(p.Slot), Node: p.Node, Status: string(p.Status), Devices: orEmpty(p.Devices), Reason: p.Reason, Yields: p.Yields}
+		place := SlotPlace{SlotID: string(p.Slot), Node: p.Node, Status: string(p.Status), Devices: orEmpty(p.Devices), Reason: p.Reason, Yields: p.Yields, Simulated: p.Simulated}
 		if p.Decision != nil {
 			place.Candidates, place.Rejected = toCandidates(p.Decision.Candidates), toRejections(p.Decision.Rejected)
 		}

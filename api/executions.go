@@ -60,10 +60,11 @@ type Failure struct {
 
 // ExecutedAt says where an execution runs.
 type ExecutedAt struct {
-	Node    string   `json:"node" doc:"Name of the node"`
-	SlotID  string   `json:"slotId" doc:"ID of the slot"`
-	Devices []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
-	Reason  string   `json:"reason" doc:"Why there"`
+	Node      string   `json:"node" doc:"Name of the node"`
+	SlotID    string   `json:"slotId" doc:"ID of the slot"`
+	Devices   []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
+	Reason    string   `json:"reason" doc:"Why there"`
+	Simulated bool     `json:"simulated,omitempty" doc:"Its devices were only declared, for tests and plans: no code has run"`
 }
 
 // Timings are how long each phase took, in milliseconds.
@@ -80,6 +81,9 @@ type Timings struct {
 type Usage struct {
 	CPUSeconds float64 `json:"cpuSeconds" doc:"Time on processors, of all its processes"`
 	PeakMemory int64   `json:"peakMemory" doc:"Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell"`
+	GPUMemory  int64   `json:"gpuMemory,omitempty" doc:"Bytes of its GPUs' memory at the peak, from samples; absent when it used none"`
+	GPUJoules  float64 `json:"gpuJoules,omitempty" doc:"Energy of its GPUs while it ran, idle power included; absent for slices of a GPU, which share a counter"`
+	GPUSeconds float64 `json:"gpuSeconds,omitempty" doc:"Time in which its GPUs computed, summed, from samples of the driver's counter; absent when they did not, and for slices"`
 }
 
 func (s *Server) toExecution(e warpket.Execution) Execution {
@@ -93,7 +97,7 @@ func (s *Server) toExecution(e warpket.Execution) Execution {
 		out.TemporalURL = s.Workflows.ExecutionURL(e.ID)
 	}
 	if e.Usage != (warpket.Usage{}) {
-		out.Usage = &Usage{CPUSeconds: e.Usage.CPU.Seconds(), PeakMemory: e.Usage.PeakMemory}
+		out.Usage = &Usage{CPUSeconds: e.Usage.CPU.Seconds(), PeakMemory: e.Usage.PeakMemory, GPUMemory: e.Usage.GPUMemory, GPUJoules: e.Usage.GPUJoules, GPUSeconds: e.Usage.GPUSeconds}
 	}
 	if e.Result.SHA256 != "" {
 		out.ResultURL = "/v1/executions/" + string(e.ID) + "/result"
@@ -102,7 +106,7 @@ func (s *Server) toExecution(e warpket.Execution) Execution {
 		out.Error = &Failure{string(e.Error.Code), e.Error.Message, e.Error.Traceback}
 	}
 	if e.NodeName != "" {
-		out.Placement = &ExecutedAt{Node: e.NodeName, SlotID: string(e.SlotID), Devices: orEmpty(e.Devices), Reason: e.Reason}
+		out.Placement = &ExecutedAt{Node: e.NodeName, SlotID: string(e.SlotID), Devices: orEmpty(e.Devices), Reason: e.Reason, Simulated: e.Error != nil && e.Error.Code == warpket.SimulatedDevice}
 	}
 	if e.Status.Final() {
 		t := e.Timings

@@ -45,6 +45,7 @@ type Fleet interface {
 	Room(ctx context.Context, need warpket.Need, queue bool) error
 	FollowLog(ctx context.Context, e warpket.Execution)
 	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
+	Fence(ctx context.Context, node warpket.ID) (warpket.Node, error)
 }
 
 // Images finds out what references of OCI images stand for.
@@ -94,7 +95,7 @@ func New(c Config) *Server {
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
 	}
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addVersions, s.addDeployments, s.addExecutions, s.addNodes, s.addDevices, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
 		add()
 	}
 	return s

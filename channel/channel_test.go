@@ -27,14 +27,15 @@ type fleet struct {
 	secret  string // of the one token that holds
 	up      chan map[warpket.ID]int64
 	end     map[warpket.ID]int64
-	renewed chan struct{}
+	renewed chan map[string]warpket.Load
+	devices chan []warpket.Device
 	gone    chan warpket.ID
 	logged  chan string
 	renew   error
 }
 
 func newFleet() *fleet {
-	return &fleet{secret: warpket.Secret(), up: make(chan map[warpket.ID]int64, 10), renewed: make(chan struct{}, 10), gone: make(chan warpket.ID, 10), logged: make(chan string, 10)}
+	return &fleet{secret: warpket.Secret(), up: make(chan map[warpket.ID]int64, 10), renewed: make(chan map[string]warpket.Load, 10), devices: make(chan []warpket.Device, 10), gone: make(chan warpket.ID, 10), logged: make(chan string, 10)}
 }
 
 func (f *fleet) Join(_ context.Context, _ warpket.ID, secret, _ string) (warpket.ID, error) {
@@ -56,9 +57,14 @@ func (f *fleet) Recorded(context.Context, []warpket.ID) ([]warpket.ID, error) {
 	return []warpket.ID{"recorded"}, nil
 }
 
-func (f *fleet) Renew(context.Context, warpket.ID, warpket.ID) error {
-	f.renewed <- struct{}{}
+func (f *fleet) Renew(_ context.Context, _, _ warpket.ID, loads map[string]warpket.Load) error {
+	f.renewed <- loads
 	return f.renew
+}
+
+func (f *fleet) Devices(_ context.Context, _, _ warpket.ID, devices []warpket.Device) error {
+	f.devices <- devices
+	return nil
 }
 func (f *fleet) SlotGone(_ context.Context, _, slot warpket.ID, _ int64) { f.gone <- slot }
 func (f *fleet) Upload(_ context.Context, _, e warpket.ID, sum string, _ int64) (string, map[string]string, error) {
@@ -77,6 +83,7 @@ func (f *fleet) Servers() []string { return nil }
 type agent struct {
 	slots  []*wire.SlotState
 	kept   []*wire.Ack
+	loads  []byte
 	ended  chan []*wire.SlotRef
 	answer func(ctx context.Context, from *Link, call *wire.Call) *wire.Reply
 }
@@ -84,6 +91,7 @@ type agent struct {
 func (a *agent) Hello() *wire.Hello {
 	return &wire.Hello{Boot: string(nodeID), Inventory: []byte(`{}`), Slots: a.slots, Kept: a.kept}
 }
+func (a *agent) Loads() []byte             { return a.loads }
 func (a *agent) End(slots []*wire.SlotRef) { a.ended <- slots }
 func (a *agent) Call(ctx context.Context, from *Link, call *wire.Call) *wire.Reply {
 	return a.answer(ctx, from, call)

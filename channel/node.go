@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 type Agent interface {
 	// Hello says what the node has and holds.
 	Hello() *wire.Hello
+	// Loads is what the node's devices do, JSON; empty when it has none.
+	Loads() []byte
 	// End ends slots that are no longer the node's. It is called before a
 	// new connection takes calls.
 	End(slots []*wire.SlotRef)
@@ -146,13 +149,13 @@ func (c *Client) connect(ctx, work context.Context, address string, servers chan
 	if link.logs, err = client.Logs(ctx); err != nil {
 		return explain(err)
 	}
-	// Held from before Hello, so that news of slots cannot overtake it.
+	// Held from before Hello, so that news cannot overtake it.
 	link.sending.Lock()
-	hello := c.agent.Hello()
-	hello.Protocol = protocol
 	c.mu.Lock()
 	c.links[address] = link
 	c.mu.Unlock()
+	hello := c.agent.Hello() // what changes after it is told once it is sent
+	hello.Protocol = protocol
 	err = link.stream.Send(&wire.FromNode{Message: &wire.FromNode_Hello{Hello: hello}})
 	link.sending.Unlock()
 	defer func() {
@@ -176,7 +179,7 @@ func (c *Client) connect(ctx, work context.Context, address string, servers chan
 	c.agent.End(welcome.GetEnd())
 	c.hear(welcome.GetServers(), servers)
 	c.log.Info("connected", "server", address)
-	go link.renew(ctx)
+	go link.renew(ctx, c.agent.Loads)
 	for {
 		m, err := link.stream.Recv()
 		if err != nil {
@@ -241,8 +244,14 @@ func (l *Link) send(m *wire.FromNode) error {
 	return l.stream.Send(m)
 }
 
-// renew keeps the lease, three times within it.
-func (l *Link) renew(ctx context.Context) {
+// Devices tells all servers what the node has, JSON, after a change.
+func (c *Client) Devices(devices []byte) {
+	c.tell(&wire.FromNode{Message: &wire.FromNode_Devices{Devices: &wire.Devices{Devices: devices}}})
+}
+
+// renew keeps the lease, three times within it, and tells what devices do.
+func (l *Link) renew(ctx context.Context, loads func() []byte) {
+	var told []byte
 	tick := time.NewTicker(warpket.Lease / 3)
 	defer tick.Stop()
 	for {
@@ -250,7 +259,11 @@ func (l *Link) renew(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if l.send(&wire.FromNode{Message: &wire.FromNode_Renew{Renew: &wire.Renew{}}}) != nil {
+			renew := &wire.Renew{}
+			if now := loads(); !bytes.Equal(now, told) {
+				renew.Loads, told = now, now
+			}
+			if l.send(&wire.FromNode{Message: &wire.FromNode_Renew{Renew: renew}}) != nil {
 				return
 			}
 		}

@@ -43,8 +43,11 @@ type Fleet interface {
 	Up(ctx context.Context, node, boot warpket.ID, inventory warpket.Inventory, held map[warpket.ID]int64) (name string, end map[warpket.ID]int64, err error)
 	// Recorded gives those of some executions whose outcome is recorded.
 	Recorded(ctx context.Context, executions []warpket.ID) ([]warpket.ID, error)
-	// Renew extends the node's lease.
-	Renew(ctx context.Context, node, boot warpket.ID) error
+	// Renew extends the node's lease. loads is what its devices do; nil when
+	// that has not changed.
+	Renew(ctx context.Context, node, boot warpket.ID, loads map[string]warpket.Load) error
+	// Devices says that a device of the node has changed. devices are all.
+	Devices(ctx context.Context, node, boot warpket.ID, devices []warpket.Device) error
 	// SlotGone says that a slot of the node serves no longer.
 	SlotGone(ctx context.Context, node, slot warpket.ID, generation int64)
 	// Upload gives a node that runs an execution the right to store bytes.
@@ -347,7 +350,9 @@ func (s *Server) heard(ctx context.Context, c *nodeStream, m *wire.FromNode) err
 		s.slotGone(c.connection, m.SlotGone)
 		go s.fleet.SlotGone(context.WithoutCancel(ctx), c.id, warpket.ID(m.SlotGone.GetSlot()), m.SlotGone.GetGeneration())
 	case *wire.FromNode_Renew:
-		return s.renew(ctx, c)
+		return s.renew(ctx, c, m.Renew)
+	case *wire.FromNode_Devices:
+		return s.devices(ctx, c, m.Devices)
 	case *wire.FromNode_Upload:
 		go s.upload(ctx, c, m.Upload)
 	}
@@ -356,8 +361,14 @@ func (s *Server) heard(ctx context.Context, c *nodeStream, m *wire.FromNode) err
 
 // renew extends a node's lease. A node that was given up connects anew and says
 // what it holds; one whose lease could not be written is not told that it was.
-func (s *Server) renew(ctx context.Context, c *nodeStream) error {
-	err := s.fleet.Renew(ctx, c.id, c.boot)
+func (s *Server) renew(ctx context.Context, c *nodeStream, in *wire.Renew) error {
+	var loads map[string]warpket.Load
+	if b := in.GetLoads(); len(b) > 0 && len(b) <= maxLoads {
+		if err := json.Unmarshal(b, &loads); err != nil {
+			return warpket.Errorf(warpket.Invalid, "what the devices do cannot be read: %v", err)
+		}
+	}
+	err := s.fleet.Renew(ctx, c.id, c.boot, loads)
 	if err == nil {
 		return c.send(&wire.ToNode{Message: &wire.ToNode_Renewed{Renewed: &wire.Renewed{Servers: s.fleet.Servers()}}})
 	}
@@ -366,6 +377,19 @@ func (s *Server) renew(ctx context.Context, c *nodeStream) error {
 	}
 	s.log.Warn("lease not renewed", "node", c.name, "error", err)
 	return nil
+}
+
+// maxLoads bounds what a node may say of its devices' load, in bytes.
+const maxLoads = 1 << 20
+
+// devices records a change of a node's devices. When that fails the node
+// connects anew, and says all that it has.
+func (s *Server) devices(ctx context.Context, c *nodeStream, in *wire.Devices) error {
+	var devices []warpket.Device
+	if err := json.Unmarshal(in.GetDevices(), &devices); err != nil {
+		return warpket.Errorf(warpket.Invalid, "the devices cannot be read: %v", err)
+	}
+	return s.fleet.Devices(ctx, c.id, c.boot, devices)
 }
 
 func (s *Server) upload(ctx context.Context, c *nodeStream, in *wire.UploadRequest) {

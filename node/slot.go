@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/accelerators"
 	"github.com/warpket/warpket/channel/wire"
 	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/image"
@@ -29,8 +30,10 @@ type slot struct {
 	generation int64
 	in         *wire.Prepare
 	dir        string
-	env        runtimes.Env // if it runs files
-	image      *image.Image // if it runs one: held until the slot ends
+	env        runtimes.Env       // if it runs files
+	image      *image.Image       // if it runs one: held until the slot ends
+	lease      accelerators.Lease // of its GPUs; nil without
+	simulated  bool               // its devices are only declared: nothing is fetched, and nothing runs
 
 	prepared chan struct{} // closed when the two below are set
 	failure  *warpket.Failure
@@ -112,8 +115,14 @@ func (a *Agent) newSlot(ctx context.Context, id warpket.ID, in *wire.Prepare) *s
 
 // start gets what the slot is to run, and loads it.
 func (s *slot) start(ctx context.Context, say func(string)) (*warpket.Failure, error) {
+	if err := s.takeDevices(); err != nil {
+		return nil, err
+	}
 	get := s.files
-	if s.in.GetImage() != nil {
+	switch {
+	case s.simulated:
+		get = func(context.Context, func(string)) error { return nil }
+	case s.in.GetImage() != nil:
 		get = s.pull
 	}
 	if err := get(ctx, say); err != nil {
@@ -239,6 +248,10 @@ func (a *Agent) download(ctx context.Context, url, sha256 string, size int64) ([
 
 // load starts the worker.
 func (s *slot) load(ctx context.Context) error {
+	if s.simulated {
+		s.worker = pretence{s.in.GetDevices()}
+		return nil
+	}
 	var proxy *egress.Proxy
 	if s.in.GetNetwork() == string(warpket.Egress) {
 		var err error
@@ -257,9 +270,12 @@ func (s *slot) load(ctx context.Context) error {
 		s.worker = p
 		return nil
 	}
+	gpus := s.access()
 	w, err := s.agent.pool.Start(ctx, worker.Config{
+		Devices: gpus.Devices, DeviceFiles: gpus.Files, DeviceEnv: gpus.Env,
 		Runtime: s.env, Project: warpket.ID(s.in.GetProject()),
-		// Packages that nobody has vetted run in no process that has rights.
+		// Packages that nobody has vetted run in no process that has rights, and
+		// what uses a GPU is never forked.
 		Alone: s.in.GetRuntime().GetRequirements() != "" || len(s.in.GetDevices()) > 0,
 		Code:  filepath.Join(s.dir, "code"), Scratch: filepath.Join(s.dir, "scratch"), Entry: s.in.GetEntry(),
 		SDK: s.in.GetSdk(), SDKVersion: s.in.GetSdkVersion(), Env: s.in.GetEnvironment(), Egress: proxy,
@@ -371,6 +387,7 @@ func (s *slot) clear() {
 			s.agent.config.Log.Error("worker not ended", "slot", s.id, "error", err)
 		}
 	}
+	s.returnDevices()
 	if s.image != nil {
 		s.image.Release()
 	}

@@ -272,7 +272,7 @@ func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.
 	f := postgres.Finish{
 		Status: warpket.Status(out.GetStatus()), Error: channel.FailureOf(out),
 		Result: payload(out.GetResult()), Log: payload(out.GetLog()), LogSize: out.GetLogSize(),
-		Usage: warpket.Usage{CPU: time.Duration(out.GetCpu()), PeakMemory: out.GetPeakMemory()}, Isolation: out.GetIsolation(),
+		Usage: warpket.Usage{CPU: time.Duration(out.GetCpu()), PeakMemory: out.GetPeakMemory(), GPUMemory: out.GetGpuMemory(), GPUJoules: out.GetGpuJoules(), GPUSeconds: out.GetGpuSeconds()}, Isolation: out.GetIsolation(),
 	}
 	f.Again = e.Attempt <= e.Retries && !e.CancelAsked && (f.Status == warpket.Failed || f.Status == warpket.TimedOut)
 	held := time.Duration(out.GetHeld())

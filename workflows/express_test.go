@@ -164,6 +164,7 @@ func (n *testNode) Hello() *wire.Hello {
 	defer n.mu.Unlock()
 	return &wire.Hello{Boot: string(n.boot), Inventory: []byte(`{"platform":"linux/amd64","cpu":1000,"memory":1073741824,"pythons":["3.11"]}`), Slots: n.slots}
 }
+func (n *testNode) Loads() []byte       { return nil }
 func (n *testNode) End([]*wire.SlotRef) { n.served <- struct{}{} }
 
 func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call) *wire.Reply {

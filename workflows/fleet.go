@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,9 +68,15 @@ func (f *Fleet) Recorded(ctx context.Context, executions []warpket.ID) ([]warpke
 	return f.Activities.Store.FinalExecutions(ctx, executions)
 }
 
-// Renew extends a node's lease.
-func (f *Fleet) Renew(ctx context.Context, node, boot warpket.ID) error {
-	return f.Activities.Store.RenewNode(ctx, node, boot)
+// Renew extends a node's lease, and records what its devices do.
+func (f *Fleet) Renew(ctx context.Context, node, boot warpket.ID, loads map[string]warpket.Load) error {
+	return f.Activities.Store.RenewNode(ctx, node, boot, loads)
+}
+
+// Devices records that a device of a node has changed. All servers hear of it,
+// and see to the slots that it has a fault for, see moveSlots.
+func (f *Fleet) Devices(ctx context.Context, node, boot warpket.ID, devices []warpket.Device) error {
+	return f.Activities.Store.NodeHas(ctx, node, boot, devices)
 }
 
 // SlotGone gives back what a slot held that its node has ended.
@@ -225,11 +232,12 @@ func (f *Fleet) listen(ctx context.Context) {
 				}
 				freed()
 				return
-			case postgres.NodeChanged:
-				a.places.changed(id)
 			case postgres.FunctionRevised:
 				go f.revised(ctx, id)
 				return
+			case postgres.NodeChanged:
+				a.places.changed(id)
+				go f.moveSlots(ctx, id)
 			default:
 			}
 			a.Hub.Changed(id)
@@ -258,13 +266,53 @@ func (f *Fleet) revised(ctx context.Context, function warpket.ID) {
 	if err != nil {
 		a.Log.Warn("slots of an earlier revision not ended; the sweeper does", "function", function, "error", err)
 	}
+	f.releaseWhenIdle(ctx, slots)
+}
+
+// moveSlots has slots given back that have to leave a node: it is drained, or a
+// device of theirs has a fault. Deployments get others elsewhere first, if there
+// is room. Every server does so: the node may be connected to one of them only.
+func (f *Fleet) moveSlots(ctx context.Context, node warpket.ID) {
+	slots, err := f.Activities.Store.LeavingSlots(ctx, node)
+	if err != nil {
+		f.Activities.Log.Warn("slots that have to leave not ended; the sweeper does", "node", node, "error", err)
+		return
+	}
+	var onDemand []warpket.Slot
+	var deployments []warpket.ID
 	for _, slot := range slots {
-		go func() { // what runs there may take hours
-			if err := a.release(ctx, slot); err != nil {
-				a.Log.Debug("slot of an earlier revision not ended from here", "slot", slot.ID, "error", err)
+		switch {
+		case slot.DeploymentID == "":
+			onDemand = append(onDemand, slot)
+		case !slices.Contains(deployments, slot.DeploymentID):
+			deployments = append(deployments, slot.DeploymentID)
+		}
+	}
+	f.reconcile(ctx, deployments)
+	f.releaseWhenIdle(ctx, onDemand)
+}
+
+// releaseWhenIdle has slots end when what runs in them has ended, which may take
+// hours.
+func (f *Fleet) releaseWhenIdle(ctx context.Context, slots []warpket.Slot) {
+	for _, slot := range slots {
+		go func() {
+			if err := f.Activities.release(ctx, slot); err != nil {
+				f.Activities.Log.Debug("slot not ended from here", "slot", slot.ID, "error", err)
 			}
 		}()
 	}
+}
+
+// Fence releases what a silent node holds, on an operator's word.
+func (f *Fleet) Fence(ctx context.Context, node warpket.ID) (warpket.Node, error) {
+	n, deployments, err := f.Activities.Store.FenceNode(ctx, node, f.Activities.Now())
+	if err != nil {
+		return n, err
+	}
+	f.Activities.Log.Warn("node is fenced: an operator says that its machine is off", "node", n.Name, "id", node)
+	f.reconcile(ctx, deployments)
+	return n, nil
 }
 
 // endOutdated ends idle slots on demand of earlier revisions.

@@ -587,6 +587,9 @@ func (e IsolationUnenforced) Valid() bool {
 // Defines values for NodeStatus.
 const (
 	NodeStatusCordoned NodeStatus = "cordoned"
+	NodeStatusDrained  NodeStatus = "drained"
+	NodeStatusDraining NodeStatus = "draining"
+	NodeStatusFenced   NodeStatus = "fenced"
 	NodeStatusLost     NodeStatus = "lost"
 	NodeStatusUp       NodeStatus = "up"
 )
@@ -595,6 +598,12 @@ const (
 func (e NodeStatus) Valid() bool {
 	switch e {
 	case NodeStatusCordoned:
+		return true
+	case NodeStatusDrained:
+		return true
+	case NodeStatusDraining:
+		return true
+	case NodeStatusFenced:
 		return true
 	case NodeStatusLost:
 		return true
@@ -839,6 +848,42 @@ func (e ListDeploymentsParamsStatus) Valid() bool {
 	}
 }
 
+// Defines values for ListDevicesParamsKind.
+const (
+	ListDevicesParamsKindGpu       ListDevicesParamsKind = "gpu"
+	ListDevicesParamsKindSimulator ListDevicesParamsKind = "simulator"
+)
+
+// Valid indicates whether the value is a known member of the ListDevicesParamsKind enum.
+func (e ListDevicesParamsKind) Valid() bool {
+	switch e {
+	case ListDevicesParamsKindGpu:
+		return true
+	case ListDevicesParamsKindSimulator:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListDevicesParamsFree.
+const (
+	ListDevicesParamsFreeFalse ListDevicesParamsFree = "false"
+	ListDevicesParamsFreeTrue  ListDevicesParamsFree = "true"
+)
+
+// Valid indicates whether the value is a known member of the ListDevicesParamsFree enum.
+func (e ListDevicesParamsFree) Valid() bool {
+	switch e {
+	case ListDevicesParamsFreeFalse:
+		return true
+	case ListDevicesParamsFreeTrue:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListExecutionsParamsStatus.
 const (
 	ListExecutionsParamsStatusCancelled ListExecutionsParamsStatus = "cancelled"
@@ -866,6 +911,42 @@ func (e ListExecutionsParamsStatus) Valid() bool {
 	case ListExecutionsParamsStatusSucceeded:
 		return true
 	case ListExecutionsParamsStatusTimedOut:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListNodesParamsLive.
+const (
+	ListNodesParamsLiveFalse ListNodesParamsLive = "false"
+	ListNodesParamsLiveTrue  ListNodesParamsLive = "true"
+)
+
+// Valid indicates whether the value is a known member of the ListNodesParamsLive enum.
+func (e ListNodesParamsLive) Valid() bool {
+	switch e {
+	case ListNodesParamsLiveFalse:
+		return true
+	case ListNodesParamsLiveTrue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListNodesParamsCordoned.
+const (
+	ListNodesParamsCordonedFalse ListNodesParamsCordoned = "false"
+	ListNodesParamsCordonedTrue  ListNodesParamsCordoned = "true"
+)
+
+// Valid indicates whether the value is a known member of the ListNodesParamsCordoned enum.
+func (e ListNodesParamsCordoned) Valid() bool {
+	switch e {
+	case ListNodesParamsCordonedFalse:
+		return true
+	case ListNodesParamsCordonedTrue:
 		return true
 	default:
 		return false
@@ -1174,7 +1255,14 @@ type Device struct {
 	// DriverVersion Of a GPU
 	DriverVersion string `json:"driverVersion,omitempty,omitzero"`
 
-	// ID Unique on its node; the UUID of an NVIDIA GPU
+	// Fault Why it gets no slots, such as an Xid error; absent when it is sound
+	Fault string `json:"fault,omitempty,omitzero"`
+
+	// Free Whether a slot may be placed on it now
+	Free   bool   `json:"free"`
+	Holder Holder `json:"holder,omitempty,omitzero"`
+
+	// ID Unique on its node; the UUID of an NVIDIA GPU or of a slice of one
 	ID string `json:"id"`
 
 	// Kind What sort of device it is
@@ -1182,6 +1270,7 @@ type Device struct {
 
 	// Leased Whether a slot holds it alone
 	Leased bool `json:"leased"`
+	Load   Load `json:"load,omitempty,omitzero"`
 
 	// Memory Bytes
 	Memory int64 `json:"memory"`
@@ -1189,11 +1278,28 @@ type Device struct {
 	// Methods Of a simulator
 	Methods []string `json:"methods,omitempty,omitzero"`
 
+	// MigEnabled The GPU is cut into slices: they are leased, it is not
+	MigEnabled bool `json:"migEnabled,omitempty,omitzero"`
+
+	// MigProfile Of a slice
+	//
+	// Example: 1g.10gb
+	MigProfile string `json:"migProfile,omitempty,omitzero"`
+
 	// Name Model
 	Name string `json:"name"`
 
 	// Node Name of its node
 	Node string `json:"node"`
+
+	// ParentID ID of the GPU that a slice is of
+	ParentID string `json:"parentId,omitempty,omitzero"`
+
+	// Simulated It is only declared, for tests and plans: no code runs on it
+	Simulated bool `json:"simulated,omitempty,omitzero"`
+
+	// Speed Of a simulator: single-qubit gates per second on a statevector, as its node has measured once by a plain loop on all cores. It compares nodes; a simulator such as Aer is faster by a factor of its own
+	Speed []Speed `json:"speed,omitempty,omitzero"`
 }
 
 // DeviceKind What sort of device it is
@@ -1222,6 +1328,9 @@ type ExecutedAt struct {
 
 	// Reason Why there
 	Reason string `json:"reason"`
+
+	// Simulated Its devices were only declared, for tests and plans: no code has run
+	Simulated bool `json:"simulated,omitempty,omitzero"`
 
 	// SlotID ID of the slot
 	SlotID string `json:"slotId"`
@@ -1578,6 +1687,24 @@ type Health struct {
 // Example: ok
 type HealthStatus string
 
+// Holder defines model for Holder.
+type Holder struct {
+	// DeploymentID ID of its deployment; absent for a slot on demand
+	DeploymentID string `json:"deploymentId,omitempty,omitzero"`
+
+	// FunctionID ID of its function
+	FunctionID string `json:"functionId"`
+
+	// FunctionName Name of its function; absent when that was deleted
+	FunctionName string `json:"functionName,omitempty,omitzero"`
+
+	// ProjectID ID of its project
+	ProjectID string `json:"projectId"`
+
+	// SlotID ID of the slot
+	SlotID string `json:"slotId"`
+}
+
 // Isolation defines model for Isolation.
 type Isolation struct {
 	// Kind none: they are plain processes; namespaces: each has namespaces, a user and a filter of system calls of its own; gvisor: each has a kernel of its own
@@ -1698,6 +1825,42 @@ type ListToken struct {
 	NextCursor string `json:"nextCursor,omitempty,omitzero"`
 }
 
+// Load defines model for Load.
+type Load struct {
+	// EccCorrected Memory errors since the driver was loaded
+	EccCorrected int64 `json:"eccCorrected,omitempty,omitzero"`
+
+	// EccUncorrected Memory errors since the driver was loaded
+	EccUncorrected int64 `json:"eccUncorrected,omitempty,omitzero"`
+
+	// MemoryFree Bytes
+	MemoryFree int64 `json:"memoryFree"`
+
+	// MemoryUsed Bytes
+	MemoryUsed int64 `json:"memoryUsed"`
+
+	// Mps Whether processes share it through NVIDIA's MPS
+	Mps bool `json:"mps,omitempty,omitzero"`
+
+	// Power Watts
+	Power float64 `json:"power,omitempty,omitzero"`
+
+	// PowerLimit Watts
+	PowerLimit float64 `json:"powerLimit,omitempty,omitzero"`
+
+	// Processes How many compute on it
+	Processes int64 `json:"processes"`
+
+	// Temperature Degrees Celsius
+	Temperature int64 `json:"temperature,omitempty,omitzero"`
+
+	// Throttled Why its clocks are lower than they could be
+	Throttled []string `json:"throttled,omitempty,omitzero"`
+
+	// Utilisation Percent of the time in which it computed, in the driver's last sample; 0 of a slice, for which the driver does not tell
+	Utilisation int64 `json:"utilisation"`
+}
+
 // Node defines model for Node.
 type Node struct {
 	// CPU Thousandths of a core that slots may share
@@ -1709,7 +1872,7 @@ type Node struct {
 	// CreatedDate When it joined
 	CreatedDate time.Time `json:"createdDate"`
 
-	// Devices GPUs and simulators
+	// Devices GPUs, slices of GPUs and simulators
 	Devices []Device `json:"devices"`
 
 	// ID ID of the node
@@ -1718,6 +1881,9 @@ type Node struct {
 	// Images Whether it runs functions that come as an image
 	Images    bool      `json:"images"`
 	Isolation Isolation `json:"isolation"`
+
+	// Labels What an operator says about it; placement can ask for them
+	Labels map[string]string `json:"labels"`
 
 	// Memory Bytes that slots may share
 	Memory int64 `json:"memory"`
@@ -1742,11 +1908,20 @@ type Node struct {
 	// Release Release of its agent
 	Release string `json:"release"`
 
-	// Status up: takes slots; cordoned: takes no new ones; lost: has been silent for longer than its lease
+	// Simulated Whether it has devices that are only declared, for tests and plans: no code runs on these
+	Simulated bool `json:"simulated"`
+
+	// Slots Slots that it holds
+	Slots int64 `json:"slots"`
+
+	// Status up: takes slots; cordoned: takes no new ones; draining: those that it has are given back when what runs in them has ended; drained: it has none left; lost: has been silent for longer than its lease, and what it holds stays leased; fenced: an operator has said that its machine is off
 	Status NodeStatus `json:"status"`
+
+	// UpdatedDate When an operator last changed it
+	UpdatedDate time.Time `json:"updatedDate"`
 }
 
-// NodeStatus up: takes slots; cordoned: takes no new ones; lost: has been silent for longer than its lease
+// NodeStatus up: takes slots; cordoned: takes no new ones; draining: those that it has are given back when what runs in them has ended; drained: it has none left; lost: has been silent for longer than its lease, and what it holds stays leased; fenced: an operator has said that its machine is off
 type NodeStatus string
 
 // NodeToken defines model for NodeToken.
@@ -1928,6 +2103,9 @@ type SlotPlace struct {
 	// Reason Why it is there
 	Reason string `json:"reason"`
 
+	// Simulated Its devices are only declared, for tests and plans: no code runs on them
+	Simulated bool `json:"simulated,omitempty,omitzero"`
+
 	// SlotID ID of the slot
 	SlotID string `json:"slotId"`
 
@@ -1980,6 +2158,15 @@ type SourceFile struct {
 	//
 	// Example: python
 	Language string `json:"language,omitempty,omitzero"`
+}
+
+// Speed defines model for Speed.
+type Speed struct {
+	// GatesPerSecond At that size
+	GatesPerSecond float64 `json:"gatesPerSecond"`
+
+	// Qubits Size of the state
+	Qubits int64 `json:"qubits"`
 }
 
 // Template defines model for Template.
@@ -2123,6 +2310,14 @@ type UpdateFunctionRequestNetwork string
 // UpdateFunctionRequestReuse process keeps a worker between executions; none takes a fresh one for each
 type UpdateFunctionRequestReuse string
 
+// UpdateNodeRequest defines model for UpdateNodeRequest.
+type UpdateNodeRequest struct {
+	// Labels Labels to set; one that is null is removed, others stay as they are
+	//
+	// Example: {"zone":"a"}
+	Labels map[string]*string `json:"labels"`
+}
+
 // UpdateProjectRequest defines model for UpdateProjectRequest.
 type UpdateProjectRequest struct {
 	// AllowEgress Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run
@@ -2139,6 +2334,15 @@ type UpdateSecretRequest struct {
 type Usage struct {
 	// CPUSeconds Time on processors, of all its processes
 	CPUSeconds float64 `json:"cpuSeconds"`
+
+	// GpuJoules Energy of its GPUs while it ran, idle power included; absent for slices of a GPU, which share a counter
+	GpuJoules float64 `json:"gpuJoules,omitempty,omitzero"`
+
+	// GpuMemory Bytes of its GPUs' memory at the peak, from samples; absent when it used none
+	GpuMemory int64 `json:"gpuMemory,omitempty,omitzero"`
+
+	// GpuSeconds Time in which its GPUs computed, summed, from samples of the driver's counter; absent when they did not, and for slices
+	GpuSeconds float64 `json:"gpuSeconds,omitempty,omitzero"`
 
 	// PeakMemory Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell
 	PeakMemory int64 `json:"peakMemory"`
@@ -2213,7 +2417,28 @@ type ListDevicesParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Kind Only devices of this kind
+	Kind *ListDevicesParamsKind `form:"kind,omitempty" json:"kind,omitempty"`
+
+	// NodeID Only devices of this node
+	NodeID *string `form:"nodeId,omitempty" json:"nodeId,omitempty"`
+
+	// Free Only devices that a slot may be placed on now, or only the others
+	Free *ListDevicesParamsFree `form:"free,omitempty" json:"free,omitempty"`
+
+	// Name Only devices of this model; has:TEXT for those that have a text in it
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+
+	// Memory Only devices with that many bytes; gte:BYTES for as much or more; also gt, lte, lt, eq, neq
+	Memory *string `form:"memory,omitempty" json:"memory,omitempty"`
 }
+
+// ListDevicesParamsKind defines parameters for ListDevices.
+type ListDevicesParamsKind string
+
+// ListDevicesParamsFree defines parameters for ListDevices.
+type ListDevicesParamsFree string
 
 // ListExecutionsParams defines parameters for ListExecutions.
 type ListExecutionsParams struct {
@@ -2309,6 +2534,39 @@ type ListNodesParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Live Only nodes that answer, or only those that do not
+	Live *ListNodesParamsLive `form:"live,omitempty" json:"live,omitempty"`
+
+	// Cordoned Only nodes that take no new slots, or only the others
+	Cordoned *ListNodesParamsCordoned `form:"cordoned,omitempty" json:"cordoned,omitempty"`
+
+	// Label Only nodes with this label, as name=value; may be repeated
+	Label *[]string `form:"label,omitempty" json:"label,omitempty"`
+}
+
+// ListNodesParamsLive defines parameters for ListNodes.
+type ListNodesParamsLive string
+
+// ListNodesParamsCordoned defines parameters for ListNodes.
+type ListNodesParamsCordoned string
+
+// GetNodeParams defines parameters for GetNode.
+type GetNodeParams struct {
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// UpdateNodeParams defines parameters for UpdateNode.
+type UpdateNodeParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// DrainNodeParams defines parameters for DrainNode.
+type DrainNodeParams struct {
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
 }
 
 // ListProjectsParams defines parameters for ListProjects.
@@ -2367,6 +2625,9 @@ type CreateVersionJSONRequestBody = CreateVersionRequest
 
 // CreateDeploymentJSONRequestBody defines body for CreateDeployment for application/json ContentType.
 type CreateDeploymentJSONRequestBody = CreateDeploymentRequest
+
+// UpdateNodeJSONRequestBody defines body for UpdateNode for application/json ContentType.
+type UpdateNodeJSONRequestBody = UpdateNodeRequest
 
 // CreateProjectJSONRequestBody defines body for CreateProject for application/json ContentType.
 type CreateProjectJSONRequestBody = CreateProjectRequest
@@ -2529,7 +2790,7 @@ type ClientInterface interface {
 
 	// ListDevices List devices
 	//
-	// Of all nodes. A page holds the devices of up to limit nodes.
+	// Of all nodes, those of the newest node first. Operators see who holds them.
 	//
 	// Needs the role viewer.
 	//
@@ -2815,14 +3076,34 @@ type ClientInterface interface {
 
 	// GetNode Get a node
 	//
+	// With `Prefer: wait=SECONDS` the answer is held while the node is draining.
+	//
 	// Needs the role viewer.
 	//
 	// Corresponds with GET /v1/nodes/{id} (the `GetNode` operationId).
-	GetNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetNode(ctx context.Context, id string, params *GetNodeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateNodeWithBody Label a node
+	//
+	// Needs the role operator.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+	UpdateNodeWithBody(ctx context.Context, id string, params *UpdateNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateNode Label a node
+	//
+	// Needs the role operator.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+	UpdateNode(ctx context.Context, id string, params *UpdateNodeParams, body UpdateNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UncordonNode Uncordon a node
 	//
-	// A cordoned node gets no new slots; those that it has go on.
+	// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 	//
 	// Needs the role operator.
 	//
@@ -2831,12 +3112,39 @@ type ClientInterface interface {
 
 	// CordonNode Cordon a node
 	//
-	// A cordoned node gets no new slots; those that it has go on.
+	// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 	//
 	// Needs the role operator.
 	//
 	// Corresponds with POST /v1/nodes/{id}/cordon (the `CordonNode` operationId).
 	CordonNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClearDeviceFault Clear a device's fault
+	//
+	// Lets slots be placed again on a device that had a fault. A fault is also over when its machine has been started anew. Clearing none does nothing.
+	//
+	// Needs the role operator.
+	//
+	// Corresponds with DELETE /v1/nodes/{id}/devices/{deviceId}/fault (the `ClearDeviceFault` operationId).
+	ClearDeviceFault(ctx context.Context, id string, deviceID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DrainNode Drain a node
+	//
+	// Cordons the node and has it emptied: deployments get slots elsewhere, and each slot is given back when what runs in it has ended, also when there is no room elsewhere. 202 while that goes on; `Prefer: wait=SECONDS` holds the answer until the node is empty. Uncordon it to stop.
+	//
+	// Needs the role operator.
+	//
+	// Corresponds with POST /v1/nodes/{id}/drain (the `DrainNode` operationId).
+	DrainNode(ctx context.Context, id string, params *DrainNodeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FenceNode Fence a node
+	//
+	// Your word that the machine of a lost node is off, so that nothing runs there any more: what it holds is released, its slots and devices. A node that answers is refused with 409. When its agent answers again it is told to end what it has, and takes part as before.
+	//
+	// Needs the role operator.
+	//
+	// Corresponds with POST /v1/nodes/{id}/fence (the `FenceNode` operationId).
+	FenceNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListProjects List projects
 	//
@@ -3179,7 +3487,7 @@ func (c *Client) DetachDeployment(ctx context.Context, id string, params *Detach
 
 // ListDevices List devices
 //
-// Of all nodes. A page holds the devices of up to limit nodes.
+// Of all nodes, those of the newest node first. Operators see who holds them.
 //
 // Needs the role viewer.
 //
@@ -3765,11 +4073,51 @@ func (c *Client) CreateNodeToken(ctx context.Context, reqEditors ...RequestEdito
 
 // GetNode Get a node
 //
+// With `Prefer: wait=SECONDS` the answer is held while the node is draining.
+//
 // Needs the role viewer.
 //
 // Corresponds with GET /v1/nodes/{id} (the `GetNode` operationId).
-func (c *Client) GetNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetNodeRequest(c.Server, id)
+func (c *Client) GetNode(ctx context.Context, id string, params *GetNodeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetNodeRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateNodeWithBody Label a node
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+func (c *Client) UpdateNodeWithBody(ctx context.Context, id string, params *UpdateNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateNodeRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateNode Label a node
+//
+// Needs the role operator.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+func (c *Client) UpdateNode(ctx context.Context, id string, params *UpdateNodeParams, body UpdateNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateNodeRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3782,7 +4130,7 @@ func (c *Client) GetNode(ctx context.Context, id string, reqEditors ...RequestEd
 
 // UncordonNode Uncordon a node
 //
-// A cordoned node gets no new slots; those that it has go on.
+// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 //
 // Needs the role operator.
 //
@@ -3801,13 +4149,70 @@ func (c *Client) UncordonNode(ctx context.Context, id string, reqEditors ...Requ
 
 // CordonNode Cordon a node
 //
-// A cordoned node gets no new slots; those that it has go on.
+// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 //
 // Needs the role operator.
 //
 // Corresponds with POST /v1/nodes/{id}/cordon (the `CordonNode` operationId).
 func (c *Client) CordonNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCordonNodeRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClearDeviceFault Clear a device's fault
+//
+// Lets slots be placed again on a device that had a fault. A fault is also over when its machine has been started anew. Clearing none does nothing.
+//
+// Needs the role operator.
+//
+// Corresponds with DELETE /v1/nodes/{id}/devices/{deviceId}/fault (the `ClearDeviceFault` operationId).
+func (c *Client) ClearDeviceFault(ctx context.Context, id string, deviceID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClearDeviceFaultRequest(c.Server, id, deviceID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DrainNode Drain a node
+//
+// Cordons the node and has it emptied: deployments get slots elsewhere, and each slot is given back when what runs in it has ended, also when there is no room elsewhere. 202 while that goes on; `Prefer: wait=SECONDS` holds the answer until the node is empty. Uncordon it to stop.
+//
+// Needs the role operator.
+//
+// Corresponds with POST /v1/nodes/{id}/drain (the `DrainNode` operationId).
+func (c *Client) DrainNode(ctx context.Context, id string, params *DrainNodeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDrainNodeRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FenceNode Fence a node
+//
+// Your word that the machine of a lost node is off, so that nothing runs there any more: what it holds is released, its slots and devices. A node that answers is refused with 409. When its agent answers again it is told to end what it has, and takes part as before.
+//
+// Needs the role operator.
+//
+// Corresponds with POST /v1/nodes/{id}/fence (the `FenceNode` operationId).
+func (c *Client) FenceNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFenceNodeRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -4587,6 +4992,66 @@ func NewListDevicesRequest(server string, params *ListDevicesParams) (*http.Requ
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Kind != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "kind", *params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.NodeID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "nodeId", *params.NodeID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Free != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "free", *params.Free, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Memory != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "memory", *params.Memory, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -5771,6 +6236,42 @@ func NewListNodesRequest(server string, params *ListNodesParams) (*http.Request,
 
 		}
 
+		if params.Live != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "live", *params.Live, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cordoned != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cordoned", *params.Cordoned, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Label != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "label", *params.Label, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -5813,7 +6314,7 @@ func NewCreateNodeTokenRequest(server string) (*http.Request, error) {
 }
 
 // NewGetNodeRequest constructs an http.Request for the GetNode method
-func NewGetNodeRequest(server string, id string) (*http.Request, error) {
+func NewGetNodeRequest(server string, id string, params *GetNodeParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -5841,6 +6342,83 @@ func NewGetNodeRequest(server string, id string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUpdateNodeRequest calls the generic UpdateNode builder with application/json body
+func NewUpdateNodeRequest(server string, id string, params *UpdateNodeParams, body UpdateNodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateNodeRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateNodeRequestWithBody constructs an http.Request for the UpdateNode method, with any body, and a specified content type
+func NewUpdateNodeRequestWithBody(server string, id string, params *UpdateNodeParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/nodes/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -5897,6 +6475,130 @@ func NewCordonNodeRequest(server string, id string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/v1/nodes/%s/cordon", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClearDeviceFaultRequest constructs an http.Request for the ClearDeviceFault method
+func NewClearDeviceFaultRequest(server string, id string, deviceID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "deviceId", deviceID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/nodes/%s/devices/%s/fault", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDrainNodeRequest constructs an http.Request for the DrainNode method
+func NewDrainNodeRequest(server string, id string, params *DrainNodeParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/nodes/%s/drain", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewFenceNodeRequest constructs an http.Request for the FenceNode method
+func NewFenceNodeRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/nodes/%s/fence", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -6717,7 +7419,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListDevicesWithResponse List devices
 	//
-	// Of all nodes. A page holds the devices of up to limit nodes.
+	// Of all nodes, those of the newest node first. Operators see who holds them.
 	//
 	// Needs the role viewer.
 	//
@@ -7039,16 +7741,36 @@ type ClientWithResponsesInterface interface {
 
 	// GetNodeWithResponse Get a node
 	//
+	// With `Prefer: wait=SECONDS` the answer is held while the node is draining.
+	//
 	// Needs the role viewer.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/nodes/{id} (the `GetNode` operationId).
-	GetNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetNodeResponse, error)
+	GetNodeWithResponse(ctx context.Context, id string, params *GetNodeParams, reqEditors ...RequestEditorFn) (*GetNodeResponse, error)
+
+	// UpdateNodeWithBodyWithResponse Label a node
+	//
+	// Needs the role operator.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+	UpdateNodeWithBodyWithResponse(ctx context.Context, id string, params *UpdateNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateNodeResponse, error)
+
+	// UpdateNodeWithResponse Label a node
+	//
+	// Needs the role operator.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+	UpdateNodeWithResponse(ctx context.Context, id string, params *UpdateNodeParams, body UpdateNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateNodeResponse, error)
 
 	// UncordonNodeWithResponse Uncordon a node
 	//
-	// A cordoned node gets no new slots; those that it has go on.
+	// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 	//
 	// Needs the role operator.
 	//
@@ -7059,7 +7781,7 @@ type ClientWithResponsesInterface interface {
 
 	// CordonNodeWithResponse Cordon a node
 	//
-	// A cordoned node gets no new slots; those that it has go on.
+	// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 	//
 	// Needs the role operator.
 	//
@@ -7067,6 +7789,39 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/nodes/{id}/cordon (the `CordonNode` operationId).
 	CordonNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*CordonNodeResponse, error)
+
+	// ClearDeviceFaultWithResponse Clear a device's fault
+	//
+	// Lets slots be placed again on a device that had a fault. A fault is also over when its machine has been started anew. Clearing none does nothing.
+	//
+	// Needs the role operator.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/nodes/{id}/devices/{deviceId}/fault (the `ClearDeviceFault` operationId).
+	ClearDeviceFaultWithResponse(ctx context.Context, id string, deviceID string, reqEditors ...RequestEditorFn) (*ClearDeviceFaultResponse, error)
+
+	// DrainNodeWithResponse Drain a node
+	//
+	// Cordons the node and has it emptied: deployments get slots elsewhere, and each slot is given back when what runs in it has ended, also when there is no room elsewhere. 202 while that goes on; `Prefer: wait=SECONDS` holds the answer until the node is empty. Uncordon it to stop.
+	//
+	// Needs the role operator.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/nodes/{id}/drain (the `DrainNode` operationId).
+	DrainNodeWithResponse(ctx context.Context, id string, params *DrainNodeParams, reqEditors ...RequestEditorFn) (*DrainNodeResponse, error)
+
+	// FenceNodeWithResponse Fence a node
+	//
+	// Your word that the machine of a lost node is off, so that nothing runs there any more: what it holds is released, its slots and devices. A node that answers is refused with 409. When its agent answers again it is told to end what it has, and takes part as before.
+	//
+	// Needs the role operator.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/nodes/{id}/fence (the `FenceNode` operationId).
+	FenceNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*FenceNodeResponse, error)
 
 	// ListProjectsWithResponse List projects
 	//
@@ -8575,6 +9330,47 @@ func (r GetNodeResponse) ContentType() string {
 	return ""
 }
 
+type UpdateNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Node
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateNodeResponse) GetJSON200() *Node {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type UncordonNodeResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -8651,6 +9447,136 @@ func (r CordonNodeResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CordonNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClearDeviceFaultResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Node
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClearDeviceFaultResponse) GetJSON200() *Node {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ClearDeviceFaultResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClearDeviceFaultResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClearDeviceFaultResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClearDeviceFaultResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DrainNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Node
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Node
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DrainNodeResponse) GetJSON200() *Node {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r DrainNodeResponse) GetJSON202() *Node {
+	return r.JSON202
+}
+
+// GetBody returns the raw response body bytes
+func (r DrainNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DrainNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DrainNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DrainNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type FenceNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Node
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r FenceNodeResponse) GetJSON200() *Node {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r FenceNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r FenceNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r FenceNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r FenceNodeResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9390,7 +10316,7 @@ func (c *ClientWithResponses) DetachDeploymentWithResponse(ctx context.Context, 
 
 // ListDevicesWithResponse List devices
 //
-// Of all nodes. A page holds the devices of up to limit nodes.
+// Of all nodes, those of the newest node first. Operators see who holds them.
 //
 // Needs the role viewer.
 //
@@ -9892,22 +10818,54 @@ func (c *ClientWithResponses) CreateNodeTokenWithResponse(ctx context.Context, r
 
 // GetNodeWithResponse Get a node
 //
+// With `Prefer: wait=SECONDS` the answer is held while the node is draining.
+//
 // Needs the role viewer.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/nodes/{id} (the `GetNode` operationId).
-func (c *ClientWithResponses) GetNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetNodeResponse, error) {
-	rsp, err := c.GetNode(ctx, id, reqEditors...)
+func (c *ClientWithResponses) GetNodeWithResponse(ctx context.Context, id string, params *GetNodeParams, reqEditors ...RequestEditorFn) (*GetNodeResponse, error) {
+	rsp, err := c.GetNode(ctx, id, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseGetNodeResponse(rsp)
 }
 
+// UpdateNodeWithBodyWithResponse Label a node
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+func (c *ClientWithResponses) UpdateNodeWithBodyWithResponse(ctx context.Context, id string, params *UpdateNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateNodeResponse, error) {
+	rsp, err := c.UpdateNodeWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateNodeResponse(rsp)
+}
+
+// UpdateNodeWithResponse Label a node
+//
+// Needs the role operator.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+func (c *ClientWithResponses) UpdateNodeWithResponse(ctx context.Context, id string, params *UpdateNodeParams, body UpdateNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateNodeResponse, error) {
+	rsp, err := c.UpdateNode(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateNodeResponse(rsp)
+}
+
 // UncordonNodeWithResponse Uncordon a node
 //
-// A cordoned node gets no new slots; those that it has go on.
+// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 //
 // Needs the role operator.
 //
@@ -9924,7 +10882,7 @@ func (c *ClientWithResponses) UncordonNodeWithResponse(ctx context.Context, id s
 
 // CordonNodeWithResponse Cordon a node
 //
-// A cordoned node gets no new slots; those that it has go on.
+// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 //
 // Needs the role operator.
 //
@@ -9937,6 +10895,57 @@ func (c *ClientWithResponses) CordonNodeWithResponse(ctx context.Context, id str
 		return nil, err
 	}
 	return ParseCordonNodeResponse(rsp)
+}
+
+// ClearDeviceFaultWithResponse Clear a device's fault
+//
+// Lets slots be placed again on a device that had a fault. A fault is also over when its machine has been started anew. Clearing none does nothing.
+//
+// Needs the role operator.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/nodes/{id}/devices/{deviceId}/fault (the `ClearDeviceFault` operationId).
+func (c *ClientWithResponses) ClearDeviceFaultWithResponse(ctx context.Context, id string, deviceID string, reqEditors ...RequestEditorFn) (*ClearDeviceFaultResponse, error) {
+	rsp, err := c.ClearDeviceFault(ctx, id, deviceID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClearDeviceFaultResponse(rsp)
+}
+
+// DrainNodeWithResponse Drain a node
+//
+// Cordons the node and has it emptied: deployments get slots elsewhere, and each slot is given back when what runs in it has ended, also when there is no room elsewhere. 202 while that goes on; `Prefer: wait=SECONDS` holds the answer until the node is empty. Uncordon it to stop.
+//
+// Needs the role operator.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/nodes/{id}/drain (the `DrainNode` operationId).
+func (c *ClientWithResponses) DrainNodeWithResponse(ctx context.Context, id string, params *DrainNodeParams, reqEditors ...RequestEditorFn) (*DrainNodeResponse, error) {
+	rsp, err := c.DrainNode(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDrainNodeResponse(rsp)
+}
+
+// FenceNodeWithResponse Fence a node
+//
+// Your word that the machine of a lost node is off, so that nothing runs there any more: what it holds is released, its slots and devices. A node that answers is refused with 409. When its agent answers again it is told to end what it has, and takes part as before.
+//
+// Needs the role operator.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/nodes/{id}/fence (the `FenceNode` operationId).
+func (c *ClientWithResponses) FenceNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*FenceNodeResponse, error) {
+	rsp, err := c.FenceNode(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFenceNodeResponse(rsp)
 }
 
 // ListProjectsWithResponse List projects
@@ -11064,6 +12073,32 @@ func ParseGetNodeResponse(rsp *http.Response) (*GetNodeResponse, error) {
 	return response, nil
 }
 
+// ParseUpdateNodeResponse parses an HTTP response from a UpdateNodeWithResponse call
+func ParseUpdateNodeResponse(rsp *http.Response) (*UpdateNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Node
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseUncordonNodeResponse parses an HTTP response from a UncordonNodeWithResponse call
 func ParseUncordonNodeResponse(rsp *http.Response) (*UncordonNodeResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11099,6 +12134,91 @@ func ParseCordonNodeResponse(rsp *http.Response) (*CordonNodeResponse, error) {
 	}
 
 	response := &CordonNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Node
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClearDeviceFaultResponse parses an HTTP response from a ClearDeviceFaultWithResponse call
+func ParseClearDeviceFaultResponse(rsp *http.Response) (*ClearDeviceFaultResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClearDeviceFaultResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Node
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDrainNodeResponse parses an HTTP response from a DrainNodeWithResponse call
+func ParseDrainNodeResponse(rsp *http.Response) (*DrainNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DrainNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Node
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Node
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseFenceNodeResponse parses an HTTP response from a FenceNodeWithResponse call
+func ParseFenceNodeResponse(rsp *http.Response) (*FenceNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &FenceNodeResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}

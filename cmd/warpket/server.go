@@ -140,6 +140,10 @@ func (f fleetOf) ReleaseAll(ctx context.Context, project warpket.ID, left postgr
 	f.fleet.ReleaseAll(ctx, project, left)
 }
 
+func (f fleetOf) Fence(ctx context.Context, node warpket.ID) (warpket.Node, error) {
+	return f.fleet.Fence(ctx, node)
+}
+
 func (f fleetOf) FollowLog(ctx context.Context, e warpket.Execution) { f.fleet.FollowLog(ctx, e) }
 
 func now() time.Time { return time.Now().UTC() }

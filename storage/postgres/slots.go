@@ -30,7 +30,7 @@ func (s *Store) LeaseSlot(ctx context.Context, slot warpket.Slot) (warpket.Slot,
 		if err != nil || len(slot.Devices) == 0 {
 			return err
 		}
-		tag, err = tx.Exec(ctx, `update devices set slot_id = $1 where node_id = $2 and id = any ($3) and slot_id is null`, slot.ID, slot.NodeID, slot.Devices)
+		tag, err = tx.Exec(ctx, `update devices set slot_id = $1 where node_id = $2 and id = any ($3) and slot_id is null and fault is null`, slot.ID, slot.NodeID, slot.Devices)
 		if err == nil && int(tag.RowsAffected()) < len(slot.Devices) {
 			err = warpket.Errorf(warpket.Conflict, "a device for slot %s was taken meanwhile", slot.ID)
 		}
@@ -111,11 +111,19 @@ func (s *Store) NodeSlots(ctx context.Context, node warpket.ID) ([]warpket.Slot,
 }
 
 // OutdatedSlots gives the slots on demand that have an earlier revision than
-// their function: those of one function, or of all if it is empty.
+// their function, or that have to leave where they are: those of one function,
+// or of all if it is empty.
 func (s *Store) OutdatedSlots(ctx context.Context, function warpket.ID) ([]warpket.Slot, error) {
 	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots
 		where ($1::uuid is null or function_id = $1) and deployment_id is null and status = 'ready'
-		and revision < (select f.revision from functions f where f.id = slots.function_id) order by id limit 1000`, orNull(function))
+		and (revision < (select f.revision from functions f where f.id = slots.function_id) or `+leaving+`) order by id limit 1000`, orNull(function))
+	return slots, explain(err, "slot", "")
+}
+
+// LeavingSlots gives the slots of a node that have to go, for it is drained or a
+// device of theirs has a fault.
+func (s *Store) LeavingSlots(ctx context.Context, node warpket.ID) ([]warpket.Slot, error) {
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where node_id = $1 and `+leaving+` order by id`, node)
 	return slots, explain(err, "slot", "")
 }
 
@@ -137,9 +145,12 @@ func (s *Store) SlotByID(ctx context.Context, id warpket.ID) (warpket.Slot, erro
 }
 
 const slotColumns = `id, node_id, coalesce(deployment_id::text, ''), project_id, function_id, snapshot_id, runtime_id, generation, status, revision, resources, reason, created_date,
-	array(select v.id from devices v where v.slot_id = slots.id order by v.id)`
+	array(select v.id from devices v where v.slot_id = slots.id order by v.id), ` + leaving
+
+// leaving is whether a slot has to go from where it is.
+const leaving = `(slots.yields_to is not null or exists (select from nodes n where n.id = slots.node_id and n.draining) or exists (select from devices v where v.slot_id = slots.id and v.fault is not null))`
 
 func scanSlot(row pgx.CollectableRow) (s warpket.Slot, err error) {
-	err = row.Scan(&s.ID, &s.NodeID, &s.DeploymentID, &s.ProjectID, &s.FunctionID, &s.SnapshotID, &s.RuntimeID, &s.Generation, &s.Status, &s.Revision, &s.Resources, &s.Reason, &s.CreatedDate, &s.Devices)
+	err = row.Scan(&s.ID, &s.NodeID, &s.DeploymentID, &s.ProjectID, &s.FunctionID, &s.SnapshotID, &s.RuntimeID, &s.Generation, &s.Status, &s.Revision, &s.Resources, &s.Reason, &s.CreatedDate, &s.Devices, &s.Leaving)
 	return s, err
 }
