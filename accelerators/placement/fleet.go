@@ -15,6 +15,7 @@ type Fleet struct {
 	index  map[warpket.ID]int
 	byFree [][]int32 // indexes of nodes by how many whole GPUs they have free
 	mix    Mix
+	kept   []int // nodes that are closed, see Fill
 }
 
 // node is what placement needs of a warpket.Node, counted once.
@@ -58,7 +59,7 @@ type simulator struct {
 
 // New makes a Fleet of nodes.
 func New(nodes []warpket.Node) *Fleet {
-	f := &Fleet{index: make(map[warpket.ID]int, len(nodes)), mix: newMix()}
+	f := &Fleet{index: make(map[warpket.ID]int, len(nodes)), mix: NewMix()}
 	for i := range nodes {
 		f.Set(nodes[i])
 	}

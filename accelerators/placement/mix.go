@@ -18,9 +18,9 @@ type Shape struct {
 	Memory float64 // bytes, the mean
 }
 
-// newMix is what is taken to be asked for until more is known: the shares and
+// NewMix is what is taken to be asked for until more is known: the shares and
 // medians of the trace that the paper published.
-func newMix() Mix {
+func NewMix() Mix {
 	return Mix{
 		{Weight: 85.8, GPUs: 1, CPU: 8000, Memory: 32 << 30},
 		{Weight: 0.2, GPUs: 2, CPU: 16000, Memory: 64 << 30},
@@ -56,9 +56,9 @@ func (f *Fleet) Observe(r warpket.Resources) {
 	s.Memory += (float64(r.Memory) - s.Memory) * learned
 }
 
-// stranded is the mean number of so many free GPUs that cannot be had by what
+// Stranded is the mean number of so many free GPUs that cannot be had by what
 // is likely to be asked for.
-func (m *Mix) stranded(gpus, cpu int, memory int64) float64 {
+func (m *Mix) Stranded(gpus, cpu int, memory int64) float64 {
 	if gpus <= 0 {
 		return 0
 	}
@@ -78,7 +78,7 @@ func (m *Mix) stranded(gpus, cpu int, memory int64) float64 {
 func (f *Fleet) Stranded() (stranded float64, free int) {
 	for i := range f.nodes {
 		n := &f.nodes[i]
-		stranded += f.mix.stranded(n.whole, n.cpuFree, n.memoryFree)
+		stranded += f.mix.Stranded(n.whole, n.cpuFree, n.memoryFree)
 		free += n.whole
 	}
 	return stranded, free

@@ -323,7 +323,7 @@ func (f *Fleet) terms(n *node, q *query) (t terms) {
 		t.beside = 1
 	}
 	if n.wholes > 0 {
-		t.stranded = f.mix.stranded(whole, cpu, memory) - f.mix.stranded(n.whole, n.cpuFree, n.memoryFree)
+		t.stranded = f.mix.Stranded(whole, cpu, memory) - f.mix.Stranded(n.whole, n.cpuFree, n.memoryFree)
 	}
 	if need.Spread == warpket.PreferSpread {
 		t.peers = float64(q.Peers[n.id])

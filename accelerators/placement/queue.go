@@ -113,8 +113,12 @@ func (f *Fleet) After(waits []warpket.Wait) *Fleet {
 }
 
 // settle takes the room that waiters get in their turn.
-func (f *Fleet) settle(order []Waiter) {
-	keeps := 0
+func (f *Fleet) settle(order []Waiter) { f.Fill(order, func(int, Decision) {}) }
+
+// Fill places waiters in their turn, and says for each that it has placed which
+// and where. The nodes that it keeps free for those that starve are closed
+// until Open.
+func (f *Fleet) Fill(order []Waiter, placed func(i int, d Decision)) {
 	var failed []Request // as room only shrinks here, what asks for more fails too
 	for i := range order {
 		w := &order[i]
@@ -122,16 +126,28 @@ func (f *Fleet) settle(order []Waiter) {
 		if !hopeless {
 			if d, ok := f.Try(w.Need); ok {
 				f.Take(d.NodeID, w.Need.Resources, d.Devices)
+				placed(i, d)
 				continue
 			}
-			if len(failed) < shown {
+			if len(failed) < maxFailed {
 				failed = append(failed, w.Need)
 			}
 		}
-		if w.Waited >= starving && keeps < kept && f.keep(newQuery(w.Need)) {
-			keeps++
+		if w.Waited >= starving && len(f.kept) < kept {
+			f.keep(newQuery(w.Need))
 		}
 	}
+}
+
+// maxFailed is how many requests are remembered for not to be tried again.
+const maxFailed = 16
+
+// Open opens the nodes that Fill has kept free.
+func (f *Fleet) Open() {
+	for _, i := range f.kept {
+		f.nodes[i].cordoned = false
+	}
+	f.kept = nil
 }
 
 // includes reports whether r asks for all that other asks for.
@@ -141,7 +157,7 @@ func (r Request) includes(other Request) bool {
 
 // keep closes to others the node that would fit were it empty and on which the
 // least would have to end.
-func (f *Fleet) keep(q *query) bool {
+func (f *Fleet) keep(q *query) {
 	best, least := -1, 0.0
 	for i := range f.nodes {
 		n := &f.nodes[i]
@@ -158,8 +174,8 @@ func (f *Fleet) keep(q *query) bool {
 	}
 	if best >= 0 {
 		f.nodes[best].cordoned = true
+		f.kept = append(f.kept, best)
 	}
-	return best >= 0
 }
 
 // Holder is a slot that could make room for something more urgent.
