@@ -242,10 +242,11 @@ func (r Resources) Charge() float64 {
 
 // Older reports whether one version, such as "8.6", comes before another.
 // Everything but the empty one comes after the empty one.
-func Older(version, than string) bool { return versionNumber(version) < versionNumber(than) }
+func Older(version, than string) bool { return VersionNumber(version) < VersionNumber(than) }
 
-// versionNumber orders versions of the form major.minor.
-func versionNumber(version string) int {
+// VersionNumber orders versions of the form major.minor; it is negative for
+// what is none.
+func VersionNumber(version string) int {
 	major, minor, _ := strings.Cut(version, ".")
 	a, err := strconv.Atoi(major)
 	if err != nil {

@@ -61,8 +61,8 @@ func (n *node) inventory() string {
 		if d.profile != "" {
 			kind = "MIG " + d.profile
 		}
-		if d.capability != "" {
-			kind += " (" + d.capability + ", CUDA " + d.cuda + ")"
+		if d.capability >= 0 {
+			kind += " (" + d.versions + ")"
 		}
 		counts[fmt.Sprintf("%s with %s", kind, mib(d.memory))]++
 	}
@@ -148,12 +148,11 @@ func (f *Fleet) refuse(q *query) (Decision, error) {
 		return d, warpket.Errorf(warpket.NoCapacity, "%s", d.Reason)
 	}
 	possible, gpus := false, false
-	for i := range f.nodes {
-		n := &f.nodes[i]
+	f.each(q, func(n *node, _ []int32) {
 		gpus = gpus || len(n.devices) > 0
 		why := n.lacks(q, true)
 		possible = possible || !n.live || why == none || why == noLabels // a silent one may come back with more
-	}
+	})
 	waits := q.need.GPUs > 0 && !gpus // for a node with GPUs to join
 	if !possible && !waits && q.need.Qubits > 0 && f.tooLarge(q) {
 		d.Reason = f.largestSimulation(q)
@@ -201,9 +200,8 @@ func (f *Fleet) tooLarge(q *query) bool {
 
 func (f *Fleet) largestSimulation(q *query) string {
 	need := &q.need
-	on, most, largest := "memory", int64(0), ""
-	for i := range f.nodes {
-		n := &f.nodes[i]
+	on, most, largest := "memory", int64(-1), int32(0)
+	f.each(q, func(n *node, alike []int32) {
 		has := n.memory
 		if need.GPUs > 0 {
 			on, has = fmt.Sprintf("memory on %d GPUs", need.GPUs), 0
@@ -213,12 +211,12 @@ func (f *Fleet) largestSimulation(q *query) string {
 				}
 			}
 		}
-		if has > most {
-			most, largest = has, n.name
+		if has > most || has == most && alike[0] < largest {
+			most, largest = has, alike[0]
 		}
-	}
+	})
 	return fmt.Sprintf("a %s of %d qubits needs %s, which no node has even when empty: the most %s is that of %s, %d bytes (%s)%s",
-		need.Method, need.Qubits, need.Method.Needs(need.Qubits), on, largest, most, warpket.Size(most),
+		need.Method, need.Qubits, need.Method.Needs(need.Qubits), on, f.nodes[largest].name, most, warpket.Size(most),
 		warpket.Fitting(need.Qubits, func(m warpket.Method) bool {
 			other := q.Request
 			other.Resources.Method = m
@@ -231,15 +229,23 @@ func (f *Fleet) largestSimulation(q *query) string {
 		}))
 }
 
-// first is the first node that fits, now or if it were empty.
+// first is the oldest node that fits, now or if it were empty.
 func (f *Fleet) first(q *query, empty bool) *node {
-	for i := range f.nodes {
-		n := &f.nodes[i]
-		if empty && n.lacks(q, true) == none || !empty && n.misfit(q) == none {
-			return n
+	return f.oldest(q, func(n *node) bool { return empty && n.lacks(q, true) == none || !empty && n.misfit(q) == none })
+}
+
+// oldest is the oldest node of which something is true.
+func (f *Fleet) oldest(q *query, is func(*node) bool) *node {
+	oldest := int32(-1)
+	f.each(q, func(n *node, alike []int32) {
+		if is(n) && (oldest < 0 || alike[0] < oldest) {
+			oldest = alike[0]
 		}
+	})
+	if oldest < 0 {
+		return nil
 	}
-	return nil
+	return &f.nodes[oldest]
 }
 
 // hints say what would make a request fit, the smallest changes first.
@@ -251,16 +257,13 @@ func (f *Fleet) hints(q *query) []string {
 		if what == "" {
 			return
 		}
+		other.prepare()
 		if n := f.first(&other, false); n != nil {
 			hints = append(hints, fmt.Sprintf(format, what)+" on "+n.name)
 		}
 	}
-	for i := range f.nodes {
-		n := &f.nodes[i]
-		if n.live && n.cordoned && n.lacks(q, false) == none {
-			hints = append(hints, "on "+n.name+" if that were uncordoned")
-			break
-		}
+	if n := f.oldest(q, func(n *node) bool { return n.live && n.cordoned && n.lacks(q, false) == none }); n != nil {
+		hints = append(hints, "on "+n.name+" if that were uncordoned")
 	}
 	if q.need.GPUs > 0 {
 		hints = append(hints, f.deviceHints(q)...)
@@ -280,12 +283,13 @@ func (f *Fleet) hints(q *query) []string {
 			return "if slots may share nodes (spread prefer)"
 		})
 	}
-	for i := range f.nodes {
-		n := &f.nodes[i]
-		if n.live && !n.cordoned && n.lacks(q, true) == none && n.lacks(q, false) != taken {
-			hints = append(hints, "on "+n.name+" when enough slots there have ended")
-			break
-		}
+	open := func(n *node) bool {
+		return n.live && !n.cordoned && n.lacks(q, true) == none && n.lacks(q, false) != taken
+	}
+	if n := f.oldest(q, func(n *node) bool { return open(n) && n.sound(q) }); n != nil {
+		hints = append(hints, "on "+n.name+" when enough slots there have ended")
+	} else if n := f.oldest(q, open); n != nil {
+		hints = append(hints, "on "+n.name+" when its devices are sound again")
 	}
 	return hints[:min(len(hints), shown)]
 }
@@ -295,6 +299,7 @@ func (f *Fleet) deviceHints(q *query) (hints []string) {
 	add := func(change func(*warpket.Resources), format string, args ...any) bool {
 		other := *q
 		change(&other.need)
+		other.prepare()
 		n := f.first(&other, false)
 		if n != nil {
 			hints = append(hints, fmt.Sprintf(format, args...)+" on "+n.name)
@@ -310,6 +315,7 @@ func (f *Fleet) deviceHints(q *query) (hints []string) {
 		most := f.most(q, func(r *warpket.Resources) { r.GPUMemory = 0 }, func(n *node) int64 {
 			other := *q
 			other.need.GPUMemory = 0
+			other.prepare()
 			return n.smallest(&other)
 		})
 		if most > 0 {
@@ -349,16 +355,27 @@ func (n *node) smallest(q *query) int64 {
 	return 0
 }
 
+// sound reports whether enough of its devices are free of faults.
+func (n *node) sound(q *query) bool {
+	count := 0
+	for i := range n.devices {
+		if d := &n.devices[i]; d.fault == "" && q.match(d) {
+			count++
+		}
+	}
+	return count >= q.need.GPUs
+}
+
 // profiles are the other MIG profiles of the fleet, the smallest first.
 func (f *Fleet) profiles(q *query) []string {
 	memory := map[string]int64{}
-	for i := range f.nodes {
-		for j := range f.nodes[i].devices {
-			if d := &f.nodes[i].devices[j]; d.profile != "" && d.profile != q.need.MIGProfile {
+	f.each(q, func(n *node, _ []int32) {
+		for j := range n.devices {
+			if d := &n.devices[j]; d.profile != "" && d.profile != q.need.MIGProfile {
 				memory[d.profile] = d.memory
 			}
 		}
-	}
+	})
 	profiles := slices.Sorted(maps.Keys(memory))
 	slices.SortStableFunc(profiles, func(a, b string) int { return int((memory[a] - memory[b]) >> 20) })
 	return profiles
@@ -368,11 +385,12 @@ func (f *Fleet) profiles(q *query) []string {
 func (f *Fleet) most(q *query, change func(*warpket.Resources), value func(*node) int64) (most int64) {
 	other := *q
 	change(&other.need)
-	for i := range f.nodes {
-		if n := &f.nodes[i]; n.misfit(&other) == none {
+	other.prepare()
+	f.each(q, func(n *node, _ []int32) {
+		if n.misfit(&other) == none {
 			most = max(most, value(n))
 		}
-	}
+	})
 	return most
 }
 

@@ -2,6 +2,8 @@ package placement
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,12 +12,24 @@ import (
 
 // Fleet is the nodes of a cluster as placement sees them. It is kept current by
 // Set, Take and Give, and is not safe for use by several at a time.
+//
+// Nodes that are alike in all that placement asks of them are looked at once:
+// in a fleet of 10,000 there are some hundred kinds.
 type Fleet struct {
-	nodes  []node
-	index  map[warpket.ID]int
-	byFree [][]int32 // indexes of nodes by how many whole GPUs they have free
-	mix    Mix
-	kept   []int // nodes that are closed, see Fill
+	nodes []node
+	index map[warpket.ID]int
+	alike map[state][]int32 // indexes of nodes, in order
+	mix   Mix
+	kept  []int // nodes that are closed, see Fill
+}
+
+// state is all that placement asks of a node, but for who it is.
+type state struct {
+	kind           string // what does not change while it is up
+	live, cordoned bool
+	cpuFree        int
+	memoryFree     int64
+	devices        string // which of them are free
 }
 
 // node is what placement needs of a warpket.Node, counted once.
@@ -38,15 +52,17 @@ type node struct {
 	whole      int      // GPUs that are free
 	wholes     int      // GPUs that could be, were nothing leased
 	simulators []simulator
-	place      int // in byFree[whole]
+	kind       string
+	state      state
 }
 
 type device struct {
 	id         string
 	model      string
 	memory     int64
-	capability string
-	cuda       string
+	capability int // see warpket.VersionNumber
+	cuda       int
+	versions   string // both in words
 	profile    string // of a slice; empty for a whole GPU
 	fault      string
 	simulated  bool
@@ -59,7 +75,7 @@ type simulator struct {
 
 // New makes a Fleet of nodes.
 func New(nodes []warpket.Node) *Fleet {
-	f := &Fleet{index: make(map[warpket.ID]int, len(nodes)), mix: NewMix()}
+	f := &Fleet{index: make(map[warpket.ID]int, len(nodes)), alike: map[state][]int32{}, mix: NewMix()}
 	for i := range nodes {
 		f.Set(nodes[i])
 	}
@@ -71,9 +87,9 @@ func (f *Fleet) Nodes() int { return len(f.nodes) }
 
 // Clone makes a Fleet that changes by itself from here on.
 func (f *Fleet) Clone() *Fleet {
-	c := &Fleet{nodes: slices.Clone(f.nodes), index: f.index, byFree: make([][]int32, len(f.byFree)), mix: f.mix}
-	for i, list := range f.byFree {
-		c.byFree[i] = slices.Clone(list)
+	c := &Fleet{nodes: slices.Clone(f.nodes), index: f.index, alike: make(map[state][]int32, len(f.alike)), mix: f.mix, kept: slices.Clone(f.kept)}
+	for s, list := range f.alike {
+		c.alike[s] = slices.Clone(list)
 	}
 	return c
 }
@@ -119,19 +135,20 @@ func newNode(from warpket.Node) node {
 		case d.MIGEnabled: // its slices are leased, it is not
 		default:
 			n.devices = append(n.devices, device{
-				id: d.ID, model: d.Name, memory: d.Memory, capability: d.ComputeCapability, cuda: d.CUDAVersion,
-				profile: d.MIGProfile, fault: cmp.Or(d.Fault, faults[d.ParentID]), simulated: d.Simulated,
+				id: d.ID, model: d.Name, memory: d.Memory, capability: warpket.VersionNumber(d.ComputeCapability), cuda: warpket.VersionNumber(d.CUDAVersion),
+				profile: d.MIGProfile, fault: cmp.Or(d.Fault, faults[d.ParentID]), simulated: d.Simulated, versions: d.ComputeCapability + ", CUDA " + d.CUDAVersion,
 			})
 		}
 	}
 	slices.SortFunc(n.devices, func(a, b device) int {
-		return cmp.Or(cmp.Compare(a.memory, b.memory), strings.Compare(a.model, b.model), strings.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.memory, b.memory), strings.Compare(a.model, b.model), strings.Compare(a.profile, b.profile), strings.Compare(a.versions, b.versions), strings.Compare(a.id, b.id))
 	})
 	n.held = make([]bool, len(n.devices))
 	for i, d := range n.devices {
 		n.held[i] = slices.Contains(from.DevicesLeased, d.id)
 	}
 	n.count()
+	n.kind = n.describe()
 	return n
 }
 
@@ -192,20 +209,57 @@ func (f *Fleet) change(id warpket.ID, change func(*node)) {
 
 func (f *Fleet) enter(i int) {
 	n := &f.nodes[i]
-	for len(f.byFree) <= n.whole {
-		f.byFree = append(f.byFree, nil)
-	}
-	n.place = len(f.byFree[n.whole])
-	f.byFree[n.whole] = append(f.byFree[n.whole], int32(i)) //nolint:gosec // the number of a node
+	n.state = n.now()
+	list := f.alike[n.state]
+	at, _ := slices.BinarySearch(list, int32(i))         //nolint:gosec // the number of a node
+	f.alike[n.state] = slices.Insert(list, at, int32(i)) //nolint:gosec // the number of a node
 }
 
 func (f *Fleet) leave(i int) {
-	n := &f.nodes[i]
-	list := f.byFree[n.whole]
-	last := len(list) - 1
-	list[n.place] = list[last]
-	f.nodes[list[n.place]].place = n.place
-	f.byFree[n.whole] = list[:last]
+	s := f.nodes[i].state
+	list := f.alike[s]
+	at, _ := slices.BinarySearch(list, int32(i)) //nolint:gosec // the number of a node
+	if list = slices.Delete(list, at, at+1); len(list) == 0 {
+		delete(f.alike, s)
+	} else {
+		f.alike[s] = list
+	}
+}
+
+func (n *node) now() state {
+	free := make([]byte, 0, 8)
+	count := byte(0)
+	for i := range n.devices {
+		if i > 0 && !n.devices[i].like(&n.devices[i-1]) {
+			free, count = append(free, count), 0
+		}
+		if !n.held[i] && n.devices[i].fault == "" {
+			count++
+		}
+	}
+	return state{n.kind, n.live, n.cordoned, n.cpuFree, n.memoryFree, string(append(free, count))}
+}
+
+// like reports whether two devices differ by their IDs only.
+func (d *device) like(other *device) bool {
+	return d.memory == other.memory && d.model == other.model && d.capability == other.capability && d.cuda == other.cuda && d.profile == other.profile && d.simulated == other.simulated
+}
+
+// describe is a node's kind, see state.
+func (n *node) describe() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q %q %v %q %d %d", n.platform, n.pythons, n.images, n.isolation.Kind, n.cpu, n.memory)
+	for _, k := range slices.Sorted(maps.Keys(n.labels)) {
+		fmt.Fprintf(&b, " %q=%q", k, n.labels[k])
+	}
+	for i := range n.devices {
+		d := &n.devices[i]
+		fmt.Fprintf(&b, " %q %d %d %d %q %v", d.model, d.memory, d.capability, d.cuda, d.profile, d.simulated)
+	}
+	for _, s := range n.simulators {
+		fmt.Fprintf(&b, " %q", s.methods)
+	}
+	return b.String()
 }
 
 // Renew makes a Fleet of nodes that goes on with what f has observed, if there

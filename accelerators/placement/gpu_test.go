@@ -239,7 +239,7 @@ func TestAChangeOfACloneIsNoneOfTheFleet(t *testing.T) {
 	if _, ok := clone.Try(asks(warpket.Resources{GPUs: 1})); ok {
 		t.Error("the clone has room")
 	}
-	if diff := cmp.Diff(before, fleet, cmp.AllowUnexported(Fleet{}, node{}, device{}, simulator{}, Shape{})); diff != "" {
+	if diff := cmp.Diff(before, fleet, cmp.AllowUnexported(Fleet{}, node{}, device{}, simulator{}, Shape{}, state{})); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -75,8 +75,11 @@ func (f *Fleet) decision(q *query, best scored) Decision {
 // query is a Request, prepared for being asked of many nodes.
 type query struct {
 	Request
-	need   warpket.Resources // with what its simulation needs
-	pinned string
+	need       warpket.Resources // with what its simulation needs
+	pinned     string
+	capability int // see warpket.VersionNumber
+	cuda       int
+	any        bool // whether any whole GPU will do
 }
 
 func newQuery(r Request) *query {
@@ -89,7 +92,15 @@ func newQuery(r Request) *query {
 			n.Memory = max(n.Memory, n.Method.SlotMemory(n.Qubits))
 		}
 	}
+	q.prepare()
 	return q
+}
+
+// prepare reads what is compared often; call it again when need has changed.
+func (q *query) prepare() {
+	n := &q.need
+	q.capability, q.cuda = warpket.VersionNumber(n.ComputeCapability), warpket.VersionNumber(n.CUDA)
+	q.any = q.pinned == "" && n.MIGProfile == "" && n.GPUMemory == 0 && q.capability < 0 && q.cuda < 0
 }
 
 // match reports whether a device is of the kind that is asked for.
@@ -101,7 +112,7 @@ func (q *query) match(d *device) bool {
 	} else if d.profile != q.need.MIGProfile {
 		return false
 	}
-	return d.memory >= q.need.GPUMemory && !warpket.Older(d.capability, q.need.ComputeCapability) && !warpket.Older(d.cuda, q.need.CUDA)
+	return d.memory >= q.need.GPUMemory && d.capability >= q.capability && d.cuda >= q.cuda
 }
 
 // obstacle is why a node cannot hold a request; those that are easier to
@@ -192,6 +203,12 @@ func (n *node) simulates(q *query) bool {
 
 // devicesFor counts the devices of the kind that is asked for.
 func (n *node) devicesFor(q *query, empty bool) (count int) {
+	if q.any {
+		if empty {
+			return n.wholes
+		}
+		return n.whole
+	}
 	for i := range n.devices {
 		if d := &n.devices[i]; (empty || !n.held[i] && d.fault == "") && q.match(d) {
 			count++
@@ -244,39 +261,70 @@ type scored struct {
 	cost float64
 }
 
+// each calls a function for one node of those that are alike to a request, with
+// the indexes of all of them, in order. Nodes that the request itself tells
+// apart, it is called for one by one.
+func (f *Fleet) each(q *query, look func(n *node, alike []int32)) {
+	if q.pinned != "" {
+		for i := range f.nodes {
+			look(&f.nodes[i], []int32{int32(i)}) //nolint:gosec // the number of a node
+		}
+		return
+	}
+	special := map[int32]bool{}
+	mixed := map[state]bool{} // that have special ones among them
+	mark := func(id warpket.ID) {
+		if i, ok := f.index[id]; ok {
+			special[int32(i)] = true //nolint:gosec // the number of a node
+			mixed[f.nodes[i].state] = true
+		}
+	}
+	for id, warm := range q.Warm {
+		if warm {
+			mark(id)
+		}
+	}
+	for id := range q.Peers {
+		mark(id)
+	}
+	for i := range special {
+		look(&f.nodes[i], []int32{i})
+	}
+	for s, alike := range f.alike {
+		if mixed[s] {
+			alike = slices.DeleteFunc(slices.Clone(alike), func(i int32) bool { return special[i] })
+			if len(alike) == 0 {
+				continue
+			}
+		}
+		look(&f.nodes[alike[0]], alike)
+	}
+}
+
 // search gives the nodes of the least cost, and how many fit.
 func (f *Fleet) search(q *query) (top []scored, fits int) {
 	top = make([]scored, 0, shown+1)
-	look := func(i int) {
-		n := &f.nodes[i]
+	f.each(q, func(n *node, alike []int32) {
 		if n.misfit(q) != none {
 			return
 		}
-		fits++
-		s := scored{i, f.terms(n, q).sum()}
-		if len(top) == shown && !s.before(top[shown-1]) {
-			return
-		}
-		at, _ := slices.BinarySearchFunc(top, s, func(a, b scored) int {
-			if a.before(b) {
-				return -1
+		fits += len(alike)
+		cost := f.terms(n, q).sum()
+		for _, i := range alike[:min(len(alike), shown)] {
+			s := scored{int(i), cost}
+			if len(top) == shown && !s.before(top[shown-1]) {
+				return
 			}
-			return 1
-		})
-		top = slices.Insert(top, at, s)
-		top = top[:min(len(top), shown)]
-	}
-	if q.need.GPUs > 0 && q.need.MIGProfile == "" && q.pinned == "" {
-		for free := q.need.GPUs; free < len(f.byFree); free++ {
-			for _, i := range f.byFree[free] {
-				look(int(i))
-			}
+			at, _ := slices.BinarySearchFunc(top, s, func(a, b scored) int {
+				if a.before(b) {
+					return -1
+				}
+				return 1
+			})
+			top = slices.Insert(top, at, s)
+			top = top[:min(len(top), shown)]
 		}
-	} else {
-		for i := range f.nodes {
-			look(i)
-		}
-	}
+	})
 	return top, fits
 }
 
@@ -367,23 +415,25 @@ func (f *Fleet) rejected(q *query, fits int) []warpket.Rejection {
 	if fits == len(f.nodes) {
 		return out
 	}
-	var counts [obstacles]warpket.Rejection
-	for i := range f.nodes {
-		n := &f.nodes[i]
-		why := n.misfit(q)
-		if why == none {
+	var counts [obstacles]int
+	var examples [obstacles][]int32
+	f.each(q, func(n *node, alike []int32) {
+		if why := n.misfit(q); why != none {
+			counts[why] += len(alike)
+			examples[why] = append(examples[why], alike[:min(len(alike), shown)]...)
+		}
+	})
+	for why := obstacles - 1; why > none; why-- {
+		if counts[why] == 0 {
 			continue
 		}
-		c := &counts[why]
-		if c.Nodes++; c.Nodes <= shown {
-			c.Examples = append(c.Examples, n.name+" "+n.words(q, why))
+		r := warpket.Rejection{Reason: obstacleWords[why], Nodes: counts[why]}
+		slices.Sort(examples[why])
+		for _, i := range examples[why][:min(len(examples[why]), shown)] {
+			n := &f.nodes[i]
+			r.Examples = append(r.Examples, n.name+" "+n.words(q, why))
 		}
-	}
-	for why := obstacles - 1; why > none; why-- {
-		if c := counts[why]; c.Nodes > 0 {
-			c.Reason = obstacleWords[why]
-			out = append(out, c)
-		}
+		out = append(out, r)
 	}
 	return out
 }

@@ -145,7 +145,7 @@ const maxFailed = 16
 // Open opens the nodes that Fill has kept free.
 func (f *Fleet) Open() {
 	for _, i := range f.kept {
-		f.nodes[i].cordoned = false
+		f.close(i, false)
 	}
 	f.kept = nil
 }
@@ -159,23 +159,28 @@ func (r Request) includes(other Request) bool {
 // least would have to end.
 func (f *Fleet) keep(q *query) {
 	best, least := -1, 0.0
-	for i := range f.nodes {
-		n := &f.nodes[i]
+	f.each(q, func(n *node, alike []int32) {
 		if !n.live || n.cordoned || n.lacks(q, true) != none {
-			continue
+			return
 		}
 		missing := max(0, float64(q.need.CPU-n.cpuFree)/float64(max(q.need.CPU, 1))) + max(0, float64(q.need.Memory-n.memoryFree)/float64(max(q.need.Memory, 1)))
 		if q.need.GPUs > 0 {
 			missing += float64(max(0, q.need.GPUs-n.devicesFor(q, false)))
 		}
-		if best < 0 || missing < least {
+		if i := int(alike[0]); best < 0 || missing < least || missing == least && i < best {
 			best, least = i, missing
 		}
-	}
+	})
 	if best >= 0 {
-		f.nodes[best].cordoned = true
+		f.close(best, true)
 		f.kept = append(f.kept, best)
 	}
+}
+
+func (f *Fleet) close(i int, cordoned bool) {
+	f.leave(i)
+	f.nodes[i].cordoned = cordoned
+	f.enter(i)
 }
 
 // Holder is a slot that could make room for something more urgent.

@@ -143,7 +143,7 @@ func TestPreempt(t *testing.T) {
 			if strings.Join(got, " ") != tt.want {
 				t.Errorf("got %v, want %q", got, tt.want)
 			}
-			if diff := cmp.Diff(before.nodes, fleet.nodes, cmp.AllowUnexported(node{}, device{}, simulator{})); diff != "" {
+			if diff := cmp.Diff(before.nodes, fleet.nodes, cmp.AllowUnexported(node{}, device{}, simulator{}, state{})); diff != "" {
 				t.Error(diff)
 			}
 		})
