@@ -54,6 +54,7 @@ var rows = []map[string][]string{
 		},
 	},
 	{ // tests and tools: nothing above imports them
+		"bench/fleet":                   {"accelerators/placement"},
 		"runners/image/imagetest":       {},
 		"runners/runtimes/runtimestest": {"pypi", "runners/runtimes", "runners/sandbox"},
 		"teststack":                     {"migrations", "storage/blob"},
