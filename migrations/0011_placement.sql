@@ -8,6 +8,8 @@ alter table slots
     add column yields_to uuid;
 create index slots_project on slots (project_id);
 create index slots_runtime on slots (runtime_id);
+create index slots_priority on slots ((coalesce((resources->>'priority')::int, 0)));
+create index slots_yielding on slots (yields_to) where yields_to is not null;
 
 -- Projects share the fleet by weight. A priority counts among a project's own
 -- work; beside that of others it counts up to max_priority.

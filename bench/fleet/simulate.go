@@ -20,10 +20,13 @@ type result struct {
 	WaitP99     time.Duration
 	WaitMax     time.Duration
 	LargeP99    time.Duration // wait of tasks of 8 GPUs
-	Starved     int           // tasks that waited for longer than an hour while younger ones of their shape or larger ran
+	Starved     int           // tasks that waited for longer than patience
 	Placed      int
 	Waiting     int // at the end
 }
+
+// patience is how long a task may wait that is counted as not starved.
+const patience = 30 * time.Minute
 
 // step is how often the fleet is looked at.
 const step = 10 * time.Second
@@ -51,15 +54,17 @@ func simulate(c config, load float64, p policy) result {
 	}
 	// What runs at a moment, or as much of it as there is room for.
 	running := int(rate * sum(weights) * min(1, 1/load))
+	var waiting []*task
 	for range running {
 		class := pick(random, len(classes), func(i int) float64 { return weights[i] })
 		if t := newTask(class, 0, classes[class].running(random)); p.place(t) {
 			start(t, 0)
+		} else {
+			waiting = append(waiting, t)
 		}
 	}
 	*p.decisions() = nil
 	s.waits, s.large = nil, nil
-	var waiting []*task
 	end := time.Duration(c.hours * float64(time.Hour))
 	for now := step; now <= end; now += step {
 		for len(ends) > 0 && ends[0].at <= now {
@@ -158,7 +163,7 @@ func (s *stats) result(p policy, load float64, waiting []*task, end time.Duratio
 		}
 	}
 	for _, w := range s.waits {
-		if w > time.Hour {
+		if w > patience {
 			r.Starved++
 		}
 		r.WaitMean += w

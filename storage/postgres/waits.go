@@ -89,16 +89,19 @@ func scanWait(row pgx.CollectableRow) (w warpket.Wait, err error) {
 	return w, err
 }
 
-// SlotHolders gives the slots that something with a priority might take, with the
-// ranks of their projects. Those that yield already are none of them.
+// SlotHolders gives the slots that something with a priority might take, the
+// lowest first, with the ranks of their projects. Those that yield already are
+// none of them.
 func (s *Store) SlotHolders(ctx context.Context, project warpket.ID, priority, rank int) ([]Holder, error) {
 	holders, err := many(ctx, s.pool, func(row pgx.CollectableRow) (h Holder, err error) {
 		err = row.Scan(&h.Slot.ID, &h.Slot.NodeID, &h.Slot.DeploymentID, &h.Slot.ProjectID, &h.Slot.Generation, &h.Slot.Resources, &h.Slot.Devices, &h.MaxPriority)
 		return h, err
 	}, `select s.id, s.node_id, coalesce(s.deployment_id::text, ''), s.project_id, s.generation, s.resources, array(select v.id from devices v where v.slot_id = s.id order by v.id), p.max_priority
 		from slots s join projects p on p.id = s.project_id
-		where s.status <> 'lost' and s.yields_to is null and case when s.project_id = $1 then coalesce((s.resources->>'priority')::int, 0) < $2
-			else least(coalesce((s.resources->>'priority')::int, 0), p.max_priority) < $3 end`, project, priority, rank)
+		where s.status <> 'lost' and s.yields_to is null
+			and (coalesce((s.resources->>'priority')::int, 0) < greatest($2, $3) or s.project_id = any (array(select id from projects where max_priority < $3)))
+			and case when s.project_id = $1 then coalesce((s.resources->>'priority')::int, 0) < $2 else least(coalesce((s.resources->>'priority')::int, 0), p.max_priority) < $3 end
+		order by coalesce((s.resources->>'priority')::int, 0), s.id desc limit 10000`, project, priority, rank)
 	return holders, explain(err, "slot", "")
 }
 
@@ -122,9 +125,9 @@ func (s *Store) Yield(ctx context.Context, slots []warpket.ID, to warpket.ID) er
 }
 
 // Yielding gives the slots that end for something, or for anything if that is
-// empty.
+// empty. Those of lost nodes are none: nobody knows when they end.
 func (s *Store) Yielding(ctx context.Context, to warpket.ID) ([]warpket.Slot, error) {
-	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where yields_to is not null and ($1::uuid is null or yields_to = $1) order by id`, orNull(to))
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where yields_to is not null and status <> 'lost' and ($1::uuid is null or yields_to = $1) order by id`, orNull(to))
 	return slots, explain(err, "slot", to)
 }
 
