@@ -99,8 +99,8 @@ func (s *Store) SlotHolders(ctx context.Context, project warpket.ID, priority, r
 	}, `select s.id, s.node_id, coalesce(s.deployment_id::text, ''), s.project_id, s.generation, s.resources, array(select v.id from devices v where v.slot_id = s.id order by v.id), p.max_priority
 		from slots s join projects p on p.id = s.project_id
 		where s.status <> 'lost' and s.yields_to is null
-			and (coalesce((s.resources->>'priority')::int, 0) < greatest($2, $3) or s.project_id = any (array(select id from projects where max_priority < $3)))
-			and case when s.project_id = $1 then coalesce((s.resources->>'priority')::int, 0) < $2 else least(coalesce((s.resources->>'priority')::int, 0), p.max_priority) < $3 end
+			and (coalesce((s.resources->>'priority')::int, 0) < greatest($2::int, $3::int) or s.project_id = any (array(select id from projects where max_priority < $3::int)))
+			and case when s.project_id = $1 then coalesce((s.resources->>'priority')::int, 0) < $2::int else least(coalesce((s.resources->>'priority')::int, 0), p.max_priority) < $3::int end
 		order by coalesce((s.resources->>'priority')::int, 0), s.id desc limit 10000`, project, priority, rank)
 	return holders, explain(err, "slot", "")
 }
