@@ -294,7 +294,7 @@ func (m Method) bytes(qubits int) *big.Int {
 	b := new(big.Int)
 	switch m {
 	case DensityMatrix:
-		return b.Lsh(big.NewInt(16), uint(2*qubits)) //nolint:gosec // bounded by MaxQubits
+		return b.Lsh(big.NewInt(16), uint(2*qubits))
 	case Stabilizer:
 		side := int64(2*qubits + 1)
 		return b.SetInt64((side*side + 7) / 8)
@@ -306,7 +306,7 @@ func (m Method) bytes(qubits int) *big.Int {
 		}
 		return b.SetInt64(total)
 	default:
-		return b.Lsh(big.NewInt(16), uint(qubits)) //nolint:gosec // bounded by MaxQubits
+		return b.Lsh(big.NewInt(16), uint(qubits))
 	}
 }
 

@@ -192,10 +192,10 @@ func examples(rejected []warpket.Rejection) string {
 
 // tooLarge reports whether the state of a simulation is what no node can hold.
 func (f *Fleet) tooLarge(q *query) bool {
-	small := *q
-	small.Request.Resources.Qubits, small.Request.Resources.GPUMemory, small.Request.Resources.Memory = 0, 0, 0
-	small.Request.Resources.Method = q.need.Method
-	return f.first(newQuery(small.Request), true) != nil
+	small := q.Request
+	small.Resources.Qubits, small.Resources.GPUMemory, small.Resources.Memory = 0, 0, 0
+	small.Resources.Method = q.need.Method
+	return f.first(newQuery(small), true) != nil
 }
 
 func (f *Fleet) largestSimulation(q *query) string {

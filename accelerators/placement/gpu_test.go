@@ -144,7 +144,7 @@ func TestPlaceDevices(t *testing.T) {
 // A random fleet and random requests, placed and ended in any order.
 func TestNoDeviceIsPlacedTwiceAndWhatFitsIsPlaced(t *testing.T) {
 	t.Parallel()
-	random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // a test
+	random := rand.New(rand.NewPCG(3, 4))
 	for range 100 {
 		var nodes []warpket.Node
 		for i := range 1 + random.IntN(6) {

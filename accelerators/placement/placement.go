@@ -267,7 +267,7 @@ type scored struct {
 func (f *Fleet) each(q *query, look func(n *node, alike []int32)) {
 	if q.pinned != "" {
 		for i := range f.nodes {
-			look(&f.nodes[i], []int32{int32(i)}) //nolint:gosec // the number of a node
+			look(&f.nodes[i], []int32{int32(i)})
 		}
 		return
 	}

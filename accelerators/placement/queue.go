@@ -225,7 +225,8 @@ func (f *Fleet) Preempt(w Waiter, holders []Holder) []Holder {
 
 // victims ends slots on the copy of a node until the request fits, and then
 // leaves those that need not have ended.
-func (n *node) victims(q *query, lower []Holder) (victims []Holder) {
+func (n *node) victims(q *query, lower []Holder) []Holder {
+	var victims []Holder
 	slices.SortFunc(lower, func(a, b Holder) int {
 		if a.OnDemand != b.OnDemand {
 			if a.OnDemand {
@@ -245,15 +246,15 @@ func (n *node) victims(q *query, lower []Holder) (victims []Holder) {
 	if n.lacks(q, false) != none {
 		return nil
 	}
-	for i := len(victims) - 1; i >= 0; i-- {
-		n.take(victims[i])
-		if n.lacks(q, false) == none {
-			victims = slices.Delete(victims, i, i+1)
-		} else {
-			n.give(victims[i])
+	var needed []Holder
+	for _, h := range slices.Backward(victims) {
+		n.take(h)
+		if n.lacks(q, false) != none {
+			n.give(h)
+			needed = append(needed, h)
 		}
 	}
-	return victims
+	return needed
 }
 
 func (n *node) give(h Holder) {

@@ -128,7 +128,7 @@ func TestPreempt(t *testing.T) {
 		"who asks for less than nothing yields":   {waiter("w", "p"), []Holder{holds("a", "two", "two-0", "q", lower), holds("b", "two", "two-1", "q")}, "a"},
 		"slots on demand go before deployments'":  {waiter("w", "p", rank(1)), []Holder{holds("a", "two", "two-0", "q"), holds("b", "two", "two-1", "q", lower), holds("c", "other", "other-0", "q", onDemand)}, "c"},
 		"the lowest goes":                         {waiter("w", "p", rank(1)), []Holder{holds("a", "two", "two-0", "q", lower), holds("b", "two", "two-1", "q")}, "a"},
-		"both where both are needed":              {waiter("w", "p", rank(1), func(w *Waiter) { w.Need.Resources.GPUs = 2 }), []Holder{holds("a", "two", "two-0", "q"), holds("b", "two", "two-1", "q"), holds("c", "other", "other-0", "q")}, "b a"},
+		"both where both are needed":              {waiter("w", "p", rank(1), func(w *Waiter) { w.Need.Resources.GPUs = 2 }), []Holder{holds("a", "two", "two-0", "q"), holds("b", "two", "two-1", "q"), holds("c", "other", "other-0", "q")}, "a b"},
 		"none where the half would be of no help": {waiter("w", "p", rank(1), func(w *Waiter) { w.Need.Resources.GPUs = 2 }), []Holder{holds("a", "two", "two-0", "q"), holds("c", "other", "other-0", "q")}, ""},
 	}
 	for name, tt := range tests {
@@ -153,7 +153,7 @@ func TestPreempt(t *testing.T) {
 // However much keeps coming, and however urgent: whatever waits gets its turn.
 func TestNobodyStarves(t *testing.T) {
 	t.Parallel()
-	random := rand.New(rand.NewPCG(5, 6)) //nolint:gosec // a test
+	random := rand.New(rand.NewPCG(5, 6))
 	fleet := New([]warpket.Node{gpus(machine("a", 64_000, 512*gib), 4, 80*gib)})
 	type running struct {
 		d   Decision
