@@ -59,7 +59,7 @@ func (a *Activities) turn(ctx context.Context, wait warpket.Wait, request placem
 	if !contended {
 		return a.places.place(ctx, request, func(f *placement.Fleet) (placement.Decision, error) { return f.Place(request) })
 	}
-	waiters, _, err := a.waiters(ctx, wait, request)
+	waiters, err := a.waiters(ctx, wait, request)
 	if err != nil {
 		return placement.Decision{}, err
 	}
@@ -71,31 +71,31 @@ func (a *Activities) turn(ctx context.Context, wait warpket.Wait, request placem
 
 // waiters are all that wait for room, and the one that is given, which is
 // recorded, among them.
-func (a *Activities) waiters(ctx context.Context, wait warpket.Wait, request placement.Request) (all []placement.Waiter, own placement.Waiter, err error) {
+func (a *Activities) waiters(ctx context.Context, wait warpket.Wait, request placement.Request) ([]placement.Waiter, error) {
 	recorded, err := a.Store.WaitOf(ctx, wait.SubjectID)
 	if err == nil && recorded == nil {
 		wait.Reason = "its turn"
 		if err = a.await(ctx, wait); err != nil {
-			return nil, own, err
+			return nil, err
 		}
 		recorded, err = a.Store.WaitOf(ctx, wait.SubjectID)
 	}
 	if err != nil {
-		return nil, own, err
+		return nil, err
 	}
 	if recorded == nil { // this server is not listed: it has the last turn
 		recorded = &wait
 	}
-	own = placement.WaiterOf(*recorded)
+	own := placement.WaiterOf(*recorded)
 	own.Need = request
 	waits, err := a.Store.Waits(ctx)
-	all = append(all, own)
+	all := []placement.Waiter{own}
 	for _, w := range waits {
 		if w.SubjectID != wait.SubjectID {
 			all = append(all, placement.WaiterOf(w))
 		}
 	}
-	return all, own, err
+	return all, err
 }
 
 // await records that something waits for room.

@@ -82,9 +82,6 @@ func New(nodes []warpket.Node) *Fleet {
 	return f
 }
 
-// Nodes is how many nodes there are.
-func (f *Fleet) Nodes() int { return len(f.nodes) }
-
 // Clone makes a Fleet that changes by itself from here on.
 func (f *Fleet) Clone() *Fleet {
 	c := &Fleet{nodes: slices.Clone(f.nodes), index: f.index, alike: make(map[state][]int32, len(f.alike)), mix: f.mix, kept: slices.Clone(f.kept)}
@@ -108,14 +105,6 @@ func (f *Fleet) Set(from warpket.Node) {
 		f.index[n.id] = i
 	}
 	f.enter(i)
-}
-
-// Name is what a node is called.
-func (f *Fleet) Name(id warpket.ID) string {
-	if i, ok := f.index[id]; ok {
-		return f.nodes[i].name
-	}
-	return string(id)
 }
 
 func newNode(from warpket.Node) node {
