@@ -22,6 +22,7 @@ type Deployment struct {
 	Status        DeploymentStatus
 	Message       string // progress, or why it failed
 	Placement     []SlotPlace
+	Waiting       *Waiting // while it waits for room
 	CreatedDate   time.Time
 	UpdatedDate   time.Time
 }
@@ -35,7 +36,9 @@ type SlotPlace struct {
 	Reason  string
 	// Isolation is what keeps its programs apart from others of its node.
 	Isolation Isolation
-	Simulated bool // whether any of its devices is declared, not found
+	Decision  *Decision // what else was looked at; nil where that is not known
+	Yields    bool      // it ends when what runs in it has ended, for something more urgent
+	Simulated bool      // whether any of its devices is declared, not found
 }
 
 // DeploymentStatus says how far a deployment is.
@@ -103,7 +106,8 @@ type Slot struct {
 	Devices      []string
 	Reason       string // why it is where it is
 	CreatedDate  time.Time
-	Leaving      bool // its node is being drained, or a device of it has a fault: it moves elsewhere
+	Decision     *Decision // what else was looked at; nil where that is not known
+	Leaving      bool      // its node is being drained, or a device of it has a fault: it moves elsewhere
 }
 
 // SlotStatus says what a slot is doing.

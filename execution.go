@@ -42,7 +42,8 @@ type Execution struct {
 	NodeName   string
 	SlotID     ID
 	Generation int64
-	Reason     string // why it ran there
+	Reason     string   // why it ran there
+	Devices    []string // that its slot held alone
 	Result     Payload
 	Error      *Failure
 	Log        Payload
@@ -165,6 +166,20 @@ func (e *Execution) Advance(to Status, now time.Time) error {
 		e.FinishedDate = &now
 	}
 	return nil
+}
+
+// Waits is where a queued execution stands: with so many of its snapshot before
+// it, so many slots that serve these, and what they have taken lately if that
+// is known. room is what its snapshot waits for, if it waits for room.
+func (e *Execution) Waits(before, slots int, took time.Duration, room *Waiting, now time.Time) *Waiting {
+	w := Waiting{Position: before + 1}
+	if room != nil {
+		w.Position += room.Position - 1
+		w.Reason, w.Decision = room.Reason, room.Decision
+	} else if slots > 0 && took > 0 {
+		w.StartDate = now.Add(took * time.Duration(before+1) / time.Duration(slots))
+	}
+	return &w
 }
 
 // Outcome is how one attempt of an execution ended on its node.

@@ -16,6 +16,8 @@ type Project struct {
 	Name        string
 	AllowEgress bool // whether its functions may ask for the network
 	CreatedDate time.Time
+	Weight      float64 // its share of the fleet beside other projects
+	MaxPriority int     // up to which its priorities count beside other projects
 }
 
 // DefaultProject is the name of the project that an operator works in unless

@@ -15,11 +15,13 @@ type Project struct {
 	ID          string    `json:"id" doc:"ID of the project"`
 	Name        string    `json:"name" doc:"Its name, unique" example:"chemistry"`
 	AllowEgress bool      `json:"allowEgress" doc:"Whether its functions may have the network egress"`
+	Weight      float64   `json:"weight" doc:"Its share of the fleet beside other projects, when there is not enough for all" example:"1"`
+	MaxPriority int       `json:"maxPriority" doc:"Up to which its priorities count beside other projects; among its own work they count as they are"`
 	CreatedDate time.Time `json:"createdDate" doc:"When it was created"`
 }
 
 func toProject(p warpket.Project) Project {
-	return Project{ID: string(p.ID), Name: p.Name, AllowEgress: p.AllowEgress, CreatedDate: p.CreatedDate}
+	return Project{ID: string(p.ID), Name: p.Name, AllowEgress: p.AllowEgress, Weight: p.Weight, MaxPriority: p.MaxPriority, CreatedDate: p.CreatedDate}
 }
 
 // Token is a credential of a project.
@@ -43,7 +45,9 @@ type CreateProjectRequest struct {
 
 // UpdateProjectRequest changes what it sets.
 type UpdateProjectRequest struct {
-	AllowEgress *bool `json:"allowEgress,omitempty" doc:"Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run"`
+	AllowEgress *bool    `json:"allowEgress,omitempty" doc:"Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run"`
+	Weight      *float64 `json:"weight,omitempty" minimum:"0.001" maximum:"1000" doc:"Its share of the fleet beside other projects; 1 unless set" example:"2"`
+	MaxPriority *int     `json:"maxPriority,omitempty" minimum:"-100" maximum:"100" doc:"Up to which its priorities count beside other projects; 0 unless set"`
 }
 
 // CreateTokenRequest asks for a token.
@@ -72,7 +76,7 @@ func (s *Server) addProjects() {
 		if err := warpket.CheckName("project", in.Body.Name); err != nil {
 			return nil, err
 		}
-		p := warpket.Project{ID: s.newID(ctx), Name: in.Body.Name, CreatedDate: s.Now()}
+		p := warpket.Project{ID: s.newID(ctx), Name: in.Body.Name, Weight: 1, CreatedDate: s.Now()}
 		return &projectOutput{toProject(p)}, s.Store.CreateProject(ctx, p)
 	})
 	register(s, Operate, huma.Operation{
@@ -86,6 +90,12 @@ func (s *Server) addProjects() {
 		p, err := s.Store.UpdateProject(ctx, in.ID, func(p *warpket.Project) {
 			if in.Body.AllowEgress != nil {
 				p.AllowEgress = *in.Body.AllowEgress
+			}
+			if in.Body.Weight != nil {
+				p.Weight = *in.Body.Weight
+			}
+			if in.Body.MaxPriority != nil {
+				p.MaxPriority = *in.Body.MaxPriority
 			}
 		})
 		return &projectOutput{toProject(p)}, err

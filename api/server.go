@@ -40,6 +40,9 @@ type Workflows interface {
 type Fleet interface {
 	Launch(ctx context.Context, e warpket.Execution, held bool) error
 	CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error)
+	// Room reports whether a slot could be placed now, as far as one can tell
+	// before. With queue it may be after others.
+	Room(ctx context.Context, need warpket.Need, queue bool) error
 	FollowLog(ctx context.Context, e warpket.Execution)
 	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
 	Fence(ctx context.Context, node warpket.ID) (warpket.Node, error)

@@ -279,7 +279,7 @@ func TestSlotsAreReservedOnceTheLeastRecentlyUsedFirst(t *testing.T) {
 	t.Parallel()
 	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
 	for _, id := range []warpket.ID{"a", "b"} {
-		s.ReadySlot(Ready{ID: id, SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30})
+		s.ReadySlot(Ready{ID: id, SnapshotID: "v", Generation: 1, Resources: warpket.Resources{CPU: 1000, Memory: 1 << 30}})
 	}
 	one, _ := s.Reserve("1", "v", 0, warpket.Resources{})
 	two, _ := s.Reserve("2", "v", 0, warpket.Resources{})
@@ -324,7 +324,7 @@ func TestASlotOfAnEarlierRevisionIsNotReserved(t *testing.T) {
 func TestAFreedSlotGoesToTheOldestThatFits(t *testing.T) {
 	t.Parallel()
 	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
-	small := Ready{ID: "a", SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30}
+	small := Ready{ID: "a", SnapshotID: "v", Generation: 1, Resources: warpket.Resources{CPU: 1000, Memory: 1 << 30}}
 	s.ReadySlot(small)
 	s.Reserve("9", "v", 0, warpket.Resources{})
 	young := s.Queue("3", "v", 0, warpket.Resources{})
@@ -346,7 +346,7 @@ func TestAFreedSlotGoesToTheOldestThatFits(t *testing.T) {
 	if r := <-young.C; r.ID != "a" {
 		t.Fatalf("the youngest got %+v", r)
 	}
-	s.ReadySlot(Ready{ID: "b", SnapshotID: "v", Generation: 1, CPU: 4000, Memory: 1 << 30})
+	s.ReadySlot(Ready{ID: "b", SnapshotID: "v", Generation: 1, Resources: warpket.Resources{CPU: 4000, Memory: 1 << 30}})
 	if r := <-big.C; r.ID != "b" {
 		t.Errorf("the big one got %+v", r)
 	}

@@ -243,10 +243,7 @@ func (s *Server) forget(ctx context.Context, c *connection, kept []*wire.Ack) {
 }
 
 func (c *connection) ready(slot *wire.SlotState) Ready {
-	return Ready{
-		ID: warpket.ID(slot.GetSlot()), NodeID: c.id, NodeName: c.name, SnapshotID: warpket.ID(slot.GetSnapshot()),
-		Generation: slot.GetGeneration(), Revision: int(slot.GetRevision()), CPU: int(slot.GetCpu()), Memory: slot.GetMemory(),
-	}
+	return readyOf(c.id, c.name, slot)
 }
 
 // enter adds a way to a node. A node has one stream to a server: an older one

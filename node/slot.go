@@ -64,7 +64,7 @@ type runner interface {
 func (s *slot) state() *wire.SlotState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &wire.SlotState{Slot: string(s.id), Generation: s.generation, Snapshot: s.in.GetSnapshot(), Ready: s.ready, Cpu: s.in.GetCpu(), Memory: s.in.GetMemory(), Revision: s.in.GetRevision()}
+	return &wire.SlotState{Slot: string(s.id), Generation: s.generation, Snapshot: s.in.GetSnapshot(), Ready: s.ready, Cpu: s.in.GetCpu(), Memory: s.in.GetMemory(), Revision: s.in.GetRevision(), Resources: s.in.GetResources(), Devices: s.in.GetDevices()}
 }
 
 // prepare puts a worker into a slot and says why its code does not load, if so.

@@ -102,6 +102,7 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 		}
 	}
 	if held == d.Slots {
+		a.served(ctx, id)
 		plan.Release = append(plan.Release, leaving...)
 		return plan, nil
 	}
@@ -132,7 +133,7 @@ func (a *Activities) placeMissing(ctx context.Context, d warpket.Deployment, run
 			plan.Short = "slots of an earlier revision finish what they run"
 			continue // in a later round there is its room
 		}
-		for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx, slot.Resources, runtime) {
+		for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx, slot, runtime) {
 			slot, _, err = a.lease(ctx, slot, runtime)
 		}
 		if warpket.KindOf(err) == warpket.NoCapacity {
@@ -144,6 +145,7 @@ func (a *Activities) placeMissing(ctx context.Context, d warpket.Deployment, run
 		}
 		plan.Prepare = append(plan.Prepare, slot.ID)
 	}
+	a.served(ctx, d.ID)
 	return nil
 }
 
@@ -283,6 +285,7 @@ func (a *Activities) Fail(ctx context.Context, id warpket.ID, reason string) err
 func (a *Activities) end(ctx context.Context, id warpket.ID, status warpket.DeploymentStatus, reason string) error {
 	ctx, stop := whileRunning(ctx)
 	defer stop()
+	a.abandoned(ctx, id)
 	err := a.Store.AdvanceDeployment(ctx, id, status, reason, a.Now())
 	if err != nil && warpket.KindOf(err) != warpket.NotFound {
 		return outcome(err)

@@ -192,6 +192,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	every(5*time.Second, "keeping promises", f.keepPromises)
 	every(30*time.Second, "releasing orphaned slots", f.releaseOrphans)
 	every(30*time.Second, "ending outdated slots", f.endOutdated)
+	every(30*time.Second, "ending slots that yield", f.endYielding)
 	every(time.Hour, "housekeeping", f.housekeep)
 	return f.resume(ctx)
 }
@@ -223,20 +224,25 @@ func (f *Fleet) listen(ctx context.Context) {
 		}
 	})
 	for ctx.Err() == nil {
-		err := a.Store.Listen(ctx, func() { a.Hub.AllChanged(); freed() }, func(topic postgres.Topic, id warpket.ID) {
+		err := a.Store.Listen(ctx, func() { a.places.listening(true); a.Hub.AllChanged(); freed() }, func(topic postgres.Topic, id warpket.ID) {
 			switch topic {
 			case postgres.CapacityFreed:
+				if id != postgres.NoNode {
+					a.places.changed(id)
+				}
 				freed()
 				return
 			case postgres.FunctionRevised:
 				go f.revised(ctx, id)
 				return
 			case postgres.NodeChanged:
+				a.places.changed(id)
 				go f.moveSlots(ctx, id)
 			default:
 			}
 			a.Hub.Changed(id)
 		})
+		a.places.listening(false)
 		if ctx.Err() == nil {
 			a.Log.Warn("not hearing from other servers; listening again", "error", err)
 			select {
@@ -325,6 +331,22 @@ func (f *Fleet) endOutdated(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// endYielding goes on ending slots that yield to something more urgent, when the
+// server that had begun to is gone or could not; and forgets what such servers
+// have waited for.
+func (f *Fleet) endYielding(ctx context.Context) error {
+	if err := f.Activities.Store.SweepWaits(ctx); err != nil {
+		return err
+	}
+	slots, err := f.Activities.Store.Yielding(ctx, "")
+	for _, slot := range slots {
+		if _, up := f.Activities.Nodes.Boot(slot.NodeID); up {
+			f.Activities.endYielding(slot)
+		}
+	}
+	return err
 }
 
 func (f *Fleet) keepListed(ctx context.Context) error {

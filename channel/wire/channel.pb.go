@@ -512,9 +512,11 @@ type SlotState struct {
 	Generation    int64                  `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	Snapshot      string                 `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	Ready         bool                   `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`
-	Cpu           int32                  `protobuf:"varint,5,opt,name=cpu,proto3" json:"cpu,omitempty"`           // thousandths of a core
-	Memory        int64                  `protobuf:"varint,6,opt,name=memory,proto3" json:"memory,omitempty"`     // bytes
-	Revision      int32                  `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"` // of the function's configuration that it was prepared with
+	Cpu           int32                  `protobuf:"varint,5,opt,name=cpu,proto3" json:"cpu,omitempty"`             // thousandths of a core
+	Memory        int64                  `protobuf:"varint,6,opt,name=memory,proto3" json:"memory,omitempty"`       // bytes
+	Revision      int32                  `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`   // of the function's configuration that it was prepared with
+	Resources     []byte                 `protobuf:"bytes,20,opt,name=resources,proto3" json:"resources,omitempty"` // JSON of warpket.Resources that it was prepared with
+	Devices       []string               `protobuf:"bytes,21,rep,name=devices,proto3" json:"devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -596,6 +598,20 @@ func (x *SlotState) GetRevision() int32 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *SlotState) GetResources() []byte {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *SlotState) GetDevices() []string {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
 }
 
 type Welcome struct {
@@ -1607,7 +1623,8 @@ type Prepare struct {
 	Environment   map[string]string      `protobuf:"bytes,19,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // values may be secret: never to be logged
 	Network       string                 `protobuf:"bytes,20,opt,name=network,proto3" json:"network,omitempty"`                                                                                   // none or egress
 	Project       string                 `protobuf:"bytes,21,opt,name=project,proto3" json:"project,omitempty"`
-	Image         *Image                 `protobuf:"bytes,22,opt,name=image,proto3" json:"image,omitempty"` // instead of files and entry
+	Image         *Image                 `protobuf:"bytes,22,opt,name=image,proto3" json:"image,omitempty"`         // instead of files and entry
+	Resources     []byte                 `protobuf:"bytes,40,opt,name=resources,proto3" json:"resources,omitempty"` // JSON of warpket.Resources; the node says what it was given
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1792,6 +1809,13 @@ func (x *Prepare) GetProject() string {
 func (x *Prepare) GetImage() *Image {
 	if x != nil {
 		return x.Image
+	}
+	return nil
+}
+
+func (x *Prepare) GetResources() []byte {
+	if x != nil {
+		return x.Resources
 	}
 	return nil
 }
@@ -3255,7 +3279,7 @@ const file_channel_proto_rawDesc = "" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12\x1c\n" +
 	"\tinventory\x18\x03 \x01(\fR\tinventory\x123\n" +
 	"\x05slots\x18\x04 \x03(\v2\x1d.warpket.channel.v1.SlotStateR\x05slots\x12+\n" +
-	"\x04kept\x18\x05 \x03(\v2\x17.warpket.channel.v1.AckR\x04kept\"\xb7\x01\n" +
+	"\x04kept\x18\x05 \x03(\v2\x17.warpket.channel.v1.AckR\x04kept\"\xef\x01\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -3265,7 +3289,9 @@ const file_channel_proto_rawDesc = "" +
 	"\x05ready\x18\x04 \x01(\bR\x05ready\x12\x10\n" +
 	"\x03cpu\x18\x05 \x01(\x05R\x03cpu\x12\x16\n" +
 	"\x06memory\x18\x06 \x01(\x03R\x06memory\x12\x1a\n" +
-	"\brevision\x18\a \x01(\x05R\brevision\"j\n" +
+	"\brevision\x18\a \x01(\x05R\brevision\x12\x1c\n" +
+	"\tresources\x18\x14 \x01(\fR\tresources\x12\x18\n" +
+	"\adevices\x18\x15 \x03(\tR\adevices\"j\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12-\n" +
 	"\x03end\x18\x02 \x03(\v2\x1b.warpket.channel.v1.SlotRefR\x03end\x12\x18\n" +
@@ -3335,7 +3361,7 @@ const file_channel_proto_rawDesc = "" +
 	"\tLockReply\x12\x12\n" +
 	"\x04lock\x18\x01 \x01(\tR\x04lock\"@\n" +
 	"\aInstall\x125\n" +
-	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\"\x85\x06\n" +
+	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\"\xa3\x06\n" +
 	"\aPrepare\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -3363,7 +3389,8 @@ const file_channel_proto_rawDesc = "" +
 	"\venvironment\x18\x13 \x03(\v2,.warpket.channel.v1.Prepare.EnvironmentEntryB\x03\x80\x01\x01R\venvironment\x12\x18\n" +
 	"\anetwork\x18\x14 \x01(\tR\anetwork\x12\x18\n" +
 	"\aproject\x18\x15 \x01(\tR\aproject\x12/\n" +
-	"\x05image\x18\x16 \x01(\v2\x19.warpket.channel.v1.ImageR\x05image\x1a>\n" +
+	"\x05image\x18\x16 \x01(\v2\x19.warpket.channel.v1.ImageR\x05image\x12\x1c\n" +
+	"\tresources\x18( \x01(\fR\tresources\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +

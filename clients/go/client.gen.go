@@ -671,6 +671,69 @@ func (e ProblemCode) Valid() bool {
 	}
 }
 
+// Defines values for ResourcesIsolation.
+const (
+	ResourcesIsolationGvisor     ResourcesIsolation = "gvisor"
+	ResourcesIsolationNamespaces ResourcesIsolation = "namespaces"
+	ResourcesIsolationNone       ResourcesIsolation = "none"
+)
+
+// Valid indicates whether the value is a known member of the ResourcesIsolation enum.
+func (e ResourcesIsolation) Valid() bool {
+	switch e {
+	case ResourcesIsolationGvisor:
+		return true
+	case ResourcesIsolationNamespaces:
+		return true
+	case ResourcesIsolationNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ResourcesMethod.
+const (
+	DensityMatrix      ResourcesMethod = "density_matrix"
+	MatrixProductState ResourcesMethod = "matrix_product_state"
+	Stabilizer         ResourcesMethod = "stabilizer"
+	Statevector        ResourcesMethod = "statevector"
+)
+
+// Valid indicates whether the value is a known member of the ResourcesMethod enum.
+func (e ResourcesMethod) Valid() bool {
+	switch e {
+	case DensityMatrix:
+		return true
+	case MatrixProductState:
+		return true
+	case Stabilizer:
+		return true
+	case Statevector:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ResourcesSpread.
+const (
+	Prefer  ResourcesSpread = "prefer"
+	Require ResourcesSpread = "require"
+)
+
+// Valid indicates whether the value is a known member of the ResourcesSpread enum.
+func (e ResourcesSpread) Valid() bool {
+	switch e {
+	case Prefer:
+		return true
+	case Require:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RuntimeStatus.
 const (
 	RuntimeStatusAvailable RuntimeStatus = "available"
@@ -953,6 +1016,23 @@ func (e ListNodesParamsCordoned) Valid() bool {
 	}
 }
 
+// Candidate defines model for Candidate.
+type Candidate struct {
+	// Cost The least wins
+	Cost float64 `json:"cost"`
+
+	// Devices Devices that the slot would hold
+	Devices []string `json:"devices"`
+
+	// Node Name of the node
+	Node string `json:"node"`
+
+	// Why What the cost is made of
+	//
+	// Example: 12 % is left over, has the runtime
+	Why string `json:"why"`
+}
+
 // CreateDeploymentRequest defines model for CreateDeploymentRequest.
 type CreateDeploymentRequest struct {
 	Resources Resources `json:"resources,omitempty,omitzero"`
@@ -967,6 +1047,9 @@ type CreateDeploymentRequest struct {
 type CreateExecutionRequest struct {
 	// Description What you say of it
 	Description string `json:"description,omitempty,omitzero"`
+
+	// Device ID of the device that it has to run on, see GET /v1/devices
+	Device string `json:"device,omitempty,omitzero"`
 
 	// FunctionID ID of the function
 	FunctionID string `json:"functionId"`
@@ -995,7 +1078,7 @@ type CreateExecutionRequest struct {
 	// Tags Your labels, each at most 64 bytes
 	Tags []string `json:"tags,omitempty,omitzero"`
 
-	// Target Where it is to run; the template's first target unless set. It never runs elsewhere
+	// Target Where it is to run; unless set, gpu if GPUs are asked for, else the template's first target. It never runs elsewhere
 	Target CreateExecutionRequestTarget `json:"target,omitempty,omitzero"`
 
 	// Version Number of the version; the newest unless set
@@ -1007,7 +1090,7 @@ type CreateExecutionRequest struct {
 // CreateExecutionRequestLane durable: a Temporal workflow drives it; express: the server does, which is faster; the function's unless set
 type CreateExecutionRequestLane string
 
-// CreateExecutionRequestTarget Where it is to run; the template's first target unless set. It never runs elsewhere
+// CreateExecutionRequestTarget Where it is to run; unless set, gpu if GPUs are asked for, else the template's first target. It never runs elsewhere
 type CreateExecutionRequestTarget string
 
 // CreateFunctionRequest defines model for CreateFunctionRequest.
@@ -1207,6 +1290,7 @@ type Deployment struct {
 	// Message Progress, or why it failed
 	Message   string    `json:"message"`
 	Placement Placement `json:"placement"`
+	Queue     Queue     `json:"queue,omitempty,omitzero"`
 
 	// Ready Slots that serve now, with the current configuration of the function
 	//
@@ -1345,8 +1429,11 @@ type Execution struct {
 	CreatedDate time.Time `json:"createdDate"`
 
 	// Description What the caller says of it
-	Description string  `json:"description"`
-	Error       Failure `json:"error,omitempty,omitzero"`
+	Description string `json:"description"`
+
+	// Device ID of the device that it has to run on
+	Device string  `json:"device,omitempty,omitzero"`
+	Error  Failure `json:"error,omitempty,omitzero"`
 
 	// FinishedDate When it became final
 	FinishedDate time.Time `json:"finishedDate,omitempty,omitzero"`
@@ -1376,6 +1463,7 @@ type Execution struct {
 	// LogSize Bytes that the handler wrote, kept or not
 	LogSize   int64      `json:"logSize"`
 	Placement ExecutedAt `json:"placement,omitempty,omitzero"`
+	Queue     Queue      `json:"queue,omitempty,omitzero"`
 	Resources Resources  `json:"resources"`
 
 	// Result What the handler returned; absent in lists, unless it succeeded, and when larger than 64 KiB
@@ -1993,29 +2081,127 @@ type Project struct {
 	// ID ID of the project
 	ID string `json:"id"`
 
+	// MaxPriority Up to which its priorities count beside other projects; among its own work they count as they are
+	MaxPriority int64 `json:"maxPriority"`
+
 	// Name Its name, unique
 	//
 	// Example: chemistry
 	Name string `json:"name"`
+
+	// Weight Its share of the fleet beside other projects, when there is not enough for all
+	//
+	// Example: 1
+	Weight float64 `json:"weight"`
+}
+
+// Queue defines model for Queue.
+type Queue struct {
+	// EstimatedStartDate When it starts if those before it take as long as the latest; absent where nothing tells
+	EstimatedStartDate time.Time `json:"estimatedStartDate,omitempty,omitzero"`
+
+	// Hints What would make it fit
+	Hints []string `json:"hints,omitempty,omitzero"`
+
+	// Position 1 is next. It is by priority, by what projects use of the fleet for their weight, and by how long each has waited, so it may grow too
+	//
+	// Example: 1
+	Position int64 `json:"position"`
+
+	// Reason What it waits for, and what would make it fit; absent when it waits for its turn in a slot
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// Rejected Why nodes had no room for it
+	Rejected []Rejection `json:"rejected,omitempty,omitzero"`
+}
+
+// Rejection defines model for Rejection.
+type Rejection struct {
+	// Examples Some of them, with what they lack
+	//
+	// Example: ["a has 1 of 2 free"]
+	Examples []string `json:"examples"`
+
+	// Nodes How many nodes had none for it
+	Nodes int64 `json:"nodes"`
+
+	// Reason The reason
+	//
+	// Example: too few free devices
+	Reason string `json:"reason"`
 }
 
 // Resources defines model for Resources.
 type Resources struct {
+	// ComputeCapability Least compute capability of each GPU
+	//
+	// Example: 8.0
+	ComputeCapability string `json:"computeCapability,omitempty,omitzero"`
+
 	// CPU Thousandths of a core; 1000 unless set
 	//
 	// Example: 1000
 	CPU int64 `json:"cpu,omitempty,omitzero"`
 
-	// Memory Bytes; 536870912 (512 MiB) unless set
+	// CUDA Least CUDA version that the driver of each GPU must take
+	//
+	// Example: 13.0
+	CUDA string `json:"cuda,omitempty,omitzero"`
+
+	// GpuMemory Bytes that each GPU has at least
+	//
+	// Example: 42949672960
+	GpuMemory int64 `json:"gpuMemory,omitempty,omitzero"`
+
+	// Gpus GPUs, or MIG instances if a profile is named, that a slot holds alone; at least 1 for the target gpu, and none for others
+	//
+	// Example: 1
+	Gpus int64 `json:"gpus,omitempty,omitzero"`
+
+	// Isolation Least isolation of the node
+	Isolation ResourcesIsolation `json:"isolation,omitempty,omitzero"`
+
+	// Labels Labels that the node must have; at most 16
+	Labels map[string]string `json:"labels,omitempty,omitzero"`
+
+	// Memory Bytes; 536870912 (512 MiB) unless set. A simulation with qubits gets at least what it needs
 	//
 	// Example: 536870912
 	Memory int64 `json:"memory,omitempty,omitzero"`
+
+	// Method Method of the simulation; statevector unless set. Bytes for n qubits: statevector 16·2^n, density_matrix 16·4^n, stabilizer (2n+1)²/8, matrix_product_state what bonds up to 1024 take. Only nodes whose simulator has the method get it
+	Method ResourcesMethod `json:"method,omitempty,omitzero"`
+
+	// MigProfile Profile of MIG instances to hold in place of whole GPUs
+	//
+	// Example: 1g.10gb
+	MigProfile string `json:"migProfile,omitempty,omitzero"`
+
+	// Priority Higher goes first, and may take the place of lower when what runs there has ended. Beside other projects it counts up to the project's maxPriority
+	Priority int64 `json:"priority,omitempty,omitzero"`
+
+	// Qubits Qubits of the simulation, which with its method decide how much memory it needs. One that no node could hold is refused with 422
+	//
+	// Example: 28
+	Qubits int64 `json:"qubits,omitempty,omitzero"`
+
+	// Spread prefer: slots of one deployment go to different nodes as far as there is room; require: never two to one node; unless set they go where the least is left over
+	Spread ResourcesSpread `json:"spread,omitempty,omitzero"`
 
 	// Timeout Seconds that one execution may run; 60 unless set
 	//
 	// Example: 60
 	Timeout float64 `json:"timeout,omitempty,omitzero"`
 }
+
+// ResourcesIsolation Least isolation of the node
+type ResourcesIsolation string
+
+// ResourcesMethod Method of the simulation; statevector unless set. Bytes for n qubits: statevector 16·2^n, density_matrix 16·4^n, stabilizer (2n+1)²/8, matrix_product_state what bonds up to 1024 take. Only nodes whose simulator has the method get it
+type ResourcesMethod string
+
+// ResourcesSpread prefer: slots of one deployment go to different nodes as far as there is room; require: never two to one node; unless set they go where the least is left over
+type ResourcesSpread string
 
 // Runtime defines model for Runtime.
 type Runtime struct {
@@ -2094,6 +2280,9 @@ type Secret struct {
 
 // SlotPlace defines model for SlotPlace.
 type SlotPlace struct {
+	// Candidates The best of the nodes that had room when it was placed, the chosen one first
+	Candidates []Candidate `json:"candidates,omitempty,omitzero"`
+
 	// Devices Devices that it holds alone
 	Devices []string `json:"devices"`
 
@@ -2103,6 +2292,9 @@ type SlotPlace struct {
 	// Reason Why it is there
 	Reason string `json:"reason"`
 
+	// Rejected Why the other nodes had none
+	Rejected []Rejection `json:"rejected,omitempty,omitzero"`
+
 	// Simulated Its devices are only declared, for tests and plans: no code runs on them
 	Simulated bool `json:"simulated,omitempty,omitzero"`
 
@@ -2111,6 +2303,9 @@ type SlotPlace struct {
 
 	// Status lost: its node is silent
 	Status SlotPlaceStatus `json:"status"`
+
+	// Yields Whether it ends, for something more urgent, when what runs in it has ended
+	Yields bool `json:"yields,omitempty,omitzero"`
 }
 
 // SlotPlaceStatus lost: its node is silent
@@ -2322,6 +2517,14 @@ type UpdateNodeRequest struct {
 type UpdateProjectRequest struct {
 	// AllowEgress Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run
 	AllowEgress bool `json:"allowEgress,omitempty,omitzero"`
+
+	// MaxPriority Up to which its priorities count beside other projects; 0 unless set
+	MaxPriority int64 `json:"maxPriority,omitempty,omitzero"`
+
+	// Weight Its share of the fleet beside other projects; 1 unless set
+	//
+	// Example: 2
+	Weight float64 `json:"weight,omitempty,omitzero"`
 }
 
 // UpdateSecretRequest defines model for UpdateSecretRequest.

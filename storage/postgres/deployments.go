@@ -155,10 +155,10 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 		warpket.SlotPlace
 	}
 	places, err := many(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
-		err = row.Scan(&p.deployment, &p.revision, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices, &p.Simulated, &p.leaving)
+		err = row.Scan(&p.deployment, &p.revision, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices, &p.Simulated, &p.leaving, &p.Decision, &p.Yields)
 		return p, err
 	}, `select deployment_id, revision, slots.id, n.name, status, reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = slots.id order by v.id),
-		exists (select from devices v where v.slot_id = slots.id and v.device @> '{"simulated": true}'), `+leaving+`
+		exists (select from devices v where v.slot_id = slots.id and v.device @> '{"simulated": true}'), `+leaving+`, decision, yields_to is not null
 		from slots join nodes n on n.id = slots.node_id where deployment_id = any ($1::uuid[]) order by slots.id`, ids)
 	if err != nil {
 		return explain(err, "slot", "")

@@ -81,7 +81,7 @@ func (s *Store) NodeIsUp(ctx context.Context, id, boot warpket.ID, inventory war
 		if err := notify(ctx, tx, NodeChanged, id); err != nil {
 			return err
 		}
-		return notify(ctx, tx, CapacityFreed, "")
+		return notify(ctx, tx, CapacityFreed, id)
 	})
 	return over, distinct(deployments), explain(err, "node", id)
 }
@@ -225,7 +225,7 @@ func (s *Store) UpdateNode(ctx context.Context, id warpket.ID, change func(*warp
 		if err := notify(ctx, tx, NodeChanged, id); err != nil || n.Cordoned {
 			return err
 		}
-		return notify(ctx, tx, CapacityFreed, "") // it may have been cordoned, or got the label that something waits for
+		return notify(ctx, tx, CapacityFreed, id) // it may have been cordoned, or got the label that something waits for
 	})
 	return n, explain(err, "node", id)
 }
@@ -308,6 +308,12 @@ func (s *Store) Nodes(ctx context.Context, filter NodeFilter, page Page) ([]warp
 // Fleet gives every node with the devices that nobody holds, for placement.
 func (s *Store) Fleet(ctx context.Context) ([]warpket.Node, error) {
 	nodes, err := many(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes order by id`)
+	return nodes, explain(err, "node", "")
+}
+
+// FleetPart gives some of the nodes.
+func (s *Store) FleetPart(ctx context.Context, ids []warpket.ID) ([]warpket.Node, error) {
+	nodes, err := many(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes where id = any ($1::uuid[]) order by id`, ids)
 	return nodes, explain(err, "node", "")
 }
 

@@ -57,7 +57,7 @@ func (s *Store) UpdateProject(ctx context.Context, idOrName string, change func(
 		}
 		before := p
 		change(&p)
-		if _, err := tx.Exec(ctx, `update projects set allow_egress = $2 where id = $1`, p.ID, p.AllowEgress); err != nil {
+		if _, err := tx.Exec(ctx, `update projects set allow_egress = $2, weight = $3, max_priority = $4 where id = $1`, p.ID, p.AllowEgress, p.Weight, p.MaxPriority); err != nil {
 			return err
 		}
 		if before.AllowEgress && !p.AllowEgress {
@@ -68,10 +68,10 @@ func (s *Store) UpdateProject(ctx context.Context, idOrName string, change func(
 	return p, explain(err, "project", idOrName)
 }
 
-const projectColumns = `id, name, allow_egress, created_date`
+const projectColumns = `id, name, allow_egress, created_date, weight, max_priority`
 
 func scanProject(row pgx.CollectableRow) (p warpket.Project, err error) {
-	err = row.Scan(&p.ID, &p.Name, &p.AllowEgress, &p.CreatedDate)
+	err = row.Scan(&p.ID, &p.Name, &p.AllowEgress, &p.CreatedDate, &p.Weight, &p.MaxPriority)
 	return p, err
 }
 

@@ -291,8 +291,9 @@ func TestListenHearsWhatIsCommitted(t *testing.T) {
 
 	for _, want := range []change{
 		{postgres.DeploymentChanged, d.ID},
-		{postgres.CapacityFreed, ""}, // a node is up
-		{postgres.CapacityFreed, ""}, // a slot is free
+		{postgres.NodeChanged, node.ID},
+		{postgres.CapacityFreed, node.ID}, // a node is up
+		{postgres.CapacityFreed, node.ID}, // a slot is free
 		{postgres.ExecutionWoken, e.ID},
 		{postgres.RuntimeChanged, w.runtime.ID},
 		{postgres.NodeChanged, node.ID},
