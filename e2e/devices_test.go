@@ -142,6 +142,7 @@ const a100 = `{name: A100, memory: 40 GiB, computeCapability: "8.0", cudaVersion
 // declared, beside the product's own. On a machine as root or not, each is a
 // process of its own with its own identity.
 func TestAFleetWithSimulatedDevices(t *testing.T) {
+	whole := t // nodes outlive the parts
 	p := start(t, t.TempDir())
 	t.Cleanup(func() { p.stop(t) })
 	c := p.client(t)
@@ -265,7 +266,7 @@ func TestAFleetWithSimulatedDevices(t *testing.T) {
 					t.Errorf("fenced it is %+v", n)
 				}
 			}
-			p.run(t, beta)
+			p.run(whole, beta)
 			if n := leased(); n != 0 {
 				t.Errorf("back, it has %d devices leased", n)
 			}
