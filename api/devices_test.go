@@ -192,8 +192,14 @@ func TestANodeIsDrainedAndFenced(t *testing.T) {
 		method, path, now string
 		want              int
 	}{
-		{"POST", path + "/cordon", "cordoned", 200}, {"DELETE", path + "/cordon", "up", 200}, {"POST", path + "/drain", "drained", 200}, {"GET", path, "drained", 200},
-		{"POST", path + "/cordon", "drained", 200}, {"DELETE", path + "/cordon", "up", 200}, {"POST", path + "/fence", "", 409}, {"POST", "/v1/nodes/" + string(warpket.NewID(time.Now())) + "/drain", "", 404},
+		{"POST", path + "/cordon", "cordoned", 200},
+		{"DELETE", path + "/cordon", "up", 200},
+		{"POST", path + "/drain", "drained", 200},
+		{"GET", path, "drained", 200},
+		{"POST", path + "/cordon", "drained", 200},
+		{"DELETE", path + "/cordon", "up", 200},
+		{"POST", path + "/fence", "", 409},
+		{"POST", "/v1/nodes/" + string(warpket.NewID(time.Now())) + "/drain", "", 404},
 		{"POST", "/v1/nodes/x/fence", "", 404},
 	} {
 		if got := status(step.method, step.path, step.want); got != step.now {

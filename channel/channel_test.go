@@ -581,6 +581,11 @@ func TestWhatANodeSaysOfItsDevicesArrives(t *testing.T) {
 	if got := <-p.fleet.renewed; got["GPU-1"].MemoryFree != 7 {
 		t.Errorf("they do %+v", got)
 	}
-	p.client.Devices([]byte(`{`)) // of no release: it has to say all anew
-	<-p.agent.ended
+	for _, wrong := range []string{`{`, `[{"id":""}]`, `[{"id":"a\u0000"}]`, `[{"id":"` + strings.Repeat("x", 129) + `"}]`} {
+		p.client.Devices([]byte(wrong)) // the node has to say all anew
+		<-p.agent.ended
+	}
+	if len(p.fleet.devices) > 0 {
+		t.Errorf("what no node has was taken: %+v", <-p.fleet.devices)
+	}
 }

@@ -28,9 +28,11 @@ type fakeGPUs struct {
 func (g *fakeGPUs) Load() map[string]warpket.Load {
 	return map[string]warpket.Load{"GPU-1": {MemoryFree: 7}}
 }
+
 func (g *fakeGPUs) Watch(_ context.Context, found func(device, fault string)) {
 	found("GPU-2", "Xid 79")
 }
+
 func (g *fakeGPUs) Take(ids []string) (accelerators.Lease, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -45,7 +47,7 @@ func (g *fakeGPUs) Access() accelerators.Access {
 func (g *fakeGPUs) Measure() func(*warpket.Usage) {
 	return func(u *warpket.Usage) { u.GPUMemory, u.GPUJoules, u.GPUSeconds = 5, 6, 7 }
 }
-func (g *fakeGPUs) Returned(context.Context) map[string]string { return maps.Clone(g.left) }
+func (g *fakeGPUs) Returned(time.Duration) map[string]string { return maps.Clone(g.left) }
 
 // agentOn is an agent on a machine with these devices.
 func agentOn(t *testing.T, gpus *fakeGPUs, devices ...warpket.Device) *Agent {
