@@ -1,5 +1,10 @@
 package warpket
 
+import (
+	"strings"
+	"unicode"
+)
+
 // Device is what a slot may need: a GPU, a slice of one, or a simulator.
 type Device struct {
 	ID                string     `json:"id"` // unique on its node; an NVIDIA UUID for a GPU or a slice
@@ -36,6 +41,20 @@ const (
 	NVIDIA           DeviceKind = "gpu"
 	QuantumSimulator DeviceKind = "simulator"
 )
+
+// CheckDevices refuses what no node has.
+func CheckDevices(devices []Device) error {
+	const most, longest = 4096, 128
+	if len(devices) > most {
+		return Errorf(Invalid, "a node has at most %d devices, not %d", most, len(devices))
+	}
+	for _, d := range devices {
+		if d.ID == "" || len(d.ID) > longest || strings.ContainsFunc(d.ID, unicode.IsControl) {
+			return Errorf(Invalid, "%.200q cannot be the ID of a device: up to %d characters, no control characters", d.ID, longest)
+		}
+	}
+	return nil
+}
 
 // Load is what a GPU is doing. It changes all the time, so it is kept apart from
 // what the device is. A field that the driver does not tell is zero.

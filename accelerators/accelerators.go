@@ -4,12 +4,12 @@
 package accelerators
 
 import (
-	"context"
 	"log/slog"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/warpket/warpket"
 )
@@ -33,9 +33,9 @@ type Lease interface {
 	// it gives ends that, and adds what was measured to a usage.
 	Measure() (stop func(*warpket.Usage))
 	// Returned waits until nothing of the slot is left on its GPUs: no process,
-	// and no memory. The faults say of those that are not clean when ctx ends
+	// and no memory. The faults say of those that are not clean within a time
 	// what is left.
-	Returned(ctx context.Context) (faults map[string]string)
+	Returned(within time.Duration) (faults map[string]string)
 }
 
 // Access is what a program needs to reach GPUs.

@@ -22,7 +22,6 @@ var byPrograms = []uint64{
 	43,  // a channel was reset
 	45,  // channels were cleaned up after an end or an error
 	68,  // exception in video decoding
-	69,  // exception in a kernel, of another class
 	109, // a context switch took too long
 }
 

@@ -3,7 +3,6 @@
 package accelerators
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"sync"
@@ -168,8 +167,9 @@ func (c *gpu) energy(g *GPUs) float64 {
 
 // Returned waits until nothing of the slot is left on its GPUs. The driver frees
 // the memory of a process that was killed a moment after its end.
-func (l *lease) Returned(ctx context.Context) map[string]string {
-	for {
+func (l *lease) Returned(within time.Duration) map[string]string {
+	for deadline := time.Now().Add(within); ; time.Sleep(between) { // it tells nobody when it has
+
 		faults := map[string]string{}
 		for i, c := range l.cards {
 			if left := c.left(l.before[i]); left != "" {
@@ -179,10 +179,8 @@ func (l *lease) Returned(ctx context.Context) map[string]string {
 		if len(faults) == 0 {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !time.Now().Before(deadline) {
 			return faults
-		case <-time.After(between):
 		}
 	}
 }

@@ -542,3 +542,50 @@ func TestAServerOfItsOwnIsPreferredAndTheOtherOneTakesOver(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestANodeTellsWhatItsDevicesDoOnlyWhenThatHasChanged(t *testing.T) {
+	t.Parallel()
+	l := &Link{stream: &renewals{sent: make(chan *wire.Renew, 1)}}
+	now := make(chan string, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	tick := make(chan time.Time)
+	go l.renewAt(ctx, tick, func() []byte { return []byte(<-now) })
+	for _, step := range []struct{ does, told string }{{"", ""}, {"a", "a"}, {"a", ""}, {"b", "b"}} {
+		now <- step.does
+		tick <- time.Time{}
+		if got := <-l.stream.(*renewals).sent; string(got.GetLoads()) != step.told {
+			t.Errorf("%q was told as %q", step.does, got.GetLoads())
+		}
+	}
+}
+
+// renewals is a stream of renewals.
+type renewals struct {
+	wire.Channel_ConnectClient
+	sent chan *wire.Renew
+}
+
+func (r *renewals) Send(m *wire.FromNode) error {
+	r.sent <- m.GetRenew()
+	return nil
+}
+
+func TestWhatANodeSaysOfItsDevicesArrives(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{loads: []byte(`{"GPU-1":{"memoryFree":7}}`)})
+	p.client.Devices([]byte(`[{"id":"GPU-1","fault":"Xid 79"}]`))
+	if got := <-p.fleet.devices; len(got) != 1 || got[0].Fault != "Xid 79" {
+		t.Errorf("the devices are %+v", got)
+	}
+	if got := <-p.fleet.renewed; got["GPU-1"].MemoryFree != 7 {
+		t.Errorf("they do %+v", got)
+	}
+	for _, wrong := range []string{`{`, `[{"id":""}]`, `[{"id":"a\u0000"}]`, `[{"id":"` + strings.Repeat("x", 129) + `"}]`} {
+		p.client.Devices([]byte(wrong)) // the node has to say all anew
+		<-p.agent.ended
+	}
+	if len(p.fleet.devices) > 0 {
+		t.Errorf("what no node has was taken: %+v", <-p.fleet.devices)
+	}
+}

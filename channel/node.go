@@ -251,14 +251,18 @@ func (c *Client) Devices(devices []byte) {
 
 // renew keeps the lease, three times within it, and tells what devices do.
 func (l *Link) renew(ctx context.Context, loads func() []byte) {
-	var told []byte
 	tick := time.NewTicker(warpket.Lease / 3)
 	defer tick.Stop()
+	l.renewAt(ctx, tick.C, loads)
+}
+
+func (l *Link) renewAt(ctx context.Context, tick <-chan time.Time, loads func() []byte) {
+	var told []byte
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 			renew := &wire.Renew{}
 			if now := loads(); !bytes.Equal(now, told) {
 				renew.Loads, told = now, now

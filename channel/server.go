@@ -196,6 +196,9 @@ func (s *Server) welcome(ctx context.Context, c *nodeStream, hello *wire.Hello) 
 	if err := json.Unmarshal(hello.GetInventory(), &inventory); err != nil {
 		return warpket.Errorf(warpket.Invalid, "the inventory cannot be read: %v", err)
 	}
+	if err := warpket.CheckDevices(inventory.Devices); err != nil {
+		return err
+	}
 	held := make(map[warpket.ID]int64, len(hello.GetSlots()))
 	for _, slot := range hello.GetSlots() {
 		held[warpket.ID(slot.GetSlot())] = slot.GetGeneration()
@@ -388,6 +391,9 @@ func (s *Server) devices(ctx context.Context, c *nodeStream, in *wire.Devices) e
 	var devices []warpket.Device
 	if err := json.Unmarshal(in.GetDevices(), &devices); err != nil {
 		return warpket.Errorf(warpket.Invalid, "the devices cannot be read: %v", err)
+	}
+	if err := warpket.CheckDevices(devices); err != nil {
+		return err
 	}
 	return s.fleet.Devices(ctx, c.id, c.boot, devices)
 }

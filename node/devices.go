@@ -140,9 +140,7 @@ func (s *slot) returnDevices() {
 	if s.lease == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), returnTime)
-	defer cancel()
-	for device, left := range s.lease.Returned(ctx) {
+	for device, left := range s.lease.Returned(returnTime) {
 		s.agent.foundFault(device, left+", at "+time.Now().UTC().Format(time.RFC3339))
 	}
 }

@@ -46,25 +46,23 @@ func TestDevicesAreListedByWhatTheyAreAndWhoHoldsThem(t *testing.T) {
 		"not free: held, or leased by their slices": {postgres.DeviceFilter{Free: &no}, []string{"h1", "a2"}},
 	}
 	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			var got []string
-			for cursor := ""; ; {
-				page, next, err := w.Devices(t.Context(), tt.filter, postgres.Page{Cursor: cursor, Limit: 2})
-				w.must(err)
-				for _, d := range page {
-					got = append(got, d.ID)
-					if (d.ID == "a2") != (d.Holder != nil && d.Holder.ID == held.ID && d.Function == f.Name && d.Holder.ProjectID == w.project) {
-						t.Errorf("%s is held by %+v for %s", d.ID, d.Holder, d.Function)
-					}
-				}
-				if cursor = next; next == "" {
-					break
+		var got []string
+		for cursor := ""; ; {
+			page, next, err := w.Devices(t.Context(), tt.filter, postgres.Page{Cursor: cursor, Limit: 2})
+			w.must(err)
+			for _, d := range page {
+				got = append(got, d.ID)
+				if (d.ID == "a2") != (d.Holder != nil && d.Holder.ID == held.ID && d.Function == f.Name && d.Holder.ProjectID == w.project) {
+					t.Errorf("%s is held by %+v for %s", d.ID, d.Holder, d.Function)
 				}
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Error(diff)
+			if cursor = next; next == "" {
+				break
 			}
-		})
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
 	}
 	_, err := w.UpdateNode(t.Context(), young.ID, func(n *warpket.Node) error { n.Cordon(true, now()); return nil })
 	w.must(err)
