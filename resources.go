@@ -94,18 +94,19 @@ func fill[T comparable](field *T, other T) {
 }
 
 // For gives what an execution or slot with this target needs, and checks it.
-// The target gpu takes at least one GPU. Another target takes none: it is an
-// error to ask for one explicitly, and what a function asks for by itself is
-// left out. A simulation gets at least the memory that its method needs, on
-// the GPUs if it has any.
+// The target gpu takes at least one GPU. The targets compile and sim take none:
+// it is an error to ask for one explicitly, and what a function asks for by
+// itself is left out. Others take what is asked for. A simulation gets at least
+// the memory that its method needs, on the GPUs if it has any.
 func (r Resources) For(target Target, explicit Resources) (Resources, error) {
-	if target == GPU {
-		r.GPUs = max(r.GPUs, 1)
-	} else {
+	switch {
+	case target == Compile || target == Sim:
 		if explicit.asksGPU() {
 			return r, Errorf(Invalid, "the target %s has no GPU: ask for the target gpu, or leave out gpus, gpuMemory, migProfile, computeCapability and cuda", target).At("resources.gpus")
 		}
 		r.GPUs, r.GPUMemory, r.MIGProfile, r.ComputeCapability, r.CUDA = 0, 0, "", "", ""
+	case target == GPU || r.asksGPU():
+		r.GPUs = max(r.GPUs, 1)
 	}
 	if r.Qubits > 0 && r.Method == "" {
 		r.Method = Statevector

@@ -91,6 +91,12 @@ func TestATargetDecidesWhetherThereAreGPUs(t *testing.T) {
 	}
 	_, err = function.For(warpket.Sim, warpket.Resources{GPUs: 1})
 	wantKind(t, err, warpket.Invalid)
+	slice := warpket.DefaultResources
+	slice.MIGProfile = "1g.10gb"
+	r, err = slice.For(warpket.CPU, slice)
+	if err != nil || r.GPUs != 1 {
+		t.Errorf("who asks for a profile gets %d, %v", r.GPUs, err)
+	}
 }
 
 func TestASimulationGetsTheMemoryThatItNeeds(t *testing.T) {

@@ -16,7 +16,7 @@ type Resources struct {
 	Memory  int64   `json:"memory,omitempty" minimum:"16777216" maximum:"4398046511104" doc:"Bytes; 536870912 (512 MiB) unless set. A simulation with qubits gets at least what it needs" example:"536870912"`
 	Timeout float64 `json:"timeout,omitempty" minimum:"0.001" maximum:"86400" doc:"Seconds that one execution may run; 60 unless set" example:"60"`
 
-	GPUs              int    `json:"gpus,omitempty" minimum:"0" maximum:"64" doc:"GPUs, or MIG instances if a profile is named, that a slot holds alone; at least 1 for the target gpu, and none for others" example:"1"`
+	GPUs              int    `json:"gpus,omitempty" minimum:"0" maximum:"64" doc:"GPUs, or MIG instances if a profile is named, that a slot holds alone; at least 1 for the target gpu, and none for compile and sim" example:"1"`
 	GPUMemory         int64  `json:"gpuMemory,omitempty" minimum:"0" maximum:"4398046511104" doc:"Bytes that each GPU has at least" example:"42949672960"`
 	MIGProfile        string `json:"migProfile,omitempty" maxLength:"32" doc:"Profile of MIG instances to hold in place of whole GPUs" example:"1g.10gb"`
 	ComputeCapability string `json:"computeCapability,omitempty" maxLength:"8" doc:"Least compute capability of each GPU" example:"8.0"`

@@ -2153,7 +2153,7 @@ type Resources struct {
 	// Example: 42949672960
 	GpuMemory int64 `json:"gpuMemory,omitempty,omitzero"`
 
-	// Gpus GPUs, or MIG instances if a profile is named, that a slot holds alone; at least 1 for the target gpu, and none for others
+	// Gpus GPUs, or MIG instances if a profile is named, that a slot holds alone; at least 1 for the target gpu, and none for compile and sim
 	//
 	// Example: 1
 	Gpus int64 `json:"gpus,omitempty,omitzero"`
