@@ -165,7 +165,7 @@ func makeWorld(t *testing.T, keys secrets.Keyring, images api.Images) *world {
 		ServerID: warpket.NewID(time.Now()), Store: store, Blobs: blobs, Catalog: catalog, Hub: w.hub, Secrets: secrets.New(keys, store), Nodes: nodes, Authority: authority,
 		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Images: images, Fetcher: elsewhere(t), Platform: "linux/amd64", Now: w.clock, Log: log,
 		Metrics: metrics.New(func(context.Context) ([]metrics.Level, error) { return nil, nil }),
-		Random: func(n int) int { return w.random(n) },
+		Random:  func(n int) int { return w.random(n) },
 	})
 	front := httptest.NewServer(server.Handler())
 	t.Cleanup(front.Close)
