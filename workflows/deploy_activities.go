@@ -109,7 +109,7 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 	}
 	if held == d.Slots {
 		a.served(ctx, id)
-		plan.Release = append(plan.Release, leaving...)
+		plan.Replace = append(plan.Replace, leaving...) // once those that a round before this one has placed are ready
 		return plan, nil
 	}
 	if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentPlacing, fmt.Sprintf("%d of %d slots are held", held, d.Slots), a.Now()); err != nil {
