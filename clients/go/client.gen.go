@@ -428,6 +428,7 @@ const (
 	FailureCodeResultNotEncodable FailureCode = "result_not_encodable"
 	FailureCodeResultTooLarge     FailureCode = "result_too_large"
 	FailureCodeRuntimeFailed      FailureCode = "runtime_failed"
+	FailureCodeSimulatedDevice    FailureCode = "simulated_device"
 	FailureCodeTimedOut           FailureCode = "timed_out"
 	FailureCodeTooManyProcesses   FailureCode = "too_many_processes"
 )
@@ -464,6 +465,8 @@ func (e FailureCode) Valid() bool {
 	case FailureCodeResultTooLarge:
 		return true
 	case FailureCodeRuntimeFailed:
+		return true
+	case FailureCodeSimulatedDevice:
 		return true
 	case FailureCodeTimedOut:
 		return true
@@ -758,6 +761,7 @@ const (
 	InvocationErrorResultNotEncodable InvocationError = "result_not_encodable"
 	InvocationErrorResultTooLarge     InvocationError = "result_too_large"
 	InvocationErrorRuntimeFailed      InvocationError = "runtime_failed"
+	InvocationErrorSimulatedDevice    InvocationError = "simulated_device"
 	InvocationErrorTimedOut           InvocationError = "timed_out"
 	InvocationErrorTooManyProcesses   InvocationError = "too_many_processes"
 )
@@ -794,6 +798,8 @@ func (e InvocationError) Valid() bool {
 	case InvocationErrorResultTooLarge:
 		return true
 	case InvocationErrorRuntimeFailed:
+		return true
+	case InvocationErrorSimulatedDevice:
 		return true
 	case InvocationErrorTimedOut:
 		return true
