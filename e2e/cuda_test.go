@@ -85,3 +85,29 @@ func TestACUDAFunctionCompilesWithoutAGPU(t *testing.T) {
 		t.Errorf("executed, it is %+v: %+v", e, e.Error)
 	}
 }
+
+// TestNumbaRunsOnItsSimulatorAndCompiles takes the targets of one function in
+// turn: each call runs on its own and says so.
+func TestNumbaRunsOnItsSimulatorAndCompiles(t *testing.T) {
+	t.Parallel()
+	c := theProduct(t)
+	f := as[function](t, c.ok(t, "POST", "/v1/functions", object{"functionName": "numba", "templateLanguageTag": "Numba-CUDA", "sdkVersion": "0.30.4"}))
+	for _, target := range []string{"sim", "compile", "sim"} {
+		e := as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": f.FunctionID, "target": target, "input": object{"n": 200}, "resources": object{"memory": 1 << 30}}, "Prefer", "wait=100"))
+		if e.Status != "succeeded" {
+			t.Fatalf("on %s it is %+v: %+v", target, e, e.Error)
+		}
+		result := as[struct {
+			Target, Device string
+			WorstError     float64 `json:"worst_error"`
+			Lines          int
+		}](t, answer{body: e.Result})
+		if e.Target != target || result.Target != target || result.WorstError != 0 || (target == "sim") != (result.Device == "cuda-sim") || (target == "compile") != (result.Lines > 10) {
+			t.Errorf("on %s it is %+v, %+v", target, e, result)
+		}
+	}
+	refused := c.send(t, "POST", "/v1/executions", object{"functionId": f.FunctionID, "target": "sim", "resources": object{"gpus": 1}})
+	if refused.status != http.StatusUnprocessableEntity || !strings.Contains(string(refused.body), "the target sim has no GPU") {
+		t.Errorf("sim with a GPU is answered %d %s", refused.status, refused.body)
+	}
+}

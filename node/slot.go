@@ -48,7 +48,8 @@ type slot struct {
 	quiet  chan struct{} // closed when the slot is closed and no call is left
 	idle   *time.Timer
 
-	worker runner // guarded by turn
+	worker runner         // guarded by turn
+	target warpket.Target // that worker has served; empty before the first call; guarded by turn
 	ctx    context.Context
 	kill   context.CancelFunc // ends what runs
 }
