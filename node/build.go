@@ -46,9 +46,13 @@ func (a *Agent) build(ctx context.Context, in *wire.Build, say func(string)) (*w
 		return nil, err
 	}
 	say("compiling " + in.GetEntry())
-	binary, log, failure := a.pool.CUDA(worker.CUDAConfig{
+	compiler := a.pool.CUDA(worker.CUDAConfig{
 		Runtime: env, Code: code, Entry: in.GetEntry(), Architectures: in.GetArchitectures(), Scratch: filepath.Join(work, "scratch"), Resources: buildResources,
-	}).Build(ctx, buildTimeout)
+	})
+	if err := compiler.Check(); err != nil {
+		return nil, err
+	}
+	binary, log, failure := compiler.Build(ctx, buildTimeout)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

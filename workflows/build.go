@@ -108,6 +108,9 @@ func (a *Activities) ensureBuild(ctx context.Context, project, snapshot, runtime
 	if b.Status == warpket.BuildPending {
 		begin("compiling for " + strings.Join(architectures, ", "))
 		if err := a.Client.buildVersion(ctx, b); err != nil {
+			if kindOf(err) == warpket.Invalid {
+				return nil, warpket.Errorf(warpket.Invalid, "the files cannot be compiled: %s", messageOf(err))
+			}
 			return nil, fmt.Errorf("compiling snapshot %s: %w", snapshot, err)
 		}
 		if b, err = a.Store.Build(ctx, b.ID); err != nil {

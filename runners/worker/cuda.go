@@ -123,6 +123,12 @@ type Kernel struct {
 	SpillLoads   int    `json:"spillLoads"`   // bytes
 }
 
+// Check reports why nothing can be compiled here.
+func (c *CUDA) Check() error {
+	_, err := toolkitOf(c.config.Runtime)
+	return err
+}
+
 // Build compiles the files, for programs that are kept. The log is what the
 // compiler has printed, cut. A failure says in its words why they do not compile.
 func (c *CUDA) Build(ctx context.Context, timeout time.Duration) (binary, log []byte, failure *warpket.Failure) {
@@ -212,7 +218,7 @@ func toolkitOf(env runtimes.Env) (toolkit, error) {
 		return toolkit{}, warpket.Errorf(warpket.Invalid, "the runtime %s %s has no nvcc", env.Key.SDK, env.Key.SDKVersion)
 	}
 	if _, err := exec.LookPath("g++"); err != nil {
-		return toolkit{}, warpket.Errorf(warpket.Unavailable, "this node has no C++ compiler, which nvcc needs for the host's part of the code: install g++ there")
+		return toolkit{}, warpket.Errorf(warpket.Invalid, "this node has no C++ compiler, which nvcc needs for the host's part of the code: install g++ there")
 	}
 	return toolkit{filepath.Dir(filepath.Dir(found[0]))}, nil
 }
