@@ -83,6 +83,7 @@ type Config struct {
 	Platform  string // of the runtimes that functions get, "linux/amd64"
 	PlainHTTP bool   // callbacks may go to URLs without TLS
 	Now       func() time.Time
+	Wires     map[string]Wire // APIs of other systems, by the prefix of their paths
 	Random    func(n int) int // from 0 to n-1, for aliases to choose by; math/rand/v2's unless set
 	Log       *slog.Logger
 }
@@ -97,7 +98,8 @@ type Server struct {
 	tokens   *cache[warpket.Token]
 	projects *cache[warpket.Project]
 	targets  *cache[callee]
-	pushes   chan struct{} // holds one for each push that is being read
+	pushes   chan struct{}           // holds one for each push that is being read
+	wires    map[string]http.Handler // by prefix
 	aliases  *cache[warpket.Alias]
 	webhooks *cache[hook]
 	rates    *rates
@@ -120,6 +122,10 @@ func New(c Config) *Server {
 	s.api = humago.New(s.mux, humaConfig())
 	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addAliases, s.addWebhooks, s.addSchedules, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
 		add()
+	}
+	s.wires = map[string]http.Handler{}
+	for prefix, wire := range c.Wires {
+		s.wires[prefix] = wire(s)
 	}
 	return s
 }
@@ -261,7 +267,7 @@ func (s *Server) refuse(ctx huma.Context, err error) {
 // Handler is the whole server: authentication, idempotency, unknown paths and
 // panics around the operations.
 func (s *Server) Handler() http.Handler {
-	return s.recovered(s.orGateway(s.known(withGitToken(s.authenticated(s.formed(s.repeatable(s.mux)))))))
+	return s.recovered(s.wired(s.orGateway(s.known(withGitToken(s.authenticated(s.formed(s.repeatable(s.mux))))))))
 }
 
 // recovered answers for a handler that panics.
