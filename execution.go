@@ -56,6 +56,7 @@ type Execution struct {
 	FinishedDate *time.Time
 	CancelAsked  bool
 	ServerID     ID     // the server that drives it, or waits for its slot
+	CreatedBy    ID     // the token that asked for it; empty when no token did
 	Alias        string // that it was asked for by; empty for a function
 	Origin       Origin
 

@@ -20,7 +20,12 @@ func NewID(now time.Time) ID {
 }
 
 // FirstIDAt is the smallest ID that can have been made at t: a bound for ranges.
-func FirstIDAt(t time.Time) ID { return uuid7(t, [16]byte{}) }
+func FirstIDAt(t time.Time) ID {
+	if t.UnixMilli() < 0 {
+		t = time.UnixMilli(0) // nothing is older
+	}
+	return uuid7(t, [16]byte{})
+}
 
 func uuid7(t time.Time, b [16]byte) ID {
 	var ms [8]byte

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"net/mail"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -16,6 +18,8 @@ type Project struct {
 	Name        string
 	AllowEgress bool // whether its functions may ask for the network
 	CreatedDate time.Time
+	Description string
+	UpdatedDate time.Time
 }
 
 // DefaultProject is the name of the project that an operator works in unless
@@ -43,13 +47,45 @@ func (r Role) Includes(other Role) bool { return r.Valid() && rank[r] >= rank[ot
 
 // Token is a credential. Only the hash of its secret is kept.
 type Token struct {
+	ID           ID
+	ProjectID    ID // empty for an operator's
+	Role         Role
+	Name         string
+	SecretHash   []byte
+	CreatedDate  time.Time
+	RevokedDate  *time.Time
+	Description  string
+	Functions    []ID   // the only ones that it reaches; nil for all of its project
+	Member       string // name of whom it was issued to; empty for the project's own
+	MemberRole   Role   // of that member
+	ExpiresDate  *time.Time
+	LastUsedDate *time.Time // to about a minute
+}
+
+// ProjectMember is a person in a project. Tokens that are issued to one may do no more
+// than the member, and end with it.
+type ProjectMember struct {
 	ID          ID
-	ProjectID   ID // empty for an operator's
-	Role        Role
+	ProjectID   ID
 	Name        string
-	SecretHash  []byte
+	Email       string // may be empty
+	Role        Role
 	CreatedDate time.Time
-	RevokedDate *time.Time
+	UpdatedDate time.Time
+}
+
+// Check reports what of m is out of bounds.
+func (m ProjectMember) Check() error {
+	if err := CheckName("member", m.Name); err != nil {
+		return err
+	}
+	if m.Role == Operator || !m.Role.Valid() {
+		return Errorf(Invalid, "a member is a viewer, a member or an admin, not %q", m.Role).At("role")
+	}
+	if a, err := mail.ParseAddress(m.Email); m.Email != "" && (err != nil || a.Address != m.Email || len(m.Email) > 254) {
+		return Errorf(Invalid, "%.80q is not an address such as ada@example.org", m.Email).At("email")
+	}
+	return nil
 }
 
 // Secret is 256 random bits in hexadecimal: too many to guess, so a plain hash
@@ -91,8 +127,43 @@ func ErrBadToken() *Error {
 }
 
 // Holds reports whether the secret is the token's and the token is in force.
-func (t *Token) Holds(secret string) bool {
-	return subtle.ConstantTimeCompare(t.SecretHash, HashSecret(secret)) == 1 && t.RevokedDate == nil
+func (t *Token) Holds(secret string, now time.Time) bool {
+	return subtle.ConstantTimeCompare(t.SecretHash, HashSecret(secret)) == 1 && t.RevokedDate == nil && (t.ExpiresDate == nil || now.Before(*t.ExpiresDate))
+}
+
+// Acts is the role that the token has now: its own, or that of its member
+// when that is less.
+func (t *Token) Acts() Role {
+	if t.Member != "" && t.Role.Includes(t.MemberRole) {
+		return t.MemberRole
+	}
+	return t.Role
+}
+
+// Reaches reports whether the token is good for a function of its project.
+func (t *Token) Reaches(function ID) bool {
+	return t.Functions == nil || slices.Contains(t.Functions, function)
+}
+
+// MaxTokenFunctions is how many functions one token may name.
+const MaxTokenFunctions = 100
+
+// Check reports what of a token that is asked for is out of bounds.
+func (t *Token) Check(now time.Time) error {
+	if err := CheckName("token", t.Name); err != nil {
+		return err
+	}
+	switch {
+	case strings.ContainsRune(t.Description, 0):
+		return Errorf(Invalid, "a description has no NUL characters").At("description")
+	case t.ExpiresDate != nil && !t.ExpiresDate.After(now):
+		return Errorf(Invalid, "a token that expired at %s would never hold: give a time to come, or none", t.ExpiresDate.Format(time.RFC3339)).At("expiresDate")
+	case t.Functions != nil && len(t.Functions) == 0:
+		return Errorf(Invalid, "a token for no functions can do nothing: name at least one, or leave functions out for all of the project").At("functions")
+	case len(t.Functions) > 0 && t.Role == Admin:
+		return Errorf(Invalid, "an admin's token is for the whole project: take the role member, or leave functions out").At("functions")
+	}
+	return nil
 }
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,62}$`)

@@ -3,6 +3,7 @@ package warpket_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/warpket/warpket"
 )
@@ -43,14 +44,40 @@ func TestATokenHolds(t *testing.T) {
 	t.Parallel()
 	secret := warpket.Secret()
 	token := warpket.Token{SecretHash: warpket.HashSecret(secret)}
-	if !token.Holds(secret) {
+	if !token.Holds(secret, noon) {
 		t.Error("not with its own secret")
 	}
-	if token.Holds(warpket.Secret()) || token.Holds("") || (&warpket.Token{}).Holds("") {
+	if token.Holds(warpket.Secret(), noon) || token.Holds("", noon) || (&warpket.Token{}).Holds("", noon) {
 		t.Error("with another secret")
 	}
-	if token.RevokedDate = &noon; token.Holds(secret) {
+	if token.RevokedDate = &noon; token.Holds(secret, noon) {
 		t.Error("though it is revoked")
+	}
+}
+
+func TestATokenHoldsUntilItExpires(t *testing.T) {
+	t.Parallel()
+	later := noon.Add(time.Hour)
+	token := warpket.Token{SecretHash: warpket.HashSecret("s"), ExpiresDate: &later}
+	if !token.Holds("s", noon) || token.Holds("s", later) {
+		t.Error("not until it expires, or then")
+	}
+}
+
+func TestATokenActsAsTheLesserOfItsRoleAndItsMembers(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ own, member, want warpket.Role }{
+		{warpket.Admin, "", warpket.Admin},
+		{warpket.Admin, warpket.Viewer, warpket.Viewer},
+		{warpket.Viewer, warpket.Admin, warpket.Viewer},
+	} {
+		token := warpket.Token{Role: test.own, MemberRole: test.member}
+		if test.member != "" {
+			token.Member = "ada"
+		}
+		if got := token.Acts(); got != test.want {
+			t.Errorf("%+v acts as %s", test, got)
+		}
 	}
 }
 

@@ -119,12 +119,12 @@ func (s *Server) addAliases() {
 		}
 		items, next, err := s.Store.Aliases(ctx, projectOf(ctx), filter, in.page())
 		return list(items, next, toAlias), err
-	})
+	}, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "create-alias", Method: http.MethodPost, Path: "/v1/aliases", Tags: tags, Summary: "Create an alias", DefaultStatus: http.StatusOK,
 		Description: "Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
-	}, s.createAlias)
+	}, s.createAlias, wholeProject)
 	register(s, Read, huma.Operation{
 		OperationID: "get-alias", Method: http.MethodGet, Path: "/v1/aliases/{name}", Tags: tags, Summary: "Get an alias", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *AliasInput) (*aliasOutput, error) {
@@ -133,18 +133,18 @@ func (s *Server) addAliases() {
 			return nil, err
 		}
 		return aliasAnswer(a), nil
-	})
+	}, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "update-alias", Method: http.MethodPatch, Path: "/v1/aliases/{name}", Tags: tags, Summary: "Change an alias",
 		Description: "Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.",
 		Errors:      []int{http.StatusNotFound, http.StatusPreconditionFailed},
-	}, s.updateAlias)
+	}, s.updateAlias, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-alias", Method: http.MethodDelete, Path: "/v1/aliases/{name}", Tags: tags, Summary: "Delete an alias", DefaultStatus: http.StatusNoContent,
 		Description: "Refused while a webhook executes it.", Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, in *AliasInput) (*struct{}, error) {
 		return nil, s.RemoveAlias(ctx, in.Name)
-	})
+	}, wholeProject)
 }
 
 func (s *Server) createAlias(ctx context.Context, in *struct{ Body CreateAliasRequest }) (*aliasOutput, error) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/warpket/warpket/channel"
 	client "github.com/warpket/warpket/clients/go"
 	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/metrics"
 	"github.com/warpket/warpket/pypi"
 	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/storage/blob"
@@ -100,7 +102,11 @@ type world struct {
 	url   string
 	token string
 	s3    blob.Config
+	db    string       // URL of the database
+	ahead atomic.Int64 // by how much the server's clock is
 }
+
+func (w *world) clock() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -129,7 +135,8 @@ func newWorldOf(t *testing.T, images api.Images) *world {
 func makeWorld(t *testing.T, keys secrets.Keyring, images api.Images) *world {
 	t.Helper()
 	ctx := t.Context()
-	store, err := postgres.Open(ctx, teststack.Postgres(t))
+	db := teststack.Postgres(t)
+	store, err := postgres.Open(ctx, db)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,12 +159,13 @@ func makeWorld(t *testing.T, keys secrets.Keyring, images api.Images) *world {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	w := &world{workflows: &workflows{random: rand.IntN}, store: store, hub: live.New(), s3: s3}
+	w := &world{workflows: &workflows{random: rand.IntN}, store: store, hub: live.New(), s3: s3, db: db}
 	nodes := channel.NewServer("", authority, nil, log)
 	server := api.New(api.Config{
 		ServerID: warpket.NewID(time.Now()), Store: store, Blobs: blobs, Catalog: catalog, Hub: w.hub, Secrets: secrets.New(keys, store), Nodes: nodes, Authority: authority,
-		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Images: images, Fetcher: elsewhere(t), Platform: "linux/amd64", Now: time.Now, Log: log,
-		Random: func(n int) int { return w.random(n) },
+		Workflows: w.workflows, Fleet: fleet{store, w.workflows}, Images: images, Fetcher: elsewhere(t), Platform: "linux/amd64", Now: w.clock, Log: log,
+		Metrics: metrics.New(func(context.Context) ([]metrics.Level, error) { return nil, nil }),
+		Random:  func(n int) int { return w.random(n) },
 	})
 	front := httptest.NewServer(server.Handler())
 	t.Cleanup(front.Close)

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/warpket/warpket"
 )
@@ -13,7 +15,11 @@ import (
 type caller struct {
 	role    warpket.Role
 	project warpket.ID
-	err     error // why there is none
+	token   warpket.Token
+	address string       // where the request comes from
+	agent   string       // what the caller's program calls itself
+	checked *atomic.Bool // whether the operation has asked what the token reaches; nil when it need not
+	err     error        // why there is none
 }
 
 type callerKey struct{}
@@ -23,6 +29,7 @@ type callerKey struct{}
 func (s *Server) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := s.identify(r)
+		c.address, c.agent = addressOf(r, s.TrustedProxies), plain(r.UserAgent(), 200)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 	})
 }
@@ -34,23 +41,50 @@ func (s *Server) identify(r *http.Request) caller {
 	}
 	id, secret, err := warpket.ParseToken(strings.TrimSpace(text))
 	if err != nil || !strings.EqualFold(scheme, "Bearer") {
+		s.Metrics.RefusedToken()
 		return caller{err: warpket.ErrBadToken()}
 	}
 	t, err := s.tokens.get(string(id), func() (warpket.Token, error) { return s.Store.Token(r.Context(), id) })
 	switch {
-	case warpket.KindOf(err) == warpket.NotFound || err == nil && !t.Holds(secret):
+	case warpket.KindOf(err) == warpket.NotFound || err == nil && !t.Holds(secret, s.Now()):
+		s.Metrics.RefusedToken()
 		return caller{err: warpket.ErrBadToken()}
 	case err != nil:
 		return caller{err: err}
-	case t.Role != warpket.Operator:
-		return caller{role: t.Role, project: t.ProjectID}
+	}
+	s.used(t)
+	if t.Role != warpket.Operator {
+		return caller{role: t.Acts(), project: t.ProjectID, token: t}
 	}
 	name := r.Header.Get("X-Project-Id")
 	if name == "" {
 		name = warpket.DefaultProject
 	}
 	p, err := s.projects.get(name, func() (warpket.Project, error) { return s.Store.Project(r.Context(), name) })
-	return caller{role: t.Role, project: p.ID, err: err}
+	return caller{role: t.Role, project: p.ID, token: t, err: err}
+}
+
+// usedLife is how long a use of a token stands for later ones: so often is it
+// written down, by each server.
+const usedLife = time.Minute
+
+// used has it written down that a token was used, without waiting for it.
+func (s *Server) used(t warpket.Token) {
+	if _, known := s.uses.GetOrSet(string(t.ID), struct{}{}); known {
+		return
+	}
+	now := s.Now()
+	if !s.writes.TryGo(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Store.TokenUsed(ctx, t.ID, now); err != nil {
+			s.Log.Warn("use of a token not written down; the next one is", "token", t.ID, "error", err)
+			s.uses.Delete(string(t.ID))
+		}
+		return nil
+	}) {
+		s.uses.Delete(string(t.ID)) // others are being written: the next use is
+	}
 }
 
 // permit reports whether the caller may do what needs a scope.

@@ -96,7 +96,7 @@ func (s *Server) addDeployments() {
 		OperationID: "create-deployment", Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions/{version}/deployments", Tags: tags, Summary: "Deploy a version", DefaultStatus: http.StatusOK,
 		Description: "Keeps the version ready on slots: has its runtime built, places the slots, has nodes prepare them, and repairs them until it is detached. 202 while that goes on; with `Prefer: wait=SECONDS` the answer is held.",
 		Errors:      []int{http.StatusNotFound, http.StatusUnprocessableEntity}, Responses: accepted,
-	}, s.createDeployment)
+	}, s.createDeployment, byPath)
 	register(s, Read, huma.Operation{
 		OperationID: "list-deployments", Method: http.MethodGet, Path: "/v1/deployments", Tags: tags, Summary: "List deployments",
 	}, func(ctx context.Context, in *struct {
@@ -106,7 +106,7 @@ func (s *Server) addDeployments() {
 		NumberInput
 	},
 	) (*listOutput[Deployment], error) {
-		filter := postgres.DeploymentFilter{Status: warpket.DeploymentStatus(in.Status), Version: in.number()}
+		filter := postgres.DeploymentFilter{Status: warpket.DeploymentStatus(in.Status), Version: in.number(), Functions: reachable(ctx)}
 		if in.FunctionID != "" {
 			id, err := warpket.ParseID("function", in.FunctionID)
 			if err != nil {
@@ -116,7 +116,7 @@ func (s *Server) addDeployments() {
 		}
 		items, next, err := s.Store.Deployments(ctx, projectOf(ctx), filter, in.page())
 		return list(items, next, s.toDeployment), err
-	})
+	}, byFilter)
 	register(s, Read, huma.Operation{
 		OperationID: "get-deployment", Method: http.MethodGet, Path: "/v1/deployments/{id}", Tags: tags, Summary: "Get a deployment",
 		Description: "With `Prefer: wait=SECONDS` the answer is held until the deployment is ready, failed or detached.", Errors: []int{http.StatusNotFound},
@@ -134,15 +134,15 @@ func (s *Server) addDeployments() {
 			return nil, err
 		}
 		return &gotDeployment{out.Body}, nil
-	})
+	}, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "scale-deployment", Method: http.MethodPatch, Path: "/v1/deployments/{id}", Tags: tags, Summary: "Scale a deployment", DefaultStatus: http.StatusOK,
 		Description: "Sets the number of slots. Slots that are given back finish what they run.", Errors: []int{http.StatusNotFound, http.StatusConflict}, Responses: accepted,
-	}, s.scaleDeployment)
+	}, s.scaleDeployment, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "detach-deployment", Method: http.MethodPost, Path: "/v1/deployments/{id}/detach", Tags: tags, Summary: "Detach a deployment", DefaultStatus: http.StatusOK,
 		Description: "Gives the slots back, which finish what they run, and keeps the record.", Errors: []int{http.StatusNotFound}, Responses: accepted,
-	}, s.detachDeployment)
+	}, s.detachDeployment, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-deployment", Method: http.MethodDelete, Path: "/v1/deployments/{id}", Tags: tags, Summary: "Delete a deployment", DefaultStatus: http.StatusNoContent,
 		Description: "Detaches it first.", Errors: []int{http.StatusNotFound, http.StatusConflict},
@@ -155,7 +155,7 @@ func (s *Server) addDeployments() {
 			return nil, err
 		}
 		return nil, s.Store.DeleteDeployment(ctx, projectOf(ctx), warpket.ID(out.Body.ID))
-	})
+	}, byLoading)
 }
 
 func (s *Server) createDeployment(ctx context.Context, in *struct {
@@ -210,6 +210,9 @@ func (s *Server) followDeployment(ctx context.Context, id warpket.ID, prefer str
 	defer news.Close()
 	for {
 		d, err := s.Store.Deployment(ctx, projectOf(ctx), id)
+		if err == nil {
+			err = mayReachThe(ctx, "deployment", id, d.FunctionID)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -278,5 +281,9 @@ func (s *Server) deployment(ctx context.Context, id string) (warpket.Deployment,
 	if err != nil {
 		return warpket.Deployment{}, err
 	}
-	return s.Store.Deployment(ctx, projectOf(ctx), parsed)
+	d, err := s.Store.Deployment(ctx, projectOf(ctx), parsed)
+	if err != nil {
+		return d, err
+	}
+	return d, mayReachThe(ctx, "deployment", parsed, d.FunctionID)
 }

@@ -59,18 +59,18 @@ func (s *Server) addDrafts() {
 			return nil, err
 		}
 		return s.draftAnswer(ctx, d)
-	})
+	}, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "set-draft", Method: http.MethodPut, Path: "/v1/functions/{functionId}/draft", Tags: tags, Summary: "Set the draft of a function",
 		Description:  "Replaces the draft as a whole, within the bounds of a version. Executions that ask for the draft run it from then on; deployments of the draft get new slots for it, before the old ones go where there is room for both. What runs goes on with what it has begun with.",
 		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute,
 		Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
-	}, s.setDraft)
+	}, s.setDraft, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "publish-draft", Method: http.MethodPost, Path: "/v1/functions/{functionId}/draft/publish", Tags: tags, Summary: "Publish the draft as a version", DefaultStatus: http.StatusOK,
 		Description: "Gives it the next number. The draft stays what it is until it is set again.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
-	}, s.publishDraft)
+	}, s.publishDraft, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "create-draft-deployment", Method: http.MethodPost, Path: "/v1/functions/{functionId}/draft/deployments", Tags: tags, Summary: "Deploy the draft", DefaultStatus: http.StatusOK,
 		Description: "Keeps the draft ready on slots, as create-deployment does a version, and follows it when it is set. A draft that does not load fails its deployment. The deployment's version is 0.",
@@ -90,7 +90,7 @@ func (s *Server) addDrafts() {
 			return nil, err
 		}
 		return s.deploy(ctx, f, d.Version(), in.Body, in.Prefer)
-	})
+	}, byPath)
 }
 
 // draftAnswer is a draft with its files and its count.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -40,7 +41,7 @@ func (s *Server) addEnvironment() {
 		}
 		e, err := s.Store.Environment(ctx, projectOf(ctx), id)
 		return &environmentOutput{toEnvironment(e)}, err
-	})
+	}, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "set-environment", Method: http.MethodPut, Path: "/v1/functions/{functionId}/environment", Tags: tags, Summary: "Set the environment of a function",
 		Description: "Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. " + revisionPromise,
@@ -62,8 +63,30 @@ func (s *Server) addEnvironment() {
 			if err := s.Secrets.Ready(); err != nil {
 				return nil, err
 			}
+			if err := s.mayBindAll(ctx, id, e); err != nil {
+				return nil, err
+			}
 		}
 		defer s.targets.drop()
 		return &environmentOutput{toEnvironment(e)}, s.Store.SetEnvironment(ctx, projectOf(ctx), id, e, s.Now())
-	})
+	}, byPath)
+}
+
+// mayBindAll refuses secrets that a function does not have yet to those who may
+// give it none.
+func (s *Server) mayBindAll(ctx context.Context, function warpket.ID, e warpket.Environment) error {
+	if callerOf(ctx).token.Functions == nil {
+		return nil
+	}
+	old, err := s.Store.Environment(ctx, projectOf(ctx), function)
+	if err != nil {
+		return err
+	}
+	has := slices.Collect(maps.Values(old.Secrets))
+	for variable, name := range e.Secrets {
+		if !slices.Contains(has, name) {
+			return mayBind(ctx, "secrets."+variable)
+		}
+	}
+	return nil
 }

@@ -52,6 +52,7 @@ type Execution struct {
 	CreatedDate  time.Time   `json:"createdDate" doc:"When it was asked for"`
 	StartedDate  *time.Time  `json:"startedDate,omitempty" doc:"When it got its slot"`
 	FinishedDate *time.Time  `json:"finishedDate,omitempty" doc:"When it became final"`
+	CreatedBy    string      `json:"createdBy,omitempty" doc:"ID of the token that asked for it; absent when no token did"`
 	Alias        string      `json:"alias,omitempty" doc:"The alias that it was asked for by, which chose the version; absent for a function" example:"bell-prod"`
 	Origin       *Origin     `json:"origin,omitempty" doc:"What asked for it; absent when a caller of the API did"`
 }
@@ -120,12 +121,12 @@ func (s *Server) toExecution(e warpket.Execution) Execution {
 		ID: string(e.ID), FunctionID: string(e.FunctionID), FunctionName: e.FunctionName, Version: e.VersionNumber, Status: string(e.Status), Lane: string(e.Lane), Target: string(e.Target),
 		Input: e.Input.Inline, Result: e.Result.Inline, ResultSize: e.Result.Size, Shots: e.Shots, Seed: e.Seed, Resources: toResources(e.Resources), Attempt: e.Attempt,
 		LogSize: e.LogSize, Description: e.Description, Tags: orEmpty(e.Tags), Isolation: e.Isolation,
-		CreatedDate: e.CreatedDate, StartedDate: e.StartedDate, FinishedDate: e.FinishedDate,
+		CreatedDate: e.CreatedDate, StartedDate: e.StartedDate, FinishedDate: e.FinishedDate, CreatedBy: string(e.CreatedBy),
 	}
 	if e.Lane == warpket.Durable {
 		out.TemporalURL = s.Workflows.ExecutionURL(e.ID)
 	}
-	if e.Usage != (warpket.Usage{}) {
+	if e.Usage != (warpket.Usage{}) && e.Status.Final() {
 		out.Usage = &Usage{CPUSeconds: e.Usage.CPU.Seconds(), PeakMemory: e.Usage.PeakMemory}
 	}
 	if e.Result.SHA256 != "" {
@@ -206,11 +207,12 @@ func (s *Server) addExecutions() {
 		OperationID: "create-execution", Method: http.MethodPost, Path: "/v1/executions", Tags: tags, Summary: "Execute a function", DefaultStatus: http.StatusOK,
 		Description:  "Runs the handler once. 200 when the execution is final, also when it has failed: its status tells. 202 while it is not.",
 		MaxBodyBytes: executionBody, BodyReadTimeout: time.Minute,
-		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity}, Responses: accepted,
-	}, s.createExecution)
+		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusTooManyRequests}, Responses: accepted,
+		Metadata: map[string]any{ownRecord: true},
+	}, s.createExecution, byLoading)
 	register(s, Read, huma.Operation{
 		OperationID: "list-executions", Method: http.MethodGet, Path: "/v1/executions", Tags: tags, Summary: "List executions", Description: "Without inputs and results. With a filter that few fit, a page may hold fewer than limit, even none, while there are more: go on while there is a nextCursor.",
-	}, s.listExecutions)
+	}, s.listExecutions, byFilter)
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution", Method: http.MethodGet, Path: "/v1/executions/{id}", Tags: tags, Summary: "Get an execution",
 		Description: "With `Prefer: wait=SECONDS` the answer is held until it is final.", Errors: []int{http.StatusNotFound},
@@ -230,11 +232,11 @@ func (s *Server) addExecutions() {
 			return nil, err
 		}
 		return &gotExecution{out.Body}, nil
-	})
+	}, byLoading)
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-result", Method: http.MethodGet, Path: "/v1/executions/{id}/result", Tags: tags, Summary: "Get the result of an execution",
 		Description: "The JSON that the handler returned, whatever its size.", Errors: []int{http.StatusNotFound, http.StatusConflict}, Responses: map[string]*huma.Response{"200": {Description: "The result", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{}}}}},
-	}, s.getResult)
+	}, s.getResult, byLoading)
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-input", Method: http.MethodGet, Path: "/v1/executions/{id}/input", Tags: tags, Summary: "Get the input of an execution",
 		Description: "The JSON that the handler got, whatever its size.", Errors: []int{http.StatusNotFound}, Responses: map[string]*huma.Response{"200": {Description: "The input", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{}}}}},
@@ -244,26 +246,26 @@ func (s *Server) addExecutions() {
 			return nil, err
 		}
 		return s.payload(ctx, e, e.Input)
-	})
+	}, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "retry-execution", Method: http.MethodPost, Path: "/v1/executions/{id}/retry", Tags: tags, Summary: "Execute again", DefaultStatus: http.StatusOK,
 		Description: "Makes a new execution of the same code with the same input, seed and settings, and the function's present configuration; retryOf says of which. Only of one that is final.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict}, Responses: accepted,
-	}, s.retryExecution)
+	}, s.retryExecution, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-execution", Method: http.MethodDelete, Path: "/v1/executions/{id}", Tags: tags, Summary: "Delete an execution", DefaultStatus: http.StatusNoContent,
 		Description: "With its input, result and log. Refused while it is not final: cancel it first.", Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, in *ExecutionInput) (*struct{}, error) {
-		id, err := warpket.ParseID("execution", in.ID)
+		e, err := s.execution(ctx, in.ID)
 		if err != nil {
 			return nil, err
 		}
-		return nil, s.Store.DeleteExecution(ctx, projectOf(ctx), id)
-	})
+		return nil, s.Store.DeleteExecution(ctx, e.ProjectID, e.ID)
+	}, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "cancel-execution", Method: http.MethodPost, Path: "/v1/executions/{id}/cancel", Tags: tags, Summary: "Cancel an execution", DefaultStatus: http.StatusOK,
 		Description: "A queued execution is cancelled at once; a running one when its process has ended. Cancelling a final one does nothing.", Errors: []int{http.StatusNotFound}, Responses: accepted,
-	}, s.cancelExecution)
+	}, s.cancelExecution, byLoading)
 	s.addStreams()
 }
 
@@ -285,6 +287,9 @@ func (s *Server) callee(ctx context.Context, function string, version int, draft
 	}
 	id, err := warpket.ParseID("function", function)
 	if err != nil {
+		return callee{}, err
+	}
+	if err := mayReach(ctx, id); err != nil {
 		return callee{}, err
 	}
 	project := projectOf(ctx)
@@ -507,7 +512,7 @@ func (s *Server) newExecution(ctx context.Context, c callee, b CreateExecutionRe
 		ID: s.newID(ctx), ProjectID: c.function.ProjectID, FunctionID: c.function.ID, FunctionName: c.function.Name, VersionNumber: c.version.Number,
 		SnapshotID: c.version.Snapshot.ID, RuntimeID: c.version.Snapshot.RuntimeID, Lane: cmp.Or(warpket.Lane(b.Lane), c.function.Settings.Lane, warpket.Durable), Target: target,
 		Description: b.Description, Tags: orEmpty(b.Tags), Shots: cmp.Or(b.Shots, warpket.DefaultShots), Seed: seed, Resources: resources,
-		Revision: c.function.Revision, Retries: c.function.Settings.Retries, Status: warpket.Queued, CreatedDate: s.Now(), Alias: c.alias,
+		Revision: c.function.Revision, Retries: c.function.Settings.Retries, Status: warpket.Queued, CreatedDate: s.Now(), Alias: c.alias, CreatedBy: callerOf(ctx).token.ID,
 	}, nil
 }
 
@@ -572,6 +577,9 @@ func (s *Server) await(ctx, held context.Context, id warpket.ID, wait bool) (war
 	defer later.Stop()
 	for {
 		e, err := s.Store.Execution(ctx, projectOf(ctx), id)
+		if err == nil {
+			err = mayReachThe(ctx, "execution", id, e.FunctionID)
+		}
 		if err != nil || !wait || e.Status.Final() || held.Err() != nil {
 			return e, err
 		}
@@ -611,7 +619,7 @@ func (s *Server) listExecutions(ctx context.Context, in *struct {
 },
 ) (*listOutput[Execution], error) {
 	filter := postgres.ExecutionFilter{
-		Alias: in.Alias, Version: in.Version, Status: warpket.Status(in.Status), Lane: warpket.Lane(in.Lane), Target: warpket.Target(in.Target), Since: in.Since, Until: in.Until,
+		Functions: reachable(ctx), Alias: in.Alias, Version: in.Version, Status: warpket.Status(in.Status), Lane: warpket.Lane(in.Lane), Target: warpket.Target(in.Target), Since: in.Since, Until: in.Until,
 	}
 	var err error
 	if filter.Description, err = warpket.ParseCondition("description", in.Description, warpket.Eq, warpket.Neq, warpket.In, warpket.Has); err != nil {
@@ -646,7 +654,11 @@ func (s *Server) execution(ctx context.Context, id string) (warpket.Execution, e
 	if err != nil {
 		return warpket.Execution{}, err
 	}
-	return s.Store.Execution(ctx, projectOf(ctx), parsed)
+	e, err := s.Store.Execution(ctx, projectOf(ctx), parsed)
+	if err != nil {
+		return e, err
+	}
+	return e, mayReachThe(ctx, "execution", parsed, e.FunctionID)
 }
 
 func (s *Server) getResult(ctx context.Context, in *ExecutionInput) (*huma.StreamResponse, error) {
@@ -702,16 +714,16 @@ func (s *Server) cancelExecution(ctx context.Context, in *struct {
 	HeldInput
 },
 ) (*executionOutput, error) {
-	id, err := warpket.ParseID("execution", in.ID)
+	e, err := s.execution(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.Fleet.CancelExecution(ctx, projectOf(ctx), id); err != nil {
+	if _, err := s.Fleet.CancelExecution(ctx, e.ProjectID, e.ID); err != nil {
 		return nil, err
 	}
 	held, cancel, asked := hold(ctx, in.Prefer)
 	defer cancel()
-	return s.followExecution(ctx, held, id, asked)
+	return s.followExecution(ctx, held, e.ID, asked)
 }
 
 // logOf is all that is kept of an execution's log.

@@ -243,7 +243,7 @@ func (s *Server) addFunctions() {
 		Description:  "Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails." + formDoc,
 		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute, RequestBody: formBody[CreateFunctionRequest](s), Metadata: map[string]any{takesForm: true},
 		Errors: []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
-	}, s.createFunction)
+	}, s.createFunction, wholeProject)
 	register(s, Read, huma.Operation{
 		OperationID: "list-functions", Method: http.MethodGet, Path: "/v1/functions", Tags: tags, Summary: "List functions",
 		Description: "A filter is a value, or operator:value, as in has:bell or gte:2026-11-27T15:00:00Z. in takes several values with commas between them; has finds what holds a text. All filters have to hold.",
@@ -256,28 +256,29 @@ func (s *Server) addFunctions() {
 		if err != nil {
 			return nil, err
 		}
+		filter.IDs = reachable(ctx)
 		items, next, err := s.Store.Functions(ctx, projectOf(ctx), filter, in.page())
 		return list(items, next, toFunction), err
-	})
+	}, byFilter)
 	register(s, Read, huma.Operation{
 		OperationID: "get-function", Method: http.MethodGet, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "View function details",
 		Description: "With the files of its newest version, its versions, its deployments and the end of its latest log.", Errors: []int{http.StatusNotFound},
-	}, s.getFunction)
+	}, s.getFunction, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "replace-function", Method: http.MethodPut, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Set all of a function",
 		Description: "Sets all that can be set: what is left out is as on a function that has just been created. " + changeEffect,
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity},
-	}, s.replaceFunction)
+	}, s.replaceFunction, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "update-function", Method: http.MethodPatch, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Change a function",
 		Description: "Changes what is set and leaves the rest. " + changeEffect,
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity},
-	}, s.updateFunction)
+	}, s.updateFunction, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-function", Method: http.MethodDelete, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Delete a function", DefaultStatus: http.StatusOK,
 		Description: "Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
-	}, s.deleteFunction)
+	}, s.deleteFunction, byPath)
 }
 
 const changeEffect = "A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. " + revisionPromise
@@ -549,6 +550,9 @@ func (s *Server) changeFunction(ctx context.Context, id string, match MatchInput
 		return nil, err
 	}
 	if name := settings.Credentials; name != nil && *name != "" {
+		if err := mayBind(ctx, "credentials"); err != nil {
+			return nil, err
+		}
 		if err := s.hasSecret(ctx, projectOf(ctx), *name); err != nil {
 			return nil, err
 		}

@@ -74,6 +74,9 @@ func (s *Server) gitRepository(r *http.Request, service string) (f warpket.Funct
 	if f, err = s.function(r.Context(), strings.TrimSuffix(r.PathValue("repository"), ".git")); err != nil {
 		return f, nil, err
 	}
+	if err := mayReach(r.Context(), f.ID); err != nil {
+		return f, nil, err
+	}
 	if f.Image != nil {
 		return f, nil, warpket.Errorf(warpket.Invalid, "this function comes as an image, so there are no files to clone or push")
 	}

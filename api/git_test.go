@@ -215,7 +215,7 @@ func TestAShallowCloneCanBePushedFromAndCompleted(t *testing.T) {
 func TestAMergeIsPushedAsItIs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.builds(t)
+	w.buildsAll(t)
 	id := w.function(t, "merged")
 	g := w.clone(t, id)
 	g.git(t, "switch", "-q", "-c", "side")

@@ -104,7 +104,7 @@ func (s *Server) addNodes() {
 	}, func(ctx context.Context, in *PageInput) (*listOutput[Node], error) {
 		items, next, err := s.Store.Nodes(ctx, in.page())
 		return list(items, next, toNode), err
-	})
+	}, wholeProject)
 	register(s, Read, huma.Operation{
 		OperationID: "list-devices", Method: http.MethodGet, Path: "/v1/devices", Tags: []string{"Nodes"}, Summary: "List devices", Description: "Of all nodes. A page holds the devices of up to limit nodes.",
 	}, func(ctx context.Context, in *PageInput) (*listOutput[Device], error) {
@@ -115,7 +115,7 @@ func (s *Server) addNodes() {
 			out.Body.Items = append(out.Body.Items, toDevices(n)...)
 		}
 		return out, err
-	})
+	}, wholeProject)
 	register(s, Read, huma.Operation{
 		OperationID: "get-node", Method: http.MethodGet, Path: "/v1/nodes/{id}", Tags: []string{"Nodes"}, Summary: "Get a node", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *NodeInput) (*nodeOutput, error) {
@@ -125,7 +125,7 @@ func (s *Server) addNodes() {
 		}
 		n, err := s.Store.Node(ctx, id)
 		return &nodeOutput{toNode(n)}, err
-	})
+	}, wholeProject)
 	for _, c := range []struct {
 		id, method, summary string
 		cordoned            bool
@@ -140,12 +140,12 @@ func (s *Server) addNodes() {
 			}
 			n, err := s.Store.CordonNode(ctx, id, c.cordoned)
 			return &nodeOutput{toNode(n)}, err
-		})
+		}, wholeProject)
 	}
 	register(s, Operate, huma.Operation{
 		OperationID: "create-node-token", Method: http.MethodPost, Path: "/v1/nodes/tokens", Tags: []string{"Nodes"}, Summary: "Create a node token",
 		Description: "A one-time token with which one node may join, within an hour: `warpket node --server HOST:PORT --join-token TOKEN`.", DefaultStatus: http.StatusOK,
-	}, s.createNodeToken)
+	}, s.createNodeToken, wholeProject)
 }
 
 type nodeTokenOutput struct{ Body NodeToken }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -14,123 +15,137 @@ import (
 type Project struct {
 	ID          string    `json:"id" doc:"ID of the project"`
 	Name        string    `json:"name" doc:"Its name, unique" example:"chemistry"`
+	Description string    `json:"description" doc:"What it is for"`
 	AllowEgress bool      `json:"allowEgress" doc:"Whether its functions may have the network egress"`
 	CreatedDate time.Time `json:"createdDate" doc:"When it was created"`
+	UpdatedDate time.Time `json:"updatedDate" doc:"When it last changed"`
 }
 
 func toProject(p warpket.Project) Project {
-	return Project{ID: string(p.ID), Name: p.Name, AllowEgress: p.AllowEgress, CreatedDate: p.CreatedDate}
-}
-
-// Token is a credential of a project.
-type Token struct {
-	ID          string    `json:"id" doc:"ID of the token"`
-	ProjectID   string    `json:"projectId" doc:"ID of its project"`
-	Role        string    `json:"role" enum:"viewer,member,admin" doc:"viewer reads; member also creates, changes, deploys, executes and deletes; admin also manages tokens"`
-	Name        string    `json:"name" doc:"What it is for" example:"notebook"`
-	Token       string    `json:"token,omitempty" doc:"The token itself; only in the answer to its creation"`
-	CreatedDate time.Time `json:"createdDate" doc:"When it was created"`
-}
-
-func toToken(t warpket.Token) Token {
-	return Token{ID: string(t.ID), ProjectID: string(t.ProjectID), Role: string(t.Role), Name: t.Name, CreatedDate: t.CreatedDate}
+	return Project{ID: string(p.ID), Name: p.Name, Description: p.Description, AllowEgress: p.AllowEgress, CreatedDate: p.CreatedDate, UpdatedDate: p.UpdatedDate}
 }
 
 // CreateProjectRequest asks for a project.
 type CreateProjectRequest struct {
-	Name string `json:"name" minLength:"2" maxLength:"63" doc:"2 to 63 of a-z, 0-9 and -, unique" example:"chemistry"`
+	Name        string `json:"name" minLength:"2" maxLength:"63" doc:"2 to 63 of a-z, 0-9 and -, unique" example:"chemistry"`
+	Description string `json:"description,omitempty" maxLength:"4096" doc:"What it is for"`
 }
 
 // UpdateProjectRequest changes what it sets.
 type UpdateProjectRequest struct {
-	AllowEgress *bool `json:"allowEgress,omitempty" doc:"Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run"`
-}
-
-// CreateTokenRequest asks for a token.
-type CreateTokenRequest struct {
-	ProjectID string `json:"projectId,omitempty" maxLength:"64" doc:"ID or name of the project; the caller's unless set. Only an operator may name another"`
-	Role      string `json:"role" enum:"viewer,member,admin" doc:"What it may do"`
-	Name      string `json:"name" minLength:"2" maxLength:"63" doc:"What it is for: 2 to 63 of a-z, 0-9 and -" example:"notebook"`
+	Description *string `json:"description,omitempty" maxLength:"4096" doc:"What it is for"`
+	AllowEgress *bool   `json:"allowEgress,omitempty" doc:"Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run"`
 }
 
 type (
-	projectOutput struct{ Body Project }
-	tokenOutput   struct{ Body Token }
+	// ProjectInput names a project in a path. It is exported for huma, which
+	// reads no other embedded fields.
+	ProjectInput struct {
+		ID string `path:"id" maxLength:"64" doc:"ID or name of the project" example:"chemistry"`
+	}
+	projectOutput struct {
+		ETag string `header:"ETag" doc:"For If-Match"`
+		Body Project
+	}
 )
 
+func projectAnswer(p warpket.Project) *projectOutput {
+	return &projectOutput{ETag: etag(p.UpdatedDate), Body: toProject(p)}
+}
+
 func (s *Server) addProjects() {
+	tags := []string{"Projects"}
 	register(s, Operate, huma.Operation{
-		OperationID: "list-projects", Method: http.MethodGet, Path: "/v1/projects", Tags: []string{"Projects"}, Summary: "List projects",
+		OperationID: "list-projects", Method: http.MethodGet, Path: "/v1/projects", Tags: tags, Summary: "List projects",
 	}, func(ctx context.Context, in *PageInput) (*listOutput[Project], error) {
 		items, next, err := s.Store.Projects(ctx, in.page())
 		return list(items, next, toProject), err
-	})
+	}, wholeProject)
 	register(s, Operate, huma.Operation{
-		OperationID: "create-project", Method: http.MethodPost, Path: "/v1/projects", Tags: []string{"Projects"}, Summary: "Create a project", DefaultStatus: http.StatusOK,
+		OperationID: "create-project", Method: http.MethodPost, Path: "/v1/projects", Tags: tags, Summary: "Create a project", DefaultStatus: http.StatusOK,
 		Errors: []int{http.StatusConflict},
 	}, func(ctx context.Context, in *struct{ Body CreateProjectRequest }) (*projectOutput, error) {
 		if err := warpket.CheckName("project", in.Body.Name); err != nil {
 			return nil, err
 		}
-		p := warpket.Project{ID: s.newID(ctx), Name: in.Body.Name, CreatedDate: s.Now()}
-		return &projectOutput{toProject(p)}, s.Store.CreateProject(ctx, p)
-	})
+		if err := noNUL("description", in.Body.Description); err != nil {
+			return nil, err
+		}
+		now := s.Now()
+		p := warpket.Project{ID: s.newID(ctx), Name: in.Body.Name, Description: in.Body.Description, CreatedDate: now, UpdatedDate: now}
+		return projectAnswer(p), s.Store.CreateProject(ctx, p)
+	}, wholeProject)
+	register(s, Manage, huma.Operation{
+		OperationID: "get-project", Method: http.MethodGet, Path: "/v1/projects/{id}", Tags: tags, Summary: "Get a project",
+		Description: "An admin may get the own one, an operator any.", Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *ProjectInput) (*projectOutput, error) {
+		p, err := s.projectNamed(ctx, in.ID)
+		return projectAnswer(p), err
+	}, wholeProject)
 	register(s, Operate, huma.Operation{
-		OperationID: "update-project", Method: http.MethodPatch, Path: "/v1/projects/{id}", Tags: []string{"Projects"}, Summary: "Change what a project may", Errors: []int{http.StatusNotFound},
+		OperationID: "update-project", Method: http.MethodPatch, Path: "/v1/projects/{id}", Tags: tags, Summary: "Change a project",
+		Description: "Changes what is set and leaves the rest.", Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed},
 	}, func(ctx context.Context, in *struct {
-		ID   string `path:"id" maxLength:"64" doc:"ID or name of the project"`
+		ProjectInput
+		MatchInput
 		Body UpdateProjectRequest
 	},
 	) (*projectOutput, error) {
 		defer s.targets.drop()
-		p, err := s.Store.UpdateProject(ctx, in.ID, func(p *warpket.Project) {
+		p, err := s.Store.UpdateProject(ctx, in.ID, s.Now(), func(p *warpket.Project) error {
 			if in.Body.AllowEgress != nil {
 				p.AllowEgress = *in.Body.AllowEgress
 			}
+			if in.Body.Description != nil {
+				p.Description = *in.Body.Description
+			}
+			if err := in.check("project", p.UpdatedDate); err != nil {
+				return err
+			}
+			return noNUL("description", p.Description)
 		})
-		return &projectOutput{toProject(p)}, err
-	})
-	register(s, Manage, huma.Operation{
-		OperationID: "list-tokens", Method: http.MethodGet, Path: "/v1/tokens", Tags: []string{"Projects"}, Summary: "List tokens", Description: "Those of the project that are in force, without their secrets.",
-	}, func(ctx context.Context, in *PageInput) (*listOutput[Token], error) {
-		items, next, err := s.Store.Tokens(ctx, projectOf(ctx), in.page())
-		return list(items, next, toToken), err
-	})
-	register(s, Manage, huma.Operation{
-		OperationID: "create-token", Method: http.MethodPost, Path: "/v1/tokens", Tags: []string{"Projects"}, Summary: "Create a token", DefaultStatus: http.StatusOK,
-		Description: "The answer holds the token once; only its hash is kept.", Errors: []int{http.StatusNotFound},
-	}, s.createToken)
-	register(s, Manage, huma.Operation{
-		OperationID: "delete-token", Method: http.MethodDelete, Path: "/v1/tokens/{id}", Tags: []string{"Projects"}, Summary: "Revoke a token", DefaultStatus: http.StatusNoContent,
-		Description: "It ceases to hold within a second on every server.", Errors: []int{http.StatusNotFound},
+		return projectAnswer(p), err
+	}, wholeProject)
+	register(s, Operate, huma.Operation{
+		OperationID: "delete-project", Method: http.MethodDelete, Path: "/v1/projects/{id}", Tags: tags, Summary: "Delete a project", DefaultStatus: http.StatusNoContent,
+		Description: "Once it is answered nobody reaches the project any more, its tokens have ceased to hold, within a second on every server, and its name is free. Then all that it has is ended and removed: what runs is cancelled, slots are given back, records and objects go. " +
+			"Its usage and its audit stay. Refused while it has functions, unless forced.",
+		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
 	}, func(ctx context.Context, in *struct {
-		ID string `path:"id" maxLength:"64" doc:"ID of the token"`
+		ProjectInput
+		MatchInput
+		Force bool `query:"force" doc:"Delete it with its functions"`
 	},
 	) (*struct{}, error) {
-		id, err := warpket.ParseID("token", in.ID)
-		if err != nil {
-			return nil, err
-		}
-		defer s.tokens.drop()
-		return nil, s.Store.RevokeToken(ctx, projectOf(ctx), id, s.Now())
-	})
+		defer func() { s.tokens.drop(); s.projects.drop(); s.targets.drop() }()
+		return nil, s.Store.DeleteProject(ctx, in.ID, in.Force, s.Now(), func(p warpket.Project) error { return in.check("project", p.UpdatedDate) })
+	}, wholeProject)
 }
 
-func (s *Server) createToken(ctx context.Context, in *struct{ Body CreateTokenRequest }) (*tokenOutput, error) {
-	if err := warpket.CheckName("token", in.Body.Name); err != nil {
-		return nil, err
-	}
+// projectNamed gives the project that a path names, if the caller may see it:
+// his own, or any for an operator.
+func (s *Server) projectNamed(ctx context.Context, idOrName string) (warpket.Project, error) {
 	c := callerOf(ctx)
-	if in.Body.ProjectID != "" {
-		p, err := s.Store.Project(ctx, in.Body.ProjectID)
-		if err != nil || p.ID != c.project && c.role != warpket.Operator {
-			return nil, warpket.Errorf(warpket.NotFound, "there is no project %q", in.Body.ProjectID)
-		}
-		c.project = p.ID
+	p, err := s.Store.Project(ctx, idOrName)
+	if warpket.KindOf(err) == warpket.NotFound || err == nil && p.ID != c.project && c.role != warpket.Operator {
+		return warpket.Project{}, warpket.Errorf(warpket.NotFound, "there is no project %q", clip(idOrName, 80))
 	}
-	secret := warpket.Secret()
-	t := warpket.Token{ID: s.newID(ctx), ProjectID: c.project, Role: warpket.Role(in.Body.Role), Name: in.Body.Name, SecretHash: warpket.HashSecret(secret), CreatedDate: s.Now()}
-	out := toToken(t)
-	out.Token = warpket.TokenText(t.ID, secret)
-	return &tokenOutput{out}, s.Store.CreateToken(ctx, t)
+	return p, err
+}
+
+// projectAsked is the ID of the project that a request names, else the caller's.
+func (s *Server) projectAsked(ctx context.Context, idOrName string) (warpket.ID, error) {
+	if idOrName == "" {
+		return projectOf(ctx), nil
+	}
+	p, err := s.projectNamed(ctx, idOrName)
+	return p.ID, err
+}
+
+// noNUL refuses text that no database keeps.
+func noNUL(field, text string) error {
+	if strings.ContainsRune(text, 0) {
+		return warpket.Errorf(warpket.Invalid, "%s has a NUL character", field).At("%s", field)
+	}
+	return nil
 }

@@ -116,12 +116,12 @@ func (s *Server) addRuntimes() {
 	register(s, Read, huma.Operation{
 		OperationID: "list-runtimes", Method: http.MethodGet, Path: "/v1/runtimes", Tags: tags, Summary: "List runtimes",
 		Description: "Those that were created, and the builds that runtimes and versions are made of: the public ones, and the project's own. name, sdk, sdkVersion and status are a value, or `op:value` with eq, neq, in or nin (`in:a,b`), and for name also has.",
-	}, s.listRuntimes)
+	}, s.listRuntimes, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "create-runtime", Method: http.MethodPost, Path: "/v1/runtimes", Tags: tags, Summary: "Create a runtime", DefaultStatus: http.StatusOK,
 		Description: "Of an SDK at one version, or of an image. It is built at once, so that the first deployment of a function with it is fast; 202 until it is available or has failed, and with `Prefer: wait=SECONDS` the answer is held. What is the same is built once, but each request makes a runtime of its own.",
 		Errors:      []int{http.StatusUnprocessableEntity}, Responses: accepted,
-	}, s.createRuntime)
+	}, s.createRuntime, wholeProject)
 	register(s, Read, huma.Operation{
 		OperationID: "get-runtime", Method: http.MethodGet, Path: "/v1/runtimes/{id}", Tags: tags, Summary: "Get a runtime",
 		Description: "With the lock: the exact packages that every node installs. With `Prefer: wait=SECONDS` the answer is held until it is available or has failed.", Errors: []int{http.StatusNotFound},
@@ -135,12 +135,12 @@ func (s *Server) addRuntimes() {
 			return nil, err
 		}
 		return &gotRuntime{ETag: out.ETag, Body: out.Body}, nil
-	})
+	}, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "update-runtime", Method: http.MethodPatch, Path: "/v1/runtimes/{id}", Tags: tags, Summary: "Change a runtime", DefaultStatus: http.StatusOK,
 		Description: "Changes what is set and leaves the rest. What it is made of can be changed while it is available or has failed, and no execution of its functions is queued or running; it is then built anew, as is one that has failed whatever is changed. That holds for versions that are published later: those that exist keep what they were made with. Operators only, if it is public.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity}, Responses: accepted,
-	}, s.updateRuntime)
+	}, s.updateRuntime, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-runtime", Method: http.MethodDelete, Path: "/v1/runtimes/{id}", Tags: tags, Summary: "Delete a runtime", DefaultStatus: http.StatusNoContent,
 		Description: "Refused while a function has it. Operators only, if it is public.", Errors: []int{http.StatusNotFound, http.StatusConflict},
@@ -151,7 +151,7 @@ func (s *Server) addRuntimes() {
 		}
 		role := callerOf(ctx).role
 		return nil, s.Store.DeleteRuntime(ctx, projectOf(ctx), id, func(r warpket.Runtime) error { return r.MayBeChangedBy(role) })
-	})
+	}, wholeProject)
 	register(s, Read, huma.Operation{
 		OperationID: "get-runtime-pool", Method: http.MethodGet, Path: "/v1/runtimes/{id}/pool", Tags: tags, Summary: "Get the pool of a runtime",
 		Description: "How many workers there are for it now, on all nodes that answer. Operators see those of all projects; others their own, and those that are nobody's yet. What nodes keep ready is known to within four seconds.", Errors: []int{http.StatusNotFound},

@@ -89,10 +89,10 @@ func (s *Server) addSchedules() {
 		Description: "Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. " +
 			"A time at which no execution could be created does not count.",
 		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge},
-	}, s.createSchedule)
+	}, s.createSchedule, wholeProject)
 	register(s, Read, huma.Operation{
 		OperationID: "list-schedules", Method: http.MethodGet, Path: "/v1/schedules", Tags: tags, Summary: "List schedules",
-	}, s.listSchedules)
+	}, s.listSchedules, wholeProject)
 	register(s, Read, huma.Operation{
 		OperationID: "get-schedule", Method: http.MethodGet, Path: "/v1/schedules/{id}", Tags: tags, Summary: "Get a schedule", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *ScheduleInput) (*scheduleOutput, error) {
@@ -102,12 +102,12 @@ func (s *Server) addSchedules() {
 		}
 		sc, err := s.Store.Schedule(ctx, projectOf(ctx), id)
 		return s.scheduleAnswer(sc), err
-	})
+	}, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "update-schedule", Method: http.MethodPatch, Path: "/v1/schedules/{id}", Tags: tags, Summary: "Change, pause, resume or cancel a schedule",
 		Description: "What is done or cancelled cannot be changed.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge},
-	}, s.updateSchedule)
+	}, s.updateSchedule, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-schedule", Method: http.MethodDelete, Path: "/v1/schedules/{id}", Tags: tags, Summary: "Delete a schedule", DefaultStatus: http.StatusNoContent,
 		Description: "The executions that it has created stay.", Errors: []int{http.StatusNotFound},
@@ -117,7 +117,7 @@ func (s *Server) addSchedules() {
 			return nil, err
 		}
 		return nil, s.RemoveSchedule(ctx, id)
-	})
+	}, wholeProject)
 }
 
 func (s *Server) scheduleAnswer(sc warpket.Schedule) *scheduleOutput {

@@ -54,7 +54,7 @@ func (s *Server) addSecrets() {
 		}
 		items, next, err := s.Store.Secrets(ctx, projectOf(ctx), in.page())
 		return list(items, next, toSecret), err
-	})
+	}, wholeProject)
 	register(s, Manage, huma.Operation{
 		OperationID: "create-secret", Method: http.MethodPost, Path: "/v1/secrets", Tags: tags, Summary: "Create a secret", DefaultStatus: http.StatusOK,
 		Description: "The value is kept encrypted by a key of the project. Functions get it by an entry in their environment.", Errors: []int{http.StatusConflict, http.StatusRequestEntityTooLarge},
@@ -67,7 +67,7 @@ func (s *Server) addSecrets() {
 		now := s.Now()
 		secret := warpket.StoredSecret{ID: s.newID(ctx), ProjectID: projectOf(ctx), Name: in.Body.Name, CreatedDate: now, UpdatedDate: now}
 		return &secretOutput{toSecret(secret)}, s.Store.CreateSecret(ctx, secret, value)
-	})
+	}, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "get-secret", Method: http.MethodGet, Path: "/v1/secrets/{name}", Tags: tags, Summary: "Get a secret", Description: "Without its value.", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *SecretInput) (*secretOutput, error) {
@@ -76,7 +76,7 @@ func (s *Server) addSecrets() {
 		}
 		secret, err := s.Store.Secret(ctx, projectOf(ctx), in.Name)
 		return &secretOutput{toSecret(secret)}, err
-	})
+	}, wholeProject)
 	register(s, Manage, huma.Operation{
 		OperationID: "update-secret", Method: http.MethodPatch, Path: "/v1/secrets/{name}", Tags: tags, Summary: "Change the value of a secret",
 		Description: "The slots of all functions that use it are replaced. " + revisionPromise,
@@ -93,7 +93,7 @@ func (s *Server) addSecrets() {
 		defer s.targets.drop()
 		secret, err := s.Store.ChangeSecret(ctx, projectOf(ctx), in.Name, value, s.Now())
 		return &secretOutput{toSecret(secret)}, err
-	})
+	}, wholeProject)
 	register(s, Manage, huma.Operation{
 		OperationID: "delete-secret", Method: http.MethodDelete, Path: "/v1/secrets/{name}", Tags: tags, Summary: "Delete a secret", DefaultStatus: http.StatusNoContent,
 		Description: "Refused while a function's environment, or its credentials, refer to it.", Errors: []int{http.StatusNotFound, http.StatusConflict},
@@ -102,7 +102,7 @@ func (s *Server) addSecrets() {
 			return nil, err
 		}
 		return nil, s.Store.DeleteSecret(ctx, projectOf(ctx), in.Name)
-	})
+	}, wholeProject)
 }
 
 // seal checks and encrypts a value.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,10 +18,13 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/jellydator/ttlcache/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/metrics"
 	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/sources"
 	"github.com/warpket/warpket/storage/blob"
@@ -80,12 +84,17 @@ type Config struct {
 	Fleet     Fleet
 	Images    Images
 	Fetcher   Fetcher
-	Platform  string // of the runtimes that functions get, "linux/amd64"
-	PlainHTTP bool   // callbacks may go to URLs without TLS
-	Now       func() time.Time
-	Wires     map[string]Wire // APIs of other systems, by the prefix of their paths
-	Random    func(n int) int // from 0 to n-1, for aliases to choose by; math/rand/v2's unless set
-	Log       *slog.Logger
+	Metrics   *metrics.Metrics // may be nil: then there are none
+	Platform  string           // of the runtimes that functions get, "linux/amd64"
+	PlainHTTP bool             // callbacks may go to URLs without TLS
+
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+
+	Wires map[string]Wire // APIs of other systems, by the prefix of their paths
+
+	Now    func() time.Time
+	Random func(n int) int // from 0 to n-1, for aliases to choose by; math/rand/v2's unless set
+	Log    *slog.Logger
 }
 
 // Server answers HTTP requests.
@@ -94,6 +103,7 @@ type Server struct {
 	api      huma.API
 	mux      *http.ServeMux
 	scopes   map[string]Scope          // by operation ID
+	reaches  map[string]Reach          // by operation ID
 	guards   map[string]huma.Operation // by the pattern that the mux knows it by
 	tokens   *cache[warpket.Token]
 	projects *cache[warpket.Project]
@@ -103,6 +113,8 @@ type Server struct {
 	aliases  *cache[warpket.Alias]
 	webhooks *cache[hook]
 	rates    *rates
+	uses     *ttlcache.Cache[string, struct{}] // tokens whose use was written down a moment ago
+	writes   errgroup.Group                    // of these
 }
 
 // cacheLife is how old what a warm call relies on may be.
@@ -114,13 +126,15 @@ func New(c Config) *Server {
 		c.Random = rand.IntN
 	}
 	s := &Server{
-		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{}, guards: map[string]huma.Operation{},
+		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{}, reaches: map[string]Reach{}, guards: map[string]huma.Operation{},
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
 		pushes:  make(chan struct{}, maxPushes),
 		aliases: newCache[warpket.Alias](cacheLife), webhooks: newCache[hook](cacheLife), rates: newRates(),
 	}
+	s.uses = ttlcache.New(ttlcache.WithTTL[string, struct{}](usedLife), ttlcache.WithDisableTouchOnHit[string, struct{}](), ttlcache.WithCapacity[string, struct{}](10_000))
+	s.writes.SetLimit(4)
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addAliases, s.addWebhooks, s.addSchedules, s.addNodes, s.addSecrets, s.addProjects, s.addHealth, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addAliases, s.addWebhooks, s.addSchedules, s.addNodes, s.addSecrets, s.addProjects, s.addTokens, s.addMembers, s.addQuotas, s.addUsage, s.addAudit, s.addHealth, s.addMetrics, s.addDocuments, s.addDocs} {
 		add()
 	}
 	s.wires = map[string]http.Handler{}
@@ -154,7 +168,8 @@ func humaConfig() huma.Config {
 		{Name: "Runtimes", Description: "SDKs, locked and ready to run"},
 		{Name: "Nodes", Description: "Machines and their devices"},
 		{Name: "Secrets", Description: "Values that functions get and nobody reads back"},
-		{Name: "Projects", Description: "Tenants and their tokens"},
+		{Name: "Projects", Description: "Tenants, their members and tokens, and what these did"},
+		{Name: "Quotas", Description: "What projects may use, and what they have used"},
 		{Name: "Health", Description: "Whether the server works"},
 	}
 	return c
@@ -178,20 +193,21 @@ const (
 )
 
 // register adds an operation. All go through it: it enforces the scope before
-// the request is read, and turns every error into a Problem.
-func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
+// the request is read, has what changes anything written to the audit, and
+// turns every error into a Problem. Without a reach, the operation is refused
+// to tokens that are for some functions only.
+func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(context.Context, *I) (*O, error), reach ...Reach) {
 	s.scopes[op.OperationID] = scope
+	var by Reach
+	if len(reach) > 0 {
+		by = reach[0]
+	}
+	s.reaches[op.OperationID] = by
 	if scope != Public {
 		op.Security = []map[string][]string{{"token": {}}}
 		op.Description += "\n\nNeeds the role " + string(scope) + "."
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity)
-		op.Middlewares = append(op.Middlewares, func(ctx huma.Context, next func(huma.Context)) {
-			if err := permit(ctx.Context(), scope); err != nil {
-				s.refuse(ctx, err)
-				return
-			}
-			next(ctx)
-		})
+		op.Middlewares = append(op.Middlewares, s.guard(scope, by, op, s.refuse))
 	}
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = maxBody
@@ -199,10 +215,15 @@ func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(
 	if op.BodyReadTimeout == 0 {
 		op.BodyReadTimeout = readTime
 	}
+	op.Middlewares = append(huma.Middlewares{s.measured(op.OperationID)}, op.Middlewares...)
 	s.documentErrors(&op)
 	s.guards[op.Method+" "+op.Path] = op
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		ctx, forgot := watched(ctx, by)
 		out, err := handler(ctx, in)
+		if err == nil && forgot() {
+			err = fmt.Errorf("%s does not check what a token for some functions reaches", op.OperationID)
+		}
 		if err == nil {
 			return out, nil
 		}

@@ -29,14 +29,14 @@ func (s *Server) addStreams() {
 			"events `log` with `{\"text\"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{\"status\"}`. " +
 			"When the execution is tried again its log begins anew, after an event `attempt` with `{\"attempt\"}`.",
 		Errors: []int{http.StatusNotFound}, Responses: log,
-	}, s.getLog)
+	}, s.getLog, byLoading)
 	events := bytesResponse(eventStream, "Events")
 	events["200"].Content[eventStream].Schema = &huma.Schema{Type: huma.TypeString}
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-events", Method: http.MethodGet, Path: "/v1/executions/{id}/events", Tags: tags, Summary: "Follow an execution",
 		Description: "As text/event-stream: an event `execution` with the execution now and after each change of its status or attempt, until it is final. Send the ID of the last event as Last-Event-ID, at any server, to get only what has changed since.",
 		Errors:      []int{http.StatusNotFound}, Responses: events,
-	}, s.getEvents)
+	}, s.getEvents, byLoading)
 }
 
 func (s *Server) getLog(ctx context.Context, in *struct {

@@ -50,12 +50,12 @@ func (s *Server) addTemplates() {
 		Summary: "List templates",
 	}, func(context.Context, *struct{}) (*listOutput[Template], error) {
 		return list(s.Catalog.Templates(), "", toTemplate), nil
-	})
+	}, noFunction)
 	register(s, Read, huma.Operation{
 		OperationID: "get-template", Method: http.MethodGet, Path: "/v1/templates/{tag}", Tags: []string{"Templates"},
 		Summary: "Get a template", Description: "With the SDK versions that can be asked for. They come from the package index; what was known last is used while it cannot be reached.",
 		Errors: []int{http.StatusNotFound},
-	}, s.getTemplate)
+	}, s.getTemplate, noFunction)
 }
 
 type templateOutput struct{ Body Template }

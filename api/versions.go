@@ -121,7 +121,7 @@ func (s *Server) addVersions() {
 		Description:  "The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {\"git\": {}} fetches anew what a branch has now." + formDoc,
 		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute, RequestBody: formBody[CreateVersionRequest](s), Metadata: map[string]any{takesForm: true},
 		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
-	}, s.createVersion)
+	}, s.createVersion, byPath)
 	register(s, Read, huma.Operation{
 		OperationID: "list-versions", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "List versions", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *struct {
@@ -139,15 +139,15 @@ func (s *Server) addVersions() {
 		}
 		counts, err := s.Store.ExecutionCounts(ctx, f.ProjectID, f.ID)
 		return list(items, next, func(v warpket.Version) FunctionVersion { return countedVersion(v, counts) }), err
-	})
+	}, byPath)
 	register(s, Read, huma.Operation{
 		OperationID: "get-version", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}", Tags: tags, Summary: "Get a version",
 		Description: "Asks the object store for each file, whose status says what it answered.", Errors: []int{http.StatusNotFound},
-	}, s.getVersion)
+	}, s.getVersion, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "update-version", Method: http.MethodPatch, Path: "/v1/functions/{functionId}/versions/{version}", Tags: tags, Summary: "Change the description of a version",
 		Description: "All else of a version stays as it is.", Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed, http.StatusUnprocessableEntity},
-	}, s.updateVersion)
+	}, s.updateVersion, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-version", Method: http.MethodDelete, Path: "/v1/functions/{functionId}/versions/{version}", Tags: tags, Summary: "Delete a version", DefaultStatus: http.StatusNoContent,
 		Description: "Its number is not used again. Its executions stay listed; those that are queued or running go on. Refused while a deployment that is not detached, or anything else, refers to it, and if it is all the code that the function has.",
@@ -163,11 +163,11 @@ func (s *Server) addVersions() {
 		}
 		defer s.targets.drop()
 		return nil, s.Store.DeleteVersion(ctx, projectOf(ctx), id, in.Version, s.Now(), func(v warpket.Version) error { return in.check("version", v.UpdatedDate) })
-	})
+	}, byPath)
 	register(s, Read, huma.Operation{
 		OperationID: "get-version-file", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/files/{path}", Tags: tags, Summary: "Download a file of a version",
 		Description: "The path may hold slashes, written as %2F or as they are.", Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/octet-stream", "The file"),
-	}, s.getVersionFile)
+	}, s.getVersionFile, byPath)
 	// Slashes in the path as they are; the same operation, once more.
 	s.mux.HandleFunc("GET /v1/functions/{functionId}/versions/{version}/files/{path...}", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("path") == "" || strings.Contains(r.URL.RawPath, "%2F") && !strings.Contains(r.PathValue("path"), "/") {
@@ -182,15 +182,15 @@ func (s *Server) addVersions() {
 		OperationID: "get-version-lock", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/lock", Tags: tags, Summary: "Get the lock of a version",
 		Description: "The exact packages of its runtime with their hashes, as a requirements file. It is made when the version is first deployed or executed.",
 		Errors:      []int{http.StatusNotFound}, Responses: bytesResponse("text/plain", "The lock"),
-	}, s.getVersionLock)
+	}, s.getVersionLock, byPath)
 	register(s, Read, huma.Operation{
 		OperationID: "get-version-archive", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/archive", Tags: tags, Summary: "Download a version as a zip",
 		Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/zip", "The files"),
-	}, s.getVersionArchive)
+	}, s.getVersionArchive, byPath)
 	register(s, Read, huma.Operation{
 		OperationID: "get-draft-archive", Method: http.MethodGet, Path: "/v1/functions/{functionId}/draft/archive", Tags: tags, Summary: "Download the draft as a zip",
 		Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/zip", "The files"),
-	}, s.getDraftArchive)
+	}, s.getDraftArchive, byPath)
 }
 
 func bytesResponse(contentType, description string) map[string]*huma.Response {

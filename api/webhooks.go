@@ -166,12 +166,12 @@ func (s *Server) addWebhooks() {
 		}
 		items, next, err := s.Store.Webhooks(ctx, projectOf(ctx), filter, in.page())
 		return list(items, next, toWebhook), err
-	})
+	}, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "create-webhook", Method: http.MethodPost, Path: "/v1/webhooks", Tags: tags, Summary: "Create a webhook", DefaultStatus: http.StatusOK,
 		Description: "A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.",
 		Errors:      []int{http.StatusNotFound}, Metadata: map[string]any{confidential: true},
-	}, s.createWebhook)
+	}, s.createWebhook, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "get-webhook", Method: http.MethodGet, Path: "/v1/webhooks/{id}", Tags: tags, Summary: "Get a webhook", Description: "Without its secret.", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *WebhookInput) (*webhookOutput, error) {
@@ -184,12 +184,12 @@ func (s *Server) addWebhooks() {
 			return nil, err
 		}
 		return webhookAnswer(w), nil
-	})
+	}, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "update-webhook", Method: http.MethodPatch, Path: "/v1/webhooks/{id}", Tags: tags, Summary: "Change a webhook",
 		Description: "Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.",
 		Errors:      []int{http.StatusNotFound, http.StatusPreconditionFailed},
-	}, s.updateWebhook)
+	}, s.updateWebhook, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-webhook", Method: http.MethodDelete, Path: "/v1/webhooks/{id}", Tags: tags, Summary: "Delete a webhook", DefaultStatus: http.StatusNoContent, Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *WebhookInput) (*struct{}, error) {
@@ -198,7 +198,7 @@ func (s *Server) addWebhooks() {
 			return nil, err
 		}
 		return nil, s.RemoveWebhook(ctx, id)
-	})
+	}, wholeProject)
 	anything := &huma.RequestBody{Description: "Anything, also nothing", Content: map[string]*huma.MediaType{}}
 	for _, t := range []string{"application/json", formType, "text/plain", "application/octet-stream"} {
 		anything.Content[t] = &huma.MediaType{Schema: &huma.Schema{}}

@@ -71,17 +71,20 @@ func (s *Server) Authenticated(tokenOf func(*http.Request) string, next http.Han
 	})
 }
 
-// Guard is the middleware of an operation of a wire: it lets through who has the
-// scope, and answers others by refuse.
-func (s *Server) Guard(scope Scope, op huma.Operation, refuse func(huma.Context, error)) func(huma.Context, func(huma.Context)) {
-	return func(ctx huma.Context, next func(huma.Context)) {
-		if err := permit(ctx.Context(), scope); err != nil {
-			refuse(ctx, err)
-			return
-		}
-		next(ctx)
+// Guard is what an operation of a wire has in front of it: it lets through who
+// has the scope, has what changes anything written to the audit, and counts
+// requests. Others are answered by refuse. Wires know nothing of tokens that are
+// for some functions only, so these are refused.
+func (s *Server) Guard(scope Scope, op huma.Operation, refuse func(huma.Context, error)) huma.Middlewares {
+	if scope == Public {
+		return huma.Middlewares{s.measured(op.OperationID)}
 	}
+	return huma.Middlewares{s.measured(op.OperationID), s.guard(scope, wholeProject, op, refuse)}
 }
+
+// OwnRecord marks operations whose record says who asked for it: executions.
+// The audit leaves them out.
+func OwnRecord() map[string]any { return map[string]any{ownRecord: true} }
 
 // AddRuntime creates a runtime, and has it built.
 func (s *Server) AddRuntime(ctx context.Context, b CreateRuntimeRequest) (warpket.Runtime, error) {

@@ -65,5 +65,5 @@ func (s *Server) addWorkers() {
 		}
 		items, next, err := s.Store.Workers(ctx, f.ProjectID, f.ID, postgres.WorkerFilter{Version: in.number()}, in.page())
 		return list(items, next, toWorker), err
-	})
+	}, byPath)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/metrics"
 	"github.com/warpket/warpket/secrets"
 	"github.com/warpket/warpket/storage/blob"
 	"github.com/warpket/warpket/storage/postgres"
@@ -37,7 +38,8 @@ type Config struct {
 	Callbacks http.RoundTripper // dials no host that strangers may not name
 	Retention time.Duration     // of executions, at least; 0 keeps them all
 
-	Log *slog.Logger
+	Metrics *metrics.Metrics
+	Log     *slog.Logger
 }
 
 // Activities are what workflows do. Each may be run again at any time.
@@ -56,6 +58,8 @@ type Activities struct {
 	stop  context.CancelFunc
 	going sync.WaitGroup
 
+	quotas quotas
+
 	mu      sync.Mutex
 	waiting map[warpket.ID]int // express executions that wait for a slot, by project
 }
@@ -68,7 +72,7 @@ type attempt struct {
 
 // New makes Activities.
 func New(c Config) *Activities {
-	a := &Activities{Config: c, starts: make(chan struct{}, maxStarts), waiting: map[warpket.ID]int{}}
+	a := &Activities{Config: c, starts: make(chan struct{}, maxStarts), waiting: map[warpket.ID]int{}, quotas: quotas{projects: map[warpket.ID]*standing{}}}
 	a.life, a.stop = context.WithCancel(context.Background())
 	a.takeOverSoon = once(func() { a.takeOver(a.life) })
 	return a

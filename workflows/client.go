@@ -286,7 +286,7 @@ func outcome(err error) error {
 	}
 	k := warpket.KindOf(err)
 	e, ok := errors.AsType[*warpket.Error](err)
-	if !ok || k.Retryable() {
+	if !ok || k.Retryable() && k != warpket.OverQuota { // what waits for room in a quota says so itself
 		return err
 	}
 	return temporal.NewNonRetryableApplicationError(e.Message, string(k), err)
@@ -296,7 +296,7 @@ func outcome(err error) error {
 func kindOf(err error) warpket.Kind {
 	if e, ok := errors.AsType[*temporal.ApplicationError](err); ok && e.Type() != "" {
 		switch k := warpket.Kind(e.Type()); k {
-		case warpket.Invalid, warpket.NotFound, warpket.Conflict, warpket.NoCapacity, warpket.Denied:
+		case warpket.Invalid, warpket.NotFound, warpket.Conflict, warpket.NoCapacity, warpket.Denied, warpket.OverQuota:
 			return k
 		default:
 		}

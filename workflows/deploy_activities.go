@@ -116,15 +116,15 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 			Status: warpket.SlotPreparing, Resources: d.Resources, CreatedDate: a.Now(),
 		}
 		slot, _, err := a.lease(ctx, slot, runtime)
-		if warpket.KindOf(err) == warpket.NoCapacity && len(plan.Replace) > 0 {
+		if full(err) && len(plan.Replace) > 0 {
 			plan.Release, plan.Replace = append(plan.Release, plan.Replace[0]), plan.Replace[1:]
 			plan.Short = "slots of an earlier revision finish what they run"
 			continue // in a later round there is its room
 		}
-		for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx, slot.Resources, runtime) {
+		for a.makeRoom(ctx, slot, runtime, err) {
 			slot, _, err = a.lease(ctx, slot, runtime)
 		}
-		if warpket.KindOf(err) == warpket.NoCapacity {
+		if full(err) {
 			plan.Short = messageOf(err)
 			return plan, nil
 		}

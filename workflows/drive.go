@@ -35,6 +35,7 @@ func (a *Activities) see(ctx context.Context, e warpket.Execution, news *live.Wa
 // forget it: a server before this one may have died before it did.
 func (a *Activities) over(e warpket.Execution) {
 	a.sent.Delete(attempt{e.ID, e.Attempt})
+	a.dropped(e)
 	a.Hub.Finished(e)
 	a.callBack(e)
 	if e.NodeID != "" {
@@ -64,6 +65,7 @@ func (a *Activities) claim(ctx context.Context, id warpket.ID, slot channel.Read
 	if err != nil || !claimed {
 		a.Nodes.Free(slot.ID, slot.Generation, id)
 	} else {
+		a.placed(e)
 		a.Hub.Changed(id)
 	}
 	return e, claimed, err
@@ -126,7 +128,7 @@ func (a *Activities) unprovided(ctx context.Context, e warpket.Execution, cause 
 	switch warpket.KindOf(cause) {
 	case "":
 		return false, nil
-	case warpket.NoCapacity:
+	case warpket.NoCapacity, warpket.OverQuota:
 		a.Log.Info("execution waits for room", "execution", e.ID, "function", e.FunctionID, "reason", messageOf(cause))
 		return false, nil
 	case warpket.Invalid:
@@ -142,10 +144,13 @@ func (a *Activities) unprovided(ctx context.Context, e warpket.Execution, cause 
 
 // refuse makes an execution that never ran final.
 func (a *Activities) refuse(ctx context.Context, e warpket.Execution, o warpket.Outcome) error {
-	_, err := a.Store.FinishExecution(ctx, postgres.Finish{
-		ID: e.ID, Lane: e.Lane, Attempt: e.Attempt, Status: o.Status, Error: o.Failure, Callback: e.Callback != nil,
-		Timings: warpket.Timings{Queued: time.Since(a.Hub.Begun(e)), Total: time.Since(a.Hub.Begun(e))},
+	t := warpket.Timings{Queued: time.Since(a.Hub.Begun(e)), Total: time.Since(a.Hub.Begun(e))}
+	finished, err := a.Store.FinishExecution(ctx, postgres.Finish{
+		ID: e.ID, Lane: e.Lane, Attempt: e.Attempt, Status: o.Status, Error: o.Failure, Callback: e.Callback != nil, Timings: t,
 	}, a.Now())
+	if finished {
+		a.Metrics.Executed(e.Lane, o.Status, t)
+	}
 	return err
 }
 
@@ -312,6 +317,7 @@ func (a *Activities) record(ctx context.Context, e warpket.Execution, f postgres
 		return e, err
 	}
 	if finished {
+		a.Metrics.Executed(e.Lane, f.Status, f.Timings)
 		e.Status, e.Result, e.Error, e.Log, e.LogSize, e.Timings, e.Usage, e.Isolation, e.FinishedDate = f.Status, f.Result, f.Error, f.Log, f.LogSize, f.Timings, f.Usage, f.Isolation, &now
 		return e, nil
 	}

@@ -128,6 +128,7 @@ func (a *Activities) CancelExecution(ctx context.Context, project, id warpket.ID
 		return e, err
 	}
 	if e.Status.Final() {
+		a.dropped(e)
 		a.Hub.Finished(e)
 		a.callBack(e)
 		a.wake(ctx, id)

@@ -21,6 +21,7 @@ const capacityTopic = live.Capacity
 type Fleet struct {
 	Activities *Activities
 	Server     postgres.Server // this one, as nodes reach it
+	KeepAudit  time.Duration   // for how long the audit is kept; 0 for ever
 
 	mu      sync.Mutex
 	servers []string
@@ -188,6 +189,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 	every(30*time.Second, "ending outdated slots", f.endOutdated)
 	every(15*time.Second, "counting executions", f.countExecutions)
 	every(warpket.CatchUp, "firing overdue schedules", f.Activities.fireOverdue)
+	every(usageInterval, "counting usage", f.countUsage)
+	every(purgeInterval, "taking deleted projects apart", f.purgeProjects)
 	every(time.Hour, "housekeeping", f.housekeep)
 	return f.resume(ctx)
 }
@@ -218,6 +221,11 @@ func (f *Fleet) listen(ctx context.Context) {
 			f.reconcile(ctx, ids)
 		}
 	})
+	purge := once(func() {
+		if err := f.purgeProjects(ctx); err != nil {
+			a.Log.Warn("deleted project not taken apart; the sweeper does", "error", err)
+		}
+	})
 	for ctx.Err() == nil {
 		err := a.Store.Listen(ctx, func() { a.Hub.AllChanged(); freed() }, func(topic postgres.Topic, id warpket.ID) {
 			switch topic {
@@ -226,6 +234,9 @@ func (f *Fleet) listen(ctx context.Context) {
 				return
 			case postgres.FunctionRevised:
 				go f.revised(ctx, id)
+				return
+			case postgres.ProjectDeleted:
+				purge()
 				return
 			default:
 			}
@@ -512,6 +523,9 @@ func (f *Fleet) housekeep(ctx context.Context) error {
 			a.Log.Warn("executions beyond their retention not dropped; tried again", "error", err, "in", time.Hour)
 		}
 	}
+	if err := f.forgetActs(ctx); err != nil {
+		return err
+	}
 	for {
 		n, err := a.Store.SweepObjects(ctx, a.Now().Add(-24*time.Hour), func(ctx context.Context, o postgres.Object) error {
 			return a.Blobs.Remove(ctx, o.ProjectID, o.SHA256)
@@ -524,5 +538,5 @@ func (f *Fleet) housekeep(ctx context.Context) error {
 }
 
 func (a *Activities) touch(ctx context.Context, project warpket.ID, sha256 string, size int64) error {
-	return a.Store.TouchObjects(ctx, []postgres.Object{{ProjectID: project, SHA256: sha256, Size: size}}, a.Now())
+	return a.Store.TouchOutcome(ctx, postgres.Object{ProjectID: project, SHA256: sha256, Size: size}, a.Now())
 }

@@ -18,17 +18,27 @@ const turnWait = 250 * time.Millisecond
 // maxWaiting is how many express executions of one project may wait in a server.
 const maxWaiting = 1000
 
-// Launch records an execution and begins it: with a slot idle the record is its
-// claim. held says that whoever asked waits for the end. Launching an ID again
-// does nothing.
+// Launch records an execution and begins it, if its project's quota has room
+// for it: with a slot idle the record is its claim. held says that whoever asked
+// waits for the end. Launching an ID again does nothing.
 func (a *Activities) Launch(ctx context.Context, e warpket.Execution, held bool) error {
 	e.ServerID = a.ServerID
+	if err := a.admit(ctx, e); err != nil {
+		return err
+	}
 	known, _ := a.Nodes.Serves(e.SnapshotID, e.Revision, e.Resources)
 	slot, ok := a.Nodes.Reserve(e.ID, e.SnapshotID, e.Revision, e.Resources)
 	waited := func() {}
+	if !ok {
+		if err := a.mayWait(e); err != nil {
+			a.dropped(e)
+			return err
+		}
+	}
 	if !ok && e.Lane == warpket.Express {
 		var err error
 		if waited, err = a.wait(e.ProjectID); err != nil {
+			a.dropped(e)
 			return err
 		}
 		if known && held { // nobody knows of it yet, so it need not be recorded to wait a moment
@@ -37,12 +47,18 @@ func (a *Activities) Launch(ctx context.Context, e warpket.Execution, held bool)
 	}
 	if ok {
 		waited()
+		a.placed(e)
 		now := a.Now()
 		e.Status, e.Attempt, e.StartedDate = warpket.Running, 1, &now
 		e.SlotID, e.Generation, e.NodeID, e.NodeName, e.Reason = slot.ID, slot.Generation, slot.NodeID, slot.NodeName, whyThere
 	}
 	news := a.Hub.Watch(e.ID) // it may be cancelled from the insert on
 	created, err := a.Store.CreateExecution(ctx, e)
+	if err != nil {
+		a.dropped(e)
+	} else {
+		a.recorded(e)
+	}
 	if err != nil || !created {
 		news.Close()
 		waited()

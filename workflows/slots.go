@@ -197,7 +197,7 @@ func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error
 		Status: warpket.SlotPreparing, Resources: e.Resources, CreatedDate: a.Now(),
 	}
 	slot, node, err := a.lease(ctx, slot, runtime)
-	for warpket.KindOf(err) == warpket.NoCapacity && a.evict(ctx, slot.Resources, runtime) {
+	for a.makeRoom(ctx, slot, runtime, err) {
 		slot, node, err = a.lease(ctx, slot, runtime)
 	}
 	if err != nil {
@@ -211,6 +211,41 @@ func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error
 	}
 	a.serve(slot, node)
 	return nil
+}
+
+// full reports whether a slot could not be leased for lack of room: in the
+// fleet, or in its project's quota.
+func full(err error) bool {
+	k := warpket.KindOf(err)
+	return k == warpket.NoCapacity || k == warpket.OverQuota
+}
+
+// makeRoom gives back a slot on demand that is idle, when that helps against a
+// lack of room. It reports whether it did.
+func (a *Activities) makeRoom(ctx context.Context, slot warpket.Slot, runtime warpket.Runtime, lack error) bool {
+	switch warpket.KindOf(lack) {
+	case warpket.NoCapacity:
+		return a.evict(ctx, slot.Resources, runtime)
+	case warpket.OverQuota:
+		return a.evictOwn(ctx, slot.ProjectID)
+	default:
+		return false
+	}
+}
+
+// evictOwn gives back a slot on demand of a project that is idle. It reports
+// whether there was one.
+func (a *Activities) evictOwn(ctx context.Context, project warpket.ID) bool {
+	for _, r := range a.Nodes.Idle() {
+		slot, err := a.Store.SlotByID(ctx, r.ID)
+		if err != nil || slot.ProjectID != project || slot.DeploymentID != "" || slot.Generation != r.Generation {
+			continue
+		}
+		if a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, true) == nil && a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // evict gives back a slot on demand that is idle, the one that has been so

@@ -18,6 +18,57 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for ActOutcome.
+const (
+	ActOutcomeDenied    ActOutcome = "denied"
+	ActOutcomeFailed    ActOutcome = "failed"
+	ActOutcomeRefused   ActOutcome = "refused"
+	ActOutcomeSucceeded ActOutcome = "succeeded"
+	ActOutcomeUnknown   ActOutcome = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the ActOutcome enum.
+func (e ActOutcome) Valid() bool {
+	switch e {
+	case ActOutcomeDenied:
+		return true
+	case ActOutcomeFailed:
+		return true
+	case ActOutcomeRefused:
+		return true
+	case ActOutcomeSucceeded:
+		return true
+	case ActOutcomeUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ActRole.
+const (
+	ActRoleAdmin    ActRole = "admin"
+	ActRoleMember   ActRole = "member"
+	ActRoleOperator ActRole = "operator"
+	ActRoleViewer   ActRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the ActRole enum.
+func (e ActRole) Valid() bool {
+	switch e {
+	case ActRoleAdmin:
+		return true
+	case ActRoleMember:
+		return true
+	case ActRoleOperator:
+		return true
+	case ActRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CallbackStatus.
 const (
 	CallbackStatusDelivered CallbackStatus = "delivered"
@@ -180,6 +231,27 @@ func (e CreateFunctionRequestSource) Valid() bool {
 	case CreateFunctionRequestSourceObject:
 		return true
 	case CreateFunctionRequestSourcePackage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateMemberRequestRole.
+const (
+	CreateMemberRequestRoleAdmin  CreateMemberRequestRole = "admin"
+	CreateMemberRequestRoleMember CreateMemberRequestRole = "member"
+	CreateMemberRequestRoleViewer CreateMemberRequestRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the CreateMemberRequestRole enum.
+func (e CreateMemberRequestRole) Valid() bool {
+	switch e {
+	case CreateMemberRequestRoleAdmin:
+		return true
+	case CreateMemberRequestRoleMember:
+		return true
+	case CreateMemberRequestRoleViewer:
 		return true
 	default:
 		return false
@@ -825,6 +897,27 @@ func (e IsolationUnenforced) Valid() bool {
 	}
 }
 
+// Defines values for MemberRole.
+const (
+	MemberRoleAdmin  MemberRole = "admin"
+	MemberRoleMember MemberRole = "member"
+	MemberRoleViewer MemberRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the MemberRole enum.
+func (e MemberRole) Valid() bool {
+	switch e {
+	case MemberRoleAdmin:
+		return true
+	case MemberRoleMember:
+		return true
+	case MemberRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for NodeStatus.
 const (
 	NodeStatusCordoned NodeStatus = "cordoned"
@@ -1194,6 +1287,27 @@ func (e UpdateFunctionRequestReuse) Valid() bool {
 	}
 }
 
+// Defines values for UpdateMemberRequestRole.
+const (
+	UpdateMemberRequestRoleAdmin  UpdateMemberRequestRole = "admin"
+	UpdateMemberRequestRoleMember UpdateMemberRequestRole = "member"
+	UpdateMemberRequestRoleViewer UpdateMemberRequestRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the UpdateMemberRequestRole enum.
+func (e UpdateMemberRequestRole) Valid() bool {
+	switch e {
+	case UpdateMemberRequestRoleAdmin:
+		return true
+	case UpdateMemberRequestRoleMember:
+		return true
+	case UpdateMemberRequestRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UpdateScheduleRequestStatus.
 const (
 	UpdateScheduleRequestStatusCancelled UpdateScheduleRequestStatus = "cancelled"
@@ -1317,6 +1431,33 @@ func (e WorkerStatus) Valid() bool {
 	case WorkerStatusPreparing:
 		return true
 	case WorkerStatusReady:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListAuditParamsOutcome.
+const (
+	ListAuditParamsOutcomeDenied    ListAuditParamsOutcome = "denied"
+	ListAuditParamsOutcomeFailed    ListAuditParamsOutcome = "failed"
+	ListAuditParamsOutcomeRefused   ListAuditParamsOutcome = "refused"
+	ListAuditParamsOutcomeSucceeded ListAuditParamsOutcome = "succeeded"
+	ListAuditParamsOutcomeUnknown   ListAuditParamsOutcome = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the ListAuditParamsOutcome enum.
+func (e ListAuditParamsOutcome) Valid() bool {
+	switch e {
+	case ListAuditParamsOutcomeDenied:
+		return true
+	case ListAuditParamsOutcomeFailed:
+		return true
+	case ListAuditParamsOutcomeRefused:
+		return true
+	case ListAuditParamsOutcomeSucceeded:
+		return true
+	case ListAuditParamsOutcomeUnknown:
 		return true
 	default:
 		return false
@@ -1572,6 +1713,82 @@ func (e ListSchedulesParamsStatus) Valid() bool {
 	}
 }
 
+// Defines values for GetUsageParamsBy.
+const (
+	GetUsageParamsByDay      GetUsageParamsBy = "day"
+	GetUsageParamsByFunction GetUsageParamsBy = "function"
+)
+
+// Valid indicates whether the value is a known member of the GetUsageParamsBy enum.
+func (e GetUsageParamsBy) Valid() bool {
+	switch e {
+	case GetUsageParamsByDay:
+		return true
+	case GetUsageParamsByFunction:
+		return true
+	default:
+		return false
+	}
+}
+
+// Act defines model for Act.
+type Act struct {
+	// Address Address of the caller
+	//
+	// Example: 203.0.113.7
+	Address string `json:"address"`
+
+	// CreatedDate When it began
+	CreatedDate time.Time `json:"createdDate"`
+
+	// ID ID of the entry
+	ID string `json:"id"`
+
+	// Member Name of the member whom it was issued to; absent for a token of the project
+	//
+	// Example: ada
+	Member string `json:"member,omitempty,omitzero"`
+
+	// Operation ID of the operation, as in the OpenAPI document
+	//
+	// Example: delete-function
+	Operation string `json:"operation"`
+
+	// Outcome unknown: it is being done, or the server that did it has died, and it may have taken effect
+	Outcome ActOutcome `json:"outcome"`
+
+	// ProjectID ID of the project in which it was done
+	ProjectID string `json:"projectId"`
+
+	// Role Its role then
+	Role ActRole `json:"role"`
+
+	// Status HTTP status of the answer; absent while the outcome is unknown
+	//
+	// Example: 200
+	Status int64 `json:"status,omitempty,omitzero"`
+
+	// Subject What it was done to: the IDs and names in the path, with slashes between; or the ID of what was to be made
+	Subject string `json:"subject"`
+
+	// TokenID ID of the token that did it
+	TokenID string `json:"tokenId"`
+
+	// TokenName Its name then
+	//
+	// Example: notebook
+	TokenName string `json:"tokenName"`
+
+	// UserAgent What the caller's program calls itself, at most 200 bytes
+	UserAgent string `json:"userAgent"`
+}
+
+// ActOutcome unknown: it is being done, or the server that did it has died, and it may have taken effect
+type ActOutcome string
+
+// ActRole Its role then
+type ActRole string
+
 // Alias defines model for Alias.
 type Alias struct {
 	// CreatedDate When it was created
@@ -1814,8 +2031,30 @@ type CreateFunctionRequestReuse string
 // CreateFunctionRequestSource Where its code comes from: files, which are the template's; a package, an object or a Git repository, which the property of that name tells; or an OCI image. Files unless set, or what the properties say
 type CreateFunctionRequestSource string
 
+// CreateMemberRequest defines model for CreateMemberRequest.
+type CreateMemberRequest struct {
+	// Email Address, for people to know who it is
+	//
+	// Example: ada@example.org
+	Email string `json:"email,omitempty,omitzero"`
+
+	// Name 2 to 63 of a-z, 0-9 and -, unique in the project
+	//
+	// Example: ada
+	Name string `json:"name"`
+
+	// Role The most that their tokens may do
+	Role CreateMemberRequestRole `json:"role"`
+}
+
+// CreateMemberRequestRole The most that their tokens may do
+type CreateMemberRequestRole string
+
 // CreateProjectRequest defines model for CreateProjectRequest.
 type CreateProjectRequest struct {
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
+
 	// Name 2 to 63 of a-z, 0-9 and -, unique
 	//
 	// Example: chemistry
@@ -1912,6 +2151,20 @@ type CreateSecretRequest struct {
 
 // CreateTokenRequest defines model for CreateTokenRequest.
 type CreateTokenRequest struct {
+	// Description More about what it is for
+	Description string `json:"description,omitempty,omitzero"`
+
+	// ExpiresDate When it is to cease to hold; never unless set
+	ExpiresDate time.Time `json:"expiresDate,omitempty,omitzero"`
+
+	// Functions IDs of the only functions that it is to reach, at least one; it then creates no functions and sees nothing else of the project. Leave it out for the whole project
+	Functions []string `json:"functions,omitempty,omitzero"`
+
+	// Member Name of the member that it is issued to: its role is at most the member's, and it ends with the member. Leave it out for a token of the project itself
+	//
+	// Example: ada
+	Member string `json:"member,omitempty,omitzero"`
+
 	// Name What it is for: 2 to 63 of a-z, 0-9 and -
 	//
 	// Example: notebook
@@ -1992,6 +2245,14 @@ type CreatedVersion struct {
 
 	// Timestamp When it was answered
 	Timestamp time.Time `json:"timestamp"`
+}
+
+// DefaultQuota defines model for DefaultQuota.
+type DefaultQuota struct {
+	Limits QuotaLimits `json:"limits"`
+
+	// UpdatedDate When it last changed; 0001-01-01 if it never was set
+	UpdatedDate time.Time `json:"updatedDate"`
 }
 
 // DeletedFunction defines model for DeletedFunction.
@@ -2185,6 +2446,9 @@ type Execution struct {
 	// Attempt Which attempt this is or was; 0 before the first
 	Attempt  int64    `json:"attempt"`
 	Callback Callback `json:"callback,omitempty,omitzero"`
+
+	// CreatedBy ID of the token that asked for it; absent when no token did
+	CreatedBy string `json:"createdBy,omitempty,omitzero"`
 
 	// CreatedDate When it was asked for
 	CreatedDate time.Time `json:"createdDate"`
@@ -2688,6 +2952,15 @@ type IsolationUID string
 // IsolationUnenforced defines model for Isolation.Unenforced.
 type IsolationUnenforced string
 
+// ListAct defines model for ListAct.
+type ListAct struct {
+	// Items Newest first
+	Items []Act `json:"items"`
+
+	// NextCursor Cursor of the next page; absent on the last
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
+
 // ListAlias defines model for ListAlias.
 type ListAlias struct {
 	// Items Newest first
@@ -2737,6 +3010,15 @@ type ListFunction struct {
 type ListFunctionVersion struct {
 	// Items Newest first
 	Items []FunctionVersion `json:"items"`
+
+	// NextCursor Cursor of the next page; absent on the last
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
+
+// ListMember defines model for ListMember.
+type ListMember struct {
+	// Items Newest first
+	Items []Member `json:"items"`
 
 	// NextCursor Cursor of the next page; absent on the last
 	NextCursor string `json:"nextCursor,omitempty,omitzero"`
@@ -2805,6 +3087,15 @@ type ListToken struct {
 	NextCursor string `json:"nextCursor,omitempty,omitzero"`
 }
 
+// ListUsed defines model for ListUsed.
+type ListUsed struct {
+	// Items Newest first
+	Items []Used `json:"items"`
+
+	// NextCursor Cursor of the next page; absent on the last
+	NextCursor string `json:"nextCursor,omitempty,omitzero"`
+}
+
 // ListWebhook defines model for ListWebhook.
 type ListWebhook struct {
 	// Items Newest first
@@ -2822,6 +3113,31 @@ type ListWorker struct {
 	// NextCursor Cursor of the next page; absent on the last
 	NextCursor string `json:"nextCursor,omitempty,omitzero"`
 }
+
+// Member defines model for Member.
+type Member struct {
+	// CreatedDate When they were added
+	CreatedDate time.Time `json:"createdDate"`
+
+	// Email Address, for people to know who it is
+	//
+	// Example: ada@example.org
+	Email string `json:"email,omitempty,omitzero"`
+
+	// Name Name, unique in the project
+	//
+	// Example: ada
+	Name string `json:"name"`
+
+	// Role The most that their tokens may do
+	Role MemberRole `json:"role"`
+
+	// UpdatedDate When this last changed
+	UpdatedDate time.Time `json:"updatedDate"`
+}
+
+// MemberRole The most that their tokens may do
+type MemberRole string
 
 // Node defines model for Node.
 type Node struct {
@@ -2997,6 +3313,9 @@ type Project struct {
 	// CreatedDate When it was created
 	CreatedDate time.Time `json:"createdDate"`
 
+	// Description What it is for
+	Description string `json:"description"`
+
 	// ID ID of the project
 	ID string `json:"id"`
 
@@ -3004,6 +3323,9 @@ type Project struct {
 	//
 	// Example: chemistry
 	Name string `json:"name"`
+
+	// UpdatedDate When it last changed
+	UpdatedDate time.Time `json:"updatedDate"`
 }
 
 // PublishDraftRequest defines model for PublishDraftRequest.
@@ -3013,6 +3335,57 @@ type PublishDraftRequest struct {
 
 	// OnlyIfChanged Refuse with 409 a draft that does not differ from the newest version
 	OnlyIfChanged bool `json:"onlyIfChanged,omitempty,omitzero"`
+}
+
+// Quota defines model for Quota.
+type Quota struct {
+	Limits QuotaLimits `json:"limits"`
+	Own    QuotaLimits `json:"own"`
+
+	// ProjectID ID of the project
+	ProjectID string `json:"projectId"`
+
+	// UpdatedDate When its own last changed; 0001-01-01 if they never were set
+	UpdatedDate time.Time   `json:"updatedDate"`
+	Used        QuotaLimits `json:"used"`
+}
+
+// QuotaLimits defines model for QuotaLimits.
+type QuotaLimits struct {
+	// CPUSeconds Seconds on processors in a month (UTC). What runs when they are used up goes on; they are counted when an execution ends, and known a minute later
+	//
+	// Example: 360000
+	CPUSeconds int64 `json:"cpuSeconds,omitempty,omitzero"`
+
+	// Executions Executions that are queued or running. A server knows of others' a second late, so in that time each may admit what it saw to be free
+	//
+	// Example: 200
+	Executions int64 `json:"executions,omitempty,omitzero"`
+
+	// Functions Functions
+	//
+	// Example: 100
+	Functions int64 `json:"functions,omitempty,omitzero"`
+
+	// GpuSeconds Seconds for which slots hold GPUs in a month (UTC), by how many. When they are used up nothing new is executed
+	//
+	// Example: 36000
+	GpuSeconds int64 `json:"gpuSeconds,omitempty,omitzero"`
+
+	// Slots Slots: those that its deployments want together, and those that it holds, on demand too
+	//
+	// Example: 16
+	Slots int64 `json:"slots,omitempty,omitzero"`
+
+	// Storage Bytes of files, inputs, results and logs. When they are used up nothing is stored or executed; results of what runs are kept all the same
+	//
+	// Example: 10737418240
+	Storage int64 `json:"storage,omitempty,omitzero"`
+
+	// Waiting Executions that are queued. Of express ones, no server lets more than 1000 of a project wait in any case
+	//
+	// Example: 1000
+	Waiting int64 `json:"waiting,omitempty,omitzero"`
 }
 
 // ReplaceFunctionRequest defines model for ReplaceFunctionRequest.
@@ -3460,8 +3833,25 @@ type Token struct {
 	// CreatedDate When it was created
 	CreatedDate time.Time `json:"createdDate"`
 
+	// Description More about what it is for
+	Description string `json:"description"`
+
+	// ExpiresDate When it ceases to hold; absent when it does not by itself
+	ExpiresDate time.Time `json:"expiresDate,omitempty,omitzero"`
+
+	// Functions IDs of the only functions that it reaches; absent when it reaches the whole project
+	Functions []string `json:"functions,omitempty,omitzero"`
+
 	// ID ID of the token
 	ID string `json:"id"`
+
+	// LastUsedDate When it was last used, to about a minute; absent when it never was
+	LastUsedDate time.Time `json:"lastUsedDate,omitempty,omitzero"`
+
+	// Member Name of the member that it was issued to; absent for a token of the project itself
+	//
+	// Example: ada
+	Member string `json:"member,omitempty,omitzero"`
 
 	// Name What it is for
 	//
@@ -3471,14 +3861,14 @@ type Token struct {
 	// ProjectID ID of its project
 	ProjectID string `json:"projectId"`
 
-	// Role viewer reads; member also creates, changes, deploys, executes and deletes; admin also manages tokens
+	// Role viewer reads; member also creates, changes, deploys, executes and deletes; admin also manages members, tokens, secrets and quotas. Of a member whose role is less it does no more than that
 	Role TokenRole `json:"role"`
 
 	// Token The token itself; only in the answer to its creation
 	Token string `json:"token,omitempty,omitzero"`
 }
 
-// TokenRole viewer reads; member also creates, changes, deploys, executes and deletes; admin also manages tokens
+// TokenRole viewer reads; member also creates, changes, deploys, executes and deletes; admin also manages members, tokens, secrets and quotas. Of a member whose role is less it does no more than that
 type TokenRole string
 
 // UpdateAliasRequest defines model for UpdateAliasRequest.
@@ -3550,10 +3940,25 @@ type UpdateFunctionRequestNetwork string
 // UpdateFunctionRequestReuse process keeps a worker between executions; none takes a fresh one for each
 type UpdateFunctionRequestReuse string
 
+// UpdateMemberRequest defines model for UpdateMemberRequest.
+type UpdateMemberRequest struct {
+	// Email Address; empty for none
+	Email string `json:"email,omitempty,omitzero"`
+
+	// Role The most that their tokens may do, those that there are included
+	Role UpdateMemberRequestRole `json:"role,omitempty,omitzero"`
+}
+
+// UpdateMemberRequestRole The most that their tokens may do, those that there are included
+type UpdateMemberRequestRole string
+
 // UpdateProjectRequest defines model for UpdateProjectRequest.
 type UpdateProjectRequest struct {
 	// AllowEgress Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run
 	AllowEgress bool `json:"allowEgress,omitempty,omitzero"`
+
+	// Description What it is for
+	Description string `json:"description,omitempty,omitzero"`
 }
 
 // UpdateRuntimeRequest defines model for UpdateRuntimeRequest.
@@ -3642,6 +4047,44 @@ type Usage struct {
 
 	// PeakMemory Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell
 	PeakMemory int64 `json:"peakMemory"`
+}
+
+// Used defines model for Used.
+type Used struct {
+	// Cancelled Executions that were cancelled
+	Cancelled int64 `json:"cancelled"`
+
+	// CPUSeconds Seconds on processors, of all attempts
+	CPUSeconds float64 `json:"cpuSeconds"`
+
+	// Day The day (UTC), when asked for by day
+	//
+	// Example: 2026-11-27
+	Day openapi_types.Date `json:"day,omitempty,omitzero"`
+
+	// Failed Executions that failed
+	Failed int64 `json:"failed"`
+
+	// FunctionID ID of the function, when asked for by function; it may have been deleted
+	FunctionID string `json:"functionId,omitempty,omitzero"`
+
+	// GpuSeconds Seconds for which slots held GPUs, by how many
+	GpuSeconds float64 `json:"gpuSeconds"`
+
+	// Lost Executions whose outcome was lost
+	Lost int64 `json:"lost"`
+
+	// MemorySeconds Gigabytes (1000000000 bytes) that executions could use, by the seconds for which they ran
+	MemorySeconds float64 `json:"memorySeconds"`
+
+	// SlotSeconds Seconds for which slots were held
+	SlotSeconds float64 `json:"slotSeconds"`
+
+	// Succeeded Executions that succeeded
+	Succeeded int64 `json:"succeeded"`
+
+	// TimedOut Executions that ran longer than they may
+	TimedOut int64 `json:"timedOut"`
 }
 
 // VersionDiff defines model for VersionDiff.
@@ -3875,6 +4318,42 @@ type UpdateAliasParams struct {
 	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
 	IfMatch *string `json:"If-Match,omitempty"`
 }
+
+// ListAuditParams defines parameters for ListAudit.
+type ListAuditParams struct {
+	// Cursor nextCursor of the page before; leave it out for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit How many items at most
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// ProjectID Only of this project, by ID or name; for an operator, others see their own
+	ProjectID *string `form:"projectId,omitempty" json:"projectId,omitempty"`
+
+	// TokenID Only what this token did
+	TokenID *string `form:"tokenId,omitempty" json:"tokenId,omitempty"`
+
+	// Member Only what tokens of this member did
+	Member *string `form:"member,omitempty" json:"member,omitempty"`
+
+	// Operation Only this operation
+	Operation *string `form:"operation,omitempty" json:"operation,omitempty"`
+
+	// Subject Only what was done to this, or to something of it
+	Subject *string `form:"subject,omitempty" json:"subject,omitempty"`
+
+	// Outcome Only what ended so
+	Outcome *ListAuditParamsOutcome `form:"outcome,omitempty" json:"outcome,omitempty"`
+
+	// Since Only what began at this time or later
+	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Only what began before this time
+	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
+}
+
+// ListAuditParamsOutcome defines parameters for ListAudit.
+type ListAuditParamsOutcome string
 
 // ListDeploymentsParams defines parameters for ListDeployments.
 type ListDeploymentsParams struct {
@@ -4237,6 +4716,54 @@ type ListProjectsParams struct {
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
+// DeleteProjectParams defines parameters for DeleteProject.
+type DeleteProjectParams struct {
+	// Force Delete it with its functions
+	Force *bool `form:"force,omitempty" json:"force,omitempty"`
+
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// UpdateProjectParams defines parameters for UpdateProject.
+type UpdateProjectParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// ListMembersParams defines parameters for ListMembers.
+type ListMembersParams struct {
+	// Cursor nextCursor of the page before; leave it out for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit How many items at most
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// DeleteMemberParams defines parameters for DeleteMember.
+type DeleteMemberParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// UpdateMemberParams defines parameters for UpdateMember.
+type UpdateMemberParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// SetProjectQuotasParams defines parameters for SetProjectQuotas.
+type SetProjectQuotasParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// SetDefaultQuotasParams defines parameters for SetDefaultQuotas.
+type SetDefaultQuotasParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
 // ListRuntimesParams defines parameters for ListRuntimes.
 type ListRuntimesParams struct {
 	// Cursor nextCursor of the page before; leave it out for the first page
@@ -4334,7 +4861,34 @@ type ListTokensParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Member Only those that were issued to this member
+	Member *string `form:"member,omitempty" json:"member,omitempty"`
 }
+
+// GetUsageParams defines parameters for GetUsage.
+type GetUsageParams struct {
+	// Cursor nextCursor of the page before; leave it out for the first page
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit How many items at most
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// ProjectID ID or name of the project; the caller's unless set. For an operator also the ID of one that was deleted
+	ProjectID *string `form:"projectId,omitempty" json:"projectId,omitempty"`
+
+	// By What the items are
+	By *GetUsageParamsBy `form:"by,omitempty" json:"by,omitempty"`
+
+	// Since From this time on, to the hour; the beginning of the month unless set
+	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Before this time, to the hour, at most 366 days after since; now unless set
+	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
+}
+
+// GetUsageParamsBy defines parameters for GetUsage.
+type GetUsageParamsBy string
 
 // ListWebhooksParams defines parameters for ListWebhooks.
 type ListWebhooksParams struct {
@@ -4426,6 +4980,18 @@ type CreateProjectJSONRequestBody = CreateProjectRequest
 
 // UpdateProjectJSONRequestBody defines body for UpdateProject for application/json ContentType.
 type UpdateProjectJSONRequestBody = UpdateProjectRequest
+
+// CreateMemberJSONRequestBody defines body for CreateMember for application/json ContentType.
+type CreateMemberJSONRequestBody = CreateMemberRequest
+
+// UpdateMemberJSONRequestBody defines body for UpdateMember for application/json ContentType.
+type UpdateMemberJSONRequestBody = UpdateMemberRequest
+
+// SetProjectQuotasJSONRequestBody defines body for SetProjectQuotas for application/json ContentType.
+type SetProjectQuotasJSONRequestBody = QuotaLimits
+
+// SetDefaultQuotasJSONRequestBody defines body for SetDefaultQuotas for application/json ContentType.
+type SetDefaultQuotasJSONRequestBody = QuotaLimits
 
 // CreateRuntimeJSONRequestBody defines body for CreateRuntime for application/json ContentType.
 type CreateRuntimeJSONRequestBody = CreateRuntimeRequest
@@ -4617,6 +5183,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
 	UpdateAlias(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAudit List what was done
+	//
+	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+	//
+	// Needs the role admin.
+	//
+	// Corresponds with GET /v1/audit (the `ListAudit` operationId).
+	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDeployments List deployments
 	//
@@ -5192,23 +5767,181 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/projects (the `CreateProject` operationId).
 	CreateProject(ctx context.Context, body CreateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateProjectWithBody Change what a project may
+	// DeleteProject Delete a project
+	//
+	// Once it is answered nobody reaches the project any more, its tokens have ceased to hold, within a second on every server, and its name is free. Then all that it has is ended and removed: what runs is cancelled, slots are given back, records and objects go. Its usage and its audit stay. Refused while it has functions, unless forced.
+	//
+	// Needs the role operator.
+	//
+	// Corresponds with DELETE /v1/projects/{id} (the `DeleteProject` operationId).
+	DeleteProject(ctx context.Context, id string, params *DeleteProjectParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetProject Get a project
+	//
+	// An admin may get the own one, an operator any.
+	//
+	// Needs the role admin.
+	//
+	// Corresponds with GET /v1/projects/{id} (the `GetProject` operationId).
+	GetProject(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateProjectWithBody Change a project
+	//
+	// Changes what is set and leaves the rest.
 	//
 	// Needs the role operator.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
-	UpdateProjectWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateProjectWithBody(ctx context.Context, id string, params *UpdateProjectParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateProject Change what a project may
+	// UpdateProject Change a project
+	//
+	// Changes what is set and leaves the rest.
 	//
 	// Needs the role operator.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
-	UpdateProject(ctx context.Context, id string, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateProject(ctx context.Context, id string, params *UpdateProjectParams, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListMembers List members
+	//
+	// Needs the role admin.
+	//
+	// Corresponds with GET /v1/projects/{id}/members (the `ListMembers` operationId).
+	ListMembers(ctx context.Context, id string, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateMemberWithBody Add a member
+	//
+	// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
+	//
+	// Needs the role admin.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/projects/{id}/members (the `CreateMember` operationId).
+	CreateMemberWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateMember Add a member
+	//
+	// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
+	//
+	// Needs the role admin.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/projects/{id}/members (the `CreateMember` operationId).
+	CreateMember(ctx context.Context, id string, body CreateMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteMember Remove a member
+	//
+	// All their tokens cease to hold, within a second on every server.
+	//
+	// Needs the role admin.
+	//
+	// Corresponds with DELETE /v1/projects/{id}/members/{name} (the `DeleteMember` operationId).
+	DeleteMember(ctx context.Context, id string, name string, params *DeleteMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMember Get a member
+	//
+	// Needs the role admin.
+	//
+	// Corresponds with GET /v1/projects/{id}/members/{name} (the `GetMember` operationId).
+	GetMember(ctx context.Context, id string, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateMemberWithBody Change a member
+	//
+	// A lesser role holds for all their tokens within a second on every server.
+	//
+	// Needs the role admin.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/projects/{id}/members/{name} (the `UpdateMember` operationId).
+	UpdateMemberWithBody(ctx context.Context, id string, name string, params *UpdateMemberParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateMember Change a member
+	//
+	// A lesser role holds for all their tokens within a second on every server.
+	//
+	// Needs the role admin.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/projects/{id}/members/{name} (the `UpdateMember` operationId).
+	UpdateMember(ctx context.Context, id string, name string, params *UpdateMemberParams, body UpdateMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetProjectQuotas Get the quota of a project
+	//
+	// An admin may get the own project's, an operator any.
+	//
+	// Needs the role admin.
+	//
+	// Corresponds with GET /v1/projects/{id}/quotas (the `GetProjectQuotas` operationId).
+	GetProjectQuotas(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetProjectQuotasWithBody Set the quota of a project
+	//
+	// Replaces the project's own limits as a whole; what is left out is the default's. A limit below what is used takes nothing away. It holds for executions within a second, for all else at once. What exceeds a limit is answered 429 over_quota, with Retry-After.
+	//
+	// Needs the role operator.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/projects/{id}/quotas (the `SetProjectQuotas` operationId).
+	SetProjectQuotasWithBody(ctx context.Context, id string, params *SetProjectQuotasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetProjectQuotas Set the quota of a project
+	//
+	// Replaces the project's own limits as a whole; what is left out is the default's. A limit below what is used takes nothing away. It holds for executions within a second, for all else at once. What exceeds a limit is answered 429 over_quota, with Retry-After.
+	//
+	// Needs the role operator.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/projects/{id}/quotas (the `SetProjectQuotas` operationId).
+	SetProjectQuotas(ctx context.Context, id string, params *SetProjectQuotasParams, body SetProjectQuotasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetQuotas Get the quota of the project
+	//
+	// What the project may have and what it has. What exceeds a limit is answered 429 over_quota, with Retry-After.
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/quotas (the `GetQuotas` operationId).
+	GetQuotas(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDefaultQuotas Get the default quota
+	//
+	// Needs the role operator.
+	//
+	// Corresponds with GET /v1/quotas/default (the `GetDefaultQuotas` operationId).
+	GetDefaultQuotas(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetDefaultQuotasWithBody Set the default quota
+	//
+	// Replaces it as a whole. It holds where a project's own is open. What exceeds a limit is answered 429 over_quota, with Retry-After.
+	//
+	// Needs the role operator.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/quotas/default (the `SetDefaultQuotas` operationId).
+	SetDefaultQuotasWithBody(ctx context.Context, params *SetDefaultQuotasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetDefaultQuotas Set the default quota
+	//
+	// Replaces it as a whole. It holds where a project's own is open. What exceeds a limit is answered 429 over_quota, with Retry-After.
+	//
+	// Needs the role operator.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/quotas/default (the `SetDefaultQuotas` operationId).
+	SetDefaultQuotas(ctx context.Context, params *SetDefaultQuotasParams, body SetDefaultQuotasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRuntimes List runtimes
 	//
@@ -5484,6 +6217,24 @@ type ClientInterface interface {
 	// Corresponds with DELETE /v1/tokens/{id} (the `DeleteToken` operationId).
 	DeleteToken(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetToken Get a token
+	//
+	// Without its secret.
+	//
+	// Needs the role admin.
+	//
+	// Corresponds with GET /v1/tokens/{id} (the `GetToken` operationId).
+	GetToken(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetUsage List what was used
+	//
+	// By day, days without usage left out, or by function. An execution counts in the hour in which it ended, with all that it used; slots count as time goes. What is deleted stays counted.
+	//
+	// Needs the role viewer.
+	//
+	// Corresponds with GET /v1/usage (the `GetUsage` operationId).
+	GetUsage(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListWebhooks List webhooks
 	//
 	// Needs the role member.
@@ -5749,6 +6500,25 @@ func (c *Client) UpdateAliasWithBody(ctx context.Context, name string, params *U
 // Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
 func (c *Client) UpdateAlias(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateAliasRequest(c.Server, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAudit List what was done
+//
+// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+//
+// Needs the role admin.
+//
+// Corresponds with GET /v1/audit (the `ListAudit` operationId).
+func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6933,15 +7703,15 @@ func (c *Client) CreateProject(ctx context.Context, body CreateProjectJSONReques
 	return c.Client.Do(req)
 }
 
-// UpdateProjectWithBody Change what a project may
+// DeleteProject Delete a project
+//
+// Once it is answered nobody reaches the project any more, its tokens have ceased to hold, within a second on every server, and its name is free. Then all that it has is ended and removed: what runs is cancelled, slots are given back, records and objects go. Its usage and its audit stay. Refused while it has functions, unless forced.
 //
 // Needs the role operator.
 //
-// Takes any type of body and a specified content type.
-//
-// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
-func (c *Client) UpdateProjectWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateProjectRequestWithBody(c.Server, id, contentType, body)
+// Corresponds with DELETE /v1/projects/{id} (the `DeleteProject` operationId).
+func (c *Client) DeleteProject(ctx context.Context, id string, params *DeleteProjectParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteProjectRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6952,15 +7722,333 @@ func (c *Client) UpdateProjectWithBody(ctx context.Context, id string, contentTy
 	return c.Client.Do(req)
 }
 
-// UpdateProject Change what a project may
+// GetProject Get a project
+//
+// An admin may get the own one, an operator any.
+//
+// Needs the role admin.
+//
+// Corresponds with GET /v1/projects/{id} (the `GetProject` operationId).
+func (c *Client) GetProject(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetProjectRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateProjectWithBody Change a project
+//
+// Changes what is set and leaves the rest.
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
+func (c *Client) UpdateProjectWithBody(ctx context.Context, id string, params *UpdateProjectParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateProjectRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateProject Change a project
+//
+// Changes what is set and leaves the rest.
 //
 // Needs the role operator.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
-func (c *Client) UpdateProject(ctx context.Context, id string, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateProjectRequest(c.Server, id, body)
+func (c *Client) UpdateProject(ctx context.Context, id string, params *UpdateProjectParams, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateProjectRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListMembers List members
+//
+// Needs the role admin.
+//
+// Corresponds with GET /v1/projects/{id}/members (the `ListMembers` operationId).
+func (c *Client) ListMembers(ctx context.Context, id string, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListMembersRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateMemberWithBody Add a member
+//
+// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
+//
+// Needs the role admin.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/projects/{id}/members (the `CreateMember` operationId).
+func (c *Client) CreateMemberWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateMemberRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateMember Add a member
+//
+// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
+//
+// Needs the role admin.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/projects/{id}/members (the `CreateMember` operationId).
+func (c *Client) CreateMember(ctx context.Context, id string, body CreateMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateMemberRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteMember Remove a member
+//
+// All their tokens cease to hold, within a second on every server.
+//
+// Needs the role admin.
+//
+// Corresponds with DELETE /v1/projects/{id}/members/{name} (the `DeleteMember` operationId).
+func (c *Client) DeleteMember(ctx context.Context, id string, name string, params *DeleteMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteMemberRequest(c.Server, id, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMember Get a member
+//
+// Needs the role admin.
+//
+// Corresponds with GET /v1/projects/{id}/members/{name} (the `GetMember` operationId).
+func (c *Client) GetMember(ctx context.Context, id string, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMemberRequest(c.Server, id, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateMemberWithBody Change a member
+//
+// A lesser role holds for all their tokens within a second on every server.
+//
+// Needs the role admin.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/projects/{id}/members/{name} (the `UpdateMember` operationId).
+func (c *Client) UpdateMemberWithBody(ctx context.Context, id string, name string, params *UpdateMemberParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateMemberRequestWithBody(c.Server, id, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateMember Change a member
+//
+// A lesser role holds for all their tokens within a second on every server.
+//
+// Needs the role admin.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/projects/{id}/members/{name} (the `UpdateMember` operationId).
+func (c *Client) UpdateMember(ctx context.Context, id string, name string, params *UpdateMemberParams, body UpdateMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateMemberRequest(c.Server, id, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetProjectQuotas Get the quota of a project
+//
+// An admin may get the own project's, an operator any.
+//
+// Needs the role admin.
+//
+// Corresponds with GET /v1/projects/{id}/quotas (the `GetProjectQuotas` operationId).
+func (c *Client) GetProjectQuotas(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetProjectQuotasRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetProjectQuotasWithBody Set the quota of a project
+//
+// Replaces the project's own limits as a whole; what is left out is the default's. A limit below what is used takes nothing away. It holds for executions within a second, for all else at once. What exceeds a limit is answered 429 over_quota, with Retry-After.
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/projects/{id}/quotas (the `SetProjectQuotas` operationId).
+func (c *Client) SetProjectQuotasWithBody(ctx context.Context, id string, params *SetProjectQuotasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetProjectQuotasRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetProjectQuotas Set the quota of a project
+//
+// Replaces the project's own limits as a whole; what is left out is the default's. A limit below what is used takes nothing away. It holds for executions within a second, for all else at once. What exceeds a limit is answered 429 over_quota, with Retry-After.
+//
+// Needs the role operator.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/projects/{id}/quotas (the `SetProjectQuotas` operationId).
+func (c *Client) SetProjectQuotas(ctx context.Context, id string, params *SetProjectQuotasParams, body SetProjectQuotasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetProjectQuotasRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetQuotas Get the quota of the project
+//
+// What the project may have and what it has. What exceeds a limit is answered 429 over_quota, with Retry-After.
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/quotas (the `GetQuotas` operationId).
+func (c *Client) GetQuotas(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetQuotasRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDefaultQuotas Get the default quota
+//
+// Needs the role operator.
+//
+// Corresponds with GET /v1/quotas/default (the `GetDefaultQuotas` operationId).
+func (c *Client) GetDefaultQuotas(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDefaultQuotasRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetDefaultQuotasWithBody Set the default quota
+//
+// Replaces it as a whole. It holds where a project's own is open. What exceeds a limit is answered 429 over_quota, with Retry-After.
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/quotas/default (the `SetDefaultQuotas` operationId).
+func (c *Client) SetDefaultQuotasWithBody(ctx context.Context, params *SetDefaultQuotasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetDefaultQuotasRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetDefaultQuotas Set the default quota
+//
+// Replaces it as a whole. It holds where a project's own is open. What exceeds a limit is answered 429 over_quota, with Retry-After.
+//
+// Needs the role operator.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/quotas/default (the `SetDefaultQuotas` operationId).
+func (c *Client) SetDefaultQuotas(ctx context.Context, params *SetDefaultQuotasParams, body SetDefaultQuotasJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetDefaultQuotasRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7525,6 +8613,44 @@ func (c *Client) DeleteToken(ctx context.Context, id string, reqEditors ...Reque
 	return c.Client.Do(req)
 }
 
+// GetToken Get a token
+//
+// Without its secret.
+//
+// Needs the role admin.
+//
+// Corresponds with GET /v1/tokens/{id} (the `GetToken` operationId).
+func (c *Client) GetToken(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetTokenRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetUsage List what was used
+//
+// By day, days without usage left out, or by function. An execution counts in the hour in which it ended, with all that it used; slots count as time goes. What is deleted stays counted.
+//
+// Needs the role viewer.
+//
+// Corresponds with GET /v1/usage (the `GetUsage` operationId).
+func (c *Client) GetUsage(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetUsageRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListWebhooks List webhooks
 //
 // Needs the role member.
@@ -8047,6 +9173,168 @@ func NewUpdateAliasRequestWithBody(server string, name string, params *UpdateAli
 			req.Header.Set("If-Match", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewListAuditRequest constructs an http.Request for the ListAudit method
+func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/audit")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "projectId", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TokenID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "tokenId", *params.TokenID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Member != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "member", *params.Member, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Operation != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "operation", *params.Operation, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Subject != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "subject", *params.Subject, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Outcome != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "outcome", *params.Outcome, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -10725,19 +12013,129 @@ func NewCreateProjectRequestWithBody(server string, contentType string, body io.
 	return req, nil
 }
 
+// NewDeleteProjectRequest constructs an http.Request for the DeleteProject method
+func NewDeleteProjectRequest(server string, id string, params *DeleteProjectParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/projects/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Force != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "force", *params.Force, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetProjectRequest constructs an http.Request for the GetProject method
+func NewGetProjectRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/projects/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewUpdateProjectRequest calls the generic UpdateProject builder with application/json body
-func NewUpdateProjectRequest(server string, id string, body UpdateProjectJSONRequestBody) (*http.Request, error) {
+func NewUpdateProjectRequest(server string, id string, params *UpdateProjectParams, body UpdateProjectJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewUpdateProjectRequestWithBody(server, id, "application/json", bodyReader)
+	return NewUpdateProjectRequestWithBody(server, id, params, "application/json", bodyReader)
 }
 
 // NewUpdateProjectRequestWithBody constructs an http.Request for the UpdateProject method, with any body, and a specified content type
-func NewUpdateProjectRequestWithBody(server string, id string, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateProjectRequestWithBody(server string, id string, params *UpdateProjectParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -10768,6 +12166,512 @@ func NewUpdateProjectRequestWithBody(server string, id string, contentType strin
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListMembersRequest constructs an http.Request for the ListMembers method
+func NewListMembersRequest(server string, id string, params *ListMembersParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/projects/%s/members", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateMemberRequest calls the generic CreateMember builder with application/json body
+func NewCreateMemberRequest(server string, id string, body CreateMemberJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateMemberRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewCreateMemberRequestWithBody constructs an http.Request for the CreateMember method, with any body, and a specified content type
+func NewCreateMemberRequestWithBody(server string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/projects/%s/members", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteMemberRequest constructs an http.Request for the DeleteMember method
+func NewDeleteMemberRequest(server string, id string, name string, params *DeleteMemberParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/projects/%s/members/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetMemberRequest constructs an http.Request for the GetMember method
+func NewGetMemberRequest(server string, id string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/projects/%s/members/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateMemberRequest calls the generic UpdateMember builder with application/json body
+func NewUpdateMemberRequest(server string, id string, name string, params *UpdateMemberParams, body UpdateMemberJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateMemberRequestWithBody(server, id, name, params, "application/json", bodyReader)
+}
+
+// NewUpdateMemberRequestWithBody constructs an http.Request for the UpdateMember method, with any body, and a specified content type
+func NewUpdateMemberRequestWithBody(server string, id string, name string, params *UpdateMemberParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/projects/%s/members/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetProjectQuotasRequest constructs an http.Request for the GetProjectQuotas method
+func NewGetProjectQuotasRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/projects/%s/quotas", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetProjectQuotasRequest calls the generic SetProjectQuotas builder with application/json body
+func NewSetProjectQuotasRequest(server string, id string, params *SetProjectQuotasParams, body SetProjectQuotasJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetProjectQuotasRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewSetProjectQuotasRequestWithBody constructs an http.Request for the SetProjectQuotas method, with any body, and a specified content type
+func NewSetProjectQuotasRequestWithBody(server string, id string, params *SetProjectQuotasParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/projects/%s/quotas", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetQuotasRequest constructs an http.Request for the GetQuotas method
+func NewGetQuotasRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/quotas")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDefaultQuotasRequest constructs an http.Request for the GetDefaultQuotas method
+func NewGetDefaultQuotasRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/quotas/default")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetDefaultQuotasRequest calls the generic SetDefaultQuotas builder with application/json body
+func NewSetDefaultQuotasRequest(server string, params *SetDefaultQuotasParams, body SetDefaultQuotasJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetDefaultQuotasRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetDefaultQuotasRequestWithBody constructs an http.Request for the SetDefaultQuotas method, with any body, and a specified content type
+func NewSetDefaultQuotasRequestWithBody(server string, params *SetDefaultQuotasParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/quotas/default")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -11761,6 +13665,18 @@ func NewListTokensRequest(server string, params *ListTokensParams) (*http.Reques
 
 		}
 
+		if params.Member != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "member", *params.Member, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -11842,6 +13758,154 @@ func NewDeleteTokenRequest(server string, id string) (*http.Request, error) {
 	}
 
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetTokenRequest constructs an http.Request for the GetToken method
+func NewGetTokenRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/tokens/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetUsageRequest constructs an http.Request for the GetUsage method
+func NewGetUsageRequest(server string, params *GetUsageParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "projectId", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.By != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "by", *params.By, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -12327,6 +14391,17 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PATCH /v1/aliases/{name} (the `UpdateAlias` operationId).
 	UpdateAliasWithResponse(ctx context.Context, name string, params *UpdateAliasParams, body UpdateAliasJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAliasResponse, error)
+
+	// ListAuditWithResponse List what was done
+	//
+	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+	//
+	// Needs the role admin.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/audit (the `ListAudit` operationId).
+	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
 
 	// ListDeploymentsWithResponse List deployments
 	//
@@ -12970,23 +15045,197 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/projects (the `CreateProject` operationId).
 	CreateProjectWithResponse(ctx context.Context, body CreateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateProjectResponse, error)
 
-	// UpdateProjectWithBodyWithResponse Change what a project may
+	// DeleteProjectWithResponse Delete a project
+	//
+	// Once it is answered nobody reaches the project any more, its tokens have ceased to hold, within a second on every server, and its name is free. Then all that it has is ended and removed: what runs is cancelled, slots are given back, records and objects go. Its usage and its audit stay. Refused while it has functions, unless forced.
+	//
+	// Needs the role operator.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/projects/{id} (the `DeleteProject` operationId).
+	DeleteProjectWithResponse(ctx context.Context, id string, params *DeleteProjectParams, reqEditors ...RequestEditorFn) (*DeleteProjectResponse, error)
+
+	// GetProjectWithResponse Get a project
+	//
+	// An admin may get the own one, an operator any.
+	//
+	// Needs the role admin.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/projects/{id} (the `GetProject` operationId).
+	GetProjectWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetProjectResponse, error)
+
+	// UpdateProjectWithBodyWithResponse Change a project
+	//
+	// Changes what is set and leaves the rest.
 	//
 	// Needs the role operator.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
-	UpdateProjectWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error)
+	UpdateProjectWithBodyWithResponse(ctx context.Context, id string, params *UpdateProjectParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error)
 
-	// UpdateProjectWithResponse Change what a project may
+	// UpdateProjectWithResponse Change a project
+	//
+	// Changes what is set and leaves the rest.
 	//
 	// Needs the role operator.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
-	UpdateProjectWithResponse(ctx context.Context, id string, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error)
+	UpdateProjectWithResponse(ctx context.Context, id string, params *UpdateProjectParams, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error)
+
+	// ListMembersWithResponse List members
+	//
+	// Needs the role admin.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/projects/{id}/members (the `ListMembers` operationId).
+	ListMembersWithResponse(ctx context.Context, id string, params *ListMembersParams, reqEditors ...RequestEditorFn) (*ListMembersResponse, error)
+
+	// CreateMemberWithBodyWithResponse Add a member
+	//
+	// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
+	//
+	// Needs the role admin.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/projects/{id}/members (the `CreateMember` operationId).
+	CreateMemberWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateMemberResponse, error)
+
+	// CreateMemberWithResponse Add a member
+	//
+	// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
+	//
+	// Needs the role admin.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/projects/{id}/members (the `CreateMember` operationId).
+	CreateMemberWithResponse(ctx context.Context, id string, body CreateMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateMemberResponse, error)
+
+	// DeleteMemberWithResponse Remove a member
+	//
+	// All their tokens cease to hold, within a second on every server.
+	//
+	// Needs the role admin.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/projects/{id}/members/{name} (the `DeleteMember` operationId).
+	DeleteMemberWithResponse(ctx context.Context, id string, name string, params *DeleteMemberParams, reqEditors ...RequestEditorFn) (*DeleteMemberResponse, error)
+
+	// GetMemberWithResponse Get a member
+	//
+	// Needs the role admin.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/projects/{id}/members/{name} (the `GetMember` operationId).
+	GetMemberWithResponse(ctx context.Context, id string, name string, reqEditors ...RequestEditorFn) (*GetMemberResponse, error)
+
+	// UpdateMemberWithBodyWithResponse Change a member
+	//
+	// A lesser role holds for all their tokens within a second on every server.
+	//
+	// Needs the role admin.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/projects/{id}/members/{name} (the `UpdateMember` operationId).
+	UpdateMemberWithBodyWithResponse(ctx context.Context, id string, name string, params *UpdateMemberParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateMemberResponse, error)
+
+	// UpdateMemberWithResponse Change a member
+	//
+	// A lesser role holds for all their tokens within a second on every server.
+	//
+	// Needs the role admin.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/projects/{id}/members/{name} (the `UpdateMember` operationId).
+	UpdateMemberWithResponse(ctx context.Context, id string, name string, params *UpdateMemberParams, body UpdateMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMemberResponse, error)
+
+	// GetProjectQuotasWithResponse Get the quota of a project
+	//
+	// An admin may get the own project's, an operator any.
+	//
+	// Needs the role admin.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/projects/{id}/quotas (the `GetProjectQuotas` operationId).
+	GetProjectQuotasWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetProjectQuotasResponse, error)
+
+	// SetProjectQuotasWithBodyWithResponse Set the quota of a project
+	//
+	// Replaces the project's own limits as a whole; what is left out is the default's. A limit below what is used takes nothing away. It holds for executions within a second, for all else at once. What exceeds a limit is answered 429 over_quota, with Retry-After.
+	//
+	// Needs the role operator.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/projects/{id}/quotas (the `SetProjectQuotas` operationId).
+	SetProjectQuotasWithBodyWithResponse(ctx context.Context, id string, params *SetProjectQuotasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetProjectQuotasResponse, error)
+
+	// SetProjectQuotasWithResponse Set the quota of a project
+	//
+	// Replaces the project's own limits as a whole; what is left out is the default's. A limit below what is used takes nothing away. It holds for executions within a second, for all else at once. What exceeds a limit is answered 429 over_quota, with Retry-After.
+	//
+	// Needs the role operator.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/projects/{id}/quotas (the `SetProjectQuotas` operationId).
+	SetProjectQuotasWithResponse(ctx context.Context, id string, params *SetProjectQuotasParams, body SetProjectQuotasJSONRequestBody, reqEditors ...RequestEditorFn) (*SetProjectQuotasResponse, error)
+
+	// GetQuotasWithResponse Get the quota of the project
+	//
+	// What the project may have and what it has. What exceeds a limit is answered 429 over_quota, with Retry-After.
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/quotas (the `GetQuotas` operationId).
+	GetQuotasWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetQuotasResponse, error)
+
+	// GetDefaultQuotasWithResponse Get the default quota
+	//
+	// Needs the role operator.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/quotas/default (the `GetDefaultQuotas` operationId).
+	GetDefaultQuotasWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetDefaultQuotasResponse, error)
+
+	// SetDefaultQuotasWithBodyWithResponse Set the default quota
+	//
+	// Replaces it as a whole. It holds where a project's own is open. What exceeds a limit is answered 429 over_quota, with Retry-After.
+	//
+	// Needs the role operator.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/quotas/default (the `SetDefaultQuotas` operationId).
+	SetDefaultQuotasWithBodyWithResponse(ctx context.Context, params *SetDefaultQuotasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetDefaultQuotasResponse, error)
+
+	// SetDefaultQuotasWithResponse Set the default quota
+	//
+	// Replaces it as a whole. It holds where a project's own is open. What exceeds a limit is answered 429 over_quota, with Retry-After.
+	//
+	// Needs the role operator.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/quotas/default (the `SetDefaultQuotas` operationId).
+	SetDefaultQuotasWithResponse(ctx context.Context, params *SetDefaultQuotasParams, body SetDefaultQuotasJSONRequestBody, reqEditors ...RequestEditorFn) (*SetDefaultQuotasResponse, error)
 
 	// ListRuntimesWithResponse List runtimes
 	//
@@ -13289,6 +15538,28 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/tokens/{id} (the `DeleteToken` operationId).
 	DeleteTokenWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error)
+
+	// GetTokenWithResponse Get a token
+	//
+	// Without its secret.
+	//
+	// Needs the role admin.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/tokens/{id} (the `GetToken` operationId).
+	GetTokenWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetTokenResponse, error)
+
+	// GetUsageWithResponse List what was used
+	//
+	// By day, days without usage left out, or by function. An execution counts in the hour in which it ended, with all that it used; slots count as time goes. What is deleted stays counted.
+	//
+	// Needs the role viewer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/usage (the `GetUsage` operationId).
+	GetUsageWithResponse(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*GetUsageResponse, error)
 
 	// ListWebhooksWithResponse List webhooks
 	//
@@ -13674,6 +15945,47 @@ func (r UpdateAliasResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r UpdateAliasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListAct
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAuditResponse) GetJSON200() *ListAct {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAuditResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15586,6 +17898,81 @@ func (r CreateProjectResponse) ContentType() string {
 	return ""
 }
 
+type DeleteProjectResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteProjectResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteProjectResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteProjectResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteProjectResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetProjectResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Project
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetProjectResponse) GetJSON200() *Project {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetProjectResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetProjectResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetProjectResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetProjectResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type UpdateProjectResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15621,6 +18008,409 @@ func (r UpdateProjectResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r UpdateProjectResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListMembersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListMember
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListMembersResponse) GetJSON200() *ListMember {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListMembersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListMembersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListMembersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListMembersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateMemberResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Member
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateMemberResponse) GetJSON200() *Member {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateMemberResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateMemberResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateMemberResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateMemberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteMemberResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteMemberResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteMemberResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteMemberResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteMemberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetMemberResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Member
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetMemberResponse) GetJSON200() *Member {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetMemberResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetMemberResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetMemberResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetMemberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateMemberResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Member
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateMemberResponse) GetJSON200() *Member {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateMemberResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateMemberResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateMemberResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateMemberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetProjectQuotasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Quota
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetProjectQuotasResponse) GetJSON200() *Quota {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetProjectQuotasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetProjectQuotasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetProjectQuotasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetProjectQuotasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SetProjectQuotasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Quota
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetProjectQuotasResponse) GetJSON200() *Quota {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r SetProjectQuotasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetProjectQuotasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetProjectQuotasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetProjectQuotasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetQuotasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Quota
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetQuotasResponse) GetJSON200() *Quota {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetQuotasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetQuotasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetQuotasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetQuotasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDefaultQuotasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DefaultQuota
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDefaultQuotasResponse) GetJSON200() *DefaultQuota {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDefaultQuotasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDefaultQuotasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDefaultQuotasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDefaultQuotasResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SetDefaultQuotasResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DefaultQuota
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetDefaultQuotasResponse) GetJSON200() *DefaultQuota {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r SetDefaultQuotasResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetDefaultQuotasResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetDefaultQuotasResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetDefaultQuotasResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -16474,6 +19264,88 @@ func (r DeleteTokenResponse) ContentType() string {
 	return ""
 }
 
+type GetTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Token
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetTokenResponse) GetJSON200() *Token {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetUsageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListUsed
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetUsageResponse) GetJSON200() *ListUsed {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetUsageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetUsageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetUsageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetUsageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListWebhooksResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16863,6 +19735,23 @@ func (c *ClientWithResponses) UpdateAliasWithResponse(ctx context.Context, name 
 		return nil, err
 	}
 	return ParseUpdateAliasResponse(rsp)
+}
+
+// ListAuditWithResponse List what was done
+//
+// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+//
+// Needs the role admin.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/audit (the `ListAudit` operationId).
+func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error) {
+	rsp, err := c.ListAudit(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAuditResponse(rsp)
 }
 
 // ListDeploymentsWithResponse List deployments
@@ -17867,34 +20756,304 @@ func (c *ClientWithResponses) CreateProjectWithResponse(ctx context.Context, bod
 	return ParseCreateProjectResponse(rsp)
 }
 
-// UpdateProjectWithBodyWithResponse Change what a project may
+// DeleteProjectWithResponse Delete a project
+//
+// Once it is answered nobody reaches the project any more, its tokens have ceased to hold, within a second on every server, and its name is free. Then all that it has is ended and removed: what runs is cancelled, slots are given back, records and objects go. Its usage and its audit stay. Refused while it has functions, unless forced.
+//
+// Needs the role operator.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/projects/{id} (the `DeleteProject` operationId).
+func (c *ClientWithResponses) DeleteProjectWithResponse(ctx context.Context, id string, params *DeleteProjectParams, reqEditors ...RequestEditorFn) (*DeleteProjectResponse, error) {
+	rsp, err := c.DeleteProject(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteProjectResponse(rsp)
+}
+
+// GetProjectWithResponse Get a project
+//
+// An admin may get the own one, an operator any.
+//
+// Needs the role admin.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/projects/{id} (the `GetProject` operationId).
+func (c *ClientWithResponses) GetProjectWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetProjectResponse, error) {
+	rsp, err := c.GetProject(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetProjectResponse(rsp)
+}
+
+// UpdateProjectWithBodyWithResponse Change a project
+//
+// Changes what is set and leaves the rest.
 //
 // Needs the role operator.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
-func (c *ClientWithResponses) UpdateProjectWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error) {
-	rsp, err := c.UpdateProjectWithBody(ctx, id, contentType, body, reqEditors...)
+func (c *ClientWithResponses) UpdateProjectWithBodyWithResponse(ctx context.Context, id string, params *UpdateProjectParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error) {
+	rsp, err := c.UpdateProjectWithBody(ctx, id, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseUpdateProjectResponse(rsp)
 }
 
-// UpdateProjectWithResponse Change what a project may
+// UpdateProjectWithResponse Change a project
+//
+// Changes what is set and leaves the rest.
 //
 // Needs the role operator.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/projects/{id} (the `UpdateProject` operationId).
-func (c *ClientWithResponses) UpdateProjectWithResponse(ctx context.Context, id string, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error) {
-	rsp, err := c.UpdateProject(ctx, id, body, reqEditors...)
+func (c *ClientWithResponses) UpdateProjectWithResponse(ctx context.Context, id string, params *UpdateProjectParams, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error) {
+	rsp, err := c.UpdateProject(ctx, id, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseUpdateProjectResponse(rsp)
+}
+
+// ListMembersWithResponse List members
+//
+// Needs the role admin.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/projects/{id}/members (the `ListMembers` operationId).
+func (c *ClientWithResponses) ListMembersWithResponse(ctx context.Context, id string, params *ListMembersParams, reqEditors ...RequestEditorFn) (*ListMembersResponse, error) {
+	rsp, err := c.ListMembers(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListMembersResponse(rsp)
+}
+
+// CreateMemberWithBodyWithResponse Add a member
+//
+// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
+//
+// Needs the role admin.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/projects/{id}/members (the `CreateMember` operationId).
+func (c *ClientWithResponses) CreateMemberWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateMemberResponse, error) {
+	rsp, err := c.CreateMemberWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateMemberResponse(rsp)
+}
+
+// CreateMemberWithResponse Add a member
+//
+// A member is a person by name. Tokens that name one are theirs: these do no more than the member's role, and end when the member is removed.
+//
+// Needs the role admin.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/projects/{id}/members (the `CreateMember` operationId).
+func (c *ClientWithResponses) CreateMemberWithResponse(ctx context.Context, id string, body CreateMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateMemberResponse, error) {
+	rsp, err := c.CreateMember(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateMemberResponse(rsp)
+}
+
+// DeleteMemberWithResponse Remove a member
+//
+// All their tokens cease to hold, within a second on every server.
+//
+// Needs the role admin.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/projects/{id}/members/{name} (the `DeleteMember` operationId).
+func (c *ClientWithResponses) DeleteMemberWithResponse(ctx context.Context, id string, name string, params *DeleteMemberParams, reqEditors ...RequestEditorFn) (*DeleteMemberResponse, error) {
+	rsp, err := c.DeleteMember(ctx, id, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteMemberResponse(rsp)
+}
+
+// GetMemberWithResponse Get a member
+//
+// Needs the role admin.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/projects/{id}/members/{name} (the `GetMember` operationId).
+func (c *ClientWithResponses) GetMemberWithResponse(ctx context.Context, id string, name string, reqEditors ...RequestEditorFn) (*GetMemberResponse, error) {
+	rsp, err := c.GetMember(ctx, id, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMemberResponse(rsp)
+}
+
+// UpdateMemberWithBodyWithResponse Change a member
+//
+// A lesser role holds for all their tokens within a second on every server.
+//
+// Needs the role admin.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/projects/{id}/members/{name} (the `UpdateMember` operationId).
+func (c *ClientWithResponses) UpdateMemberWithBodyWithResponse(ctx context.Context, id string, name string, params *UpdateMemberParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateMemberResponse, error) {
+	rsp, err := c.UpdateMemberWithBody(ctx, id, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateMemberResponse(rsp)
+}
+
+// UpdateMemberWithResponse Change a member
+//
+// A lesser role holds for all their tokens within a second on every server.
+//
+// Needs the role admin.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/projects/{id}/members/{name} (the `UpdateMember` operationId).
+func (c *ClientWithResponses) UpdateMemberWithResponse(ctx context.Context, id string, name string, params *UpdateMemberParams, body UpdateMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMemberResponse, error) {
+	rsp, err := c.UpdateMember(ctx, id, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateMemberResponse(rsp)
+}
+
+// GetProjectQuotasWithResponse Get the quota of a project
+//
+// An admin may get the own project's, an operator any.
+//
+// Needs the role admin.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/projects/{id}/quotas (the `GetProjectQuotas` operationId).
+func (c *ClientWithResponses) GetProjectQuotasWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetProjectQuotasResponse, error) {
+	rsp, err := c.GetProjectQuotas(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetProjectQuotasResponse(rsp)
+}
+
+// SetProjectQuotasWithBodyWithResponse Set the quota of a project
+//
+// Replaces the project's own limits as a whole; what is left out is the default's. A limit below what is used takes nothing away. It holds for executions within a second, for all else at once. What exceeds a limit is answered 429 over_quota, with Retry-After.
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/projects/{id}/quotas (the `SetProjectQuotas` operationId).
+func (c *ClientWithResponses) SetProjectQuotasWithBodyWithResponse(ctx context.Context, id string, params *SetProjectQuotasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetProjectQuotasResponse, error) {
+	rsp, err := c.SetProjectQuotasWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetProjectQuotasResponse(rsp)
+}
+
+// SetProjectQuotasWithResponse Set the quota of a project
+//
+// Replaces the project's own limits as a whole; what is left out is the default's. A limit below what is used takes nothing away. It holds for executions within a second, for all else at once. What exceeds a limit is answered 429 over_quota, with Retry-After.
+//
+// Needs the role operator.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/projects/{id}/quotas (the `SetProjectQuotas` operationId).
+func (c *ClientWithResponses) SetProjectQuotasWithResponse(ctx context.Context, id string, params *SetProjectQuotasParams, body SetProjectQuotasJSONRequestBody, reqEditors ...RequestEditorFn) (*SetProjectQuotasResponse, error) {
+	rsp, err := c.SetProjectQuotas(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetProjectQuotasResponse(rsp)
+}
+
+// GetQuotasWithResponse Get the quota of the project
+//
+// What the project may have and what it has. What exceeds a limit is answered 429 over_quota, with Retry-After.
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/quotas (the `GetQuotas` operationId).
+func (c *ClientWithResponses) GetQuotasWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetQuotasResponse, error) {
+	rsp, err := c.GetQuotas(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetQuotasResponse(rsp)
+}
+
+// GetDefaultQuotasWithResponse Get the default quota
+//
+// Needs the role operator.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/quotas/default (the `GetDefaultQuotas` operationId).
+func (c *ClientWithResponses) GetDefaultQuotasWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetDefaultQuotasResponse, error) {
+	rsp, err := c.GetDefaultQuotas(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDefaultQuotasResponse(rsp)
+}
+
+// SetDefaultQuotasWithBodyWithResponse Set the default quota
+//
+// Replaces it as a whole. It holds where a project's own is open. What exceeds a limit is answered 429 over_quota, with Retry-After.
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/quotas/default (the `SetDefaultQuotas` operationId).
+func (c *ClientWithResponses) SetDefaultQuotasWithBodyWithResponse(ctx context.Context, params *SetDefaultQuotasParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetDefaultQuotasResponse, error) {
+	rsp, err := c.SetDefaultQuotasWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetDefaultQuotasResponse(rsp)
+}
+
+// SetDefaultQuotasWithResponse Set the default quota
+//
+// Replaces it as a whole. It holds where a project's own is open. What exceeds a limit is answered 429 over_quota, with Retry-After.
+//
+// Needs the role operator.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/quotas/default (the `SetDefaultQuotas` operationId).
+func (c *ClientWithResponses) SetDefaultQuotasWithResponse(ctx context.Context, params *SetDefaultQuotasParams, body SetDefaultQuotasJSONRequestBody, reqEditors ...RequestEditorFn) (*SetDefaultQuotasResponse, error) {
+	rsp, err := c.SetDefaultQuotas(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetDefaultQuotasResponse(rsp)
 }
 
 // ListRuntimesWithResponse List runtimes
@@ -18367,6 +21526,40 @@ func (c *ClientWithResponses) DeleteTokenWithResponse(ctx context.Context, id st
 	return ParseDeleteTokenResponse(rsp)
 }
 
+// GetTokenWithResponse Get a token
+//
+// Without its secret.
+//
+// Needs the role admin.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/tokens/{id} (the `GetToken` operationId).
+func (c *ClientWithResponses) GetTokenWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetTokenResponse, error) {
+	rsp, err := c.GetToken(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetTokenResponse(rsp)
+}
+
+// GetUsageWithResponse List what was used
+//
+// By day, days without usage left out, or by function. An execution counts in the hour in which it ended, with all that it used; slots count as time goes. What is deleted stays counted.
+//
+// Needs the role viewer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/usage (the `GetUsage` operationId).
+func (c *ClientWithResponses) GetUsageWithResponse(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*GetUsageResponse, error) {
+	rsp, err := c.GetUsage(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetUsageResponse(rsp)
+}
+
 // ListWebhooksWithResponse List webhooks
 //
 // Needs the role member.
@@ -18704,6 +21897,32 @@ func ParseUpdateAliasResponse(rsp *http.Response) (*UpdateAliasResponse, error) 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Alias
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListAuditResponse parses an HTTP response from a ListAuditWithResponse call
+func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListAct
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -19885,6 +23104,48 @@ func ParseCreateProjectResponse(rsp *http.Response) (*CreateProjectResponse, err
 	return response, nil
 }
 
+// ParseDeleteProjectResponse parses an HTTP response from a DeleteProjectWithResponse call
+func ParseDeleteProjectResponse(rsp *http.Response) (*DeleteProjectResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteProjectResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetProjectResponse parses an HTTP response from a GetProjectWithResponse call
+func ParseGetProjectResponse(rsp *http.Response) (*GetProjectResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetProjectResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Project
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseUpdateProjectResponse parses an HTTP response from a UpdateProjectWithResponse call
 func ParseUpdateProjectResponse(rsp *http.Response) (*UpdateProjectResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -19901,6 +23162,256 @@ func ParseUpdateProjectResponse(rsp *http.Response) (*UpdateProjectResponse, err
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Project
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListMembersResponse parses an HTTP response from a ListMembersWithResponse call
+func ParseListMembersResponse(rsp *http.Response) (*ListMembersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListMembersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListMember
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateMemberResponse parses an HTTP response from a CreateMemberWithResponse call
+func ParseCreateMemberResponse(rsp *http.Response) (*CreateMemberResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateMemberResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Member
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteMemberResponse parses an HTTP response from a DeleteMemberWithResponse call
+func ParseDeleteMemberResponse(rsp *http.Response) (*DeleteMemberResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteMemberResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetMemberResponse parses an HTTP response from a GetMemberWithResponse call
+func ParseGetMemberResponse(rsp *http.Response) (*GetMemberResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetMemberResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Member
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateMemberResponse parses an HTTP response from a UpdateMemberWithResponse call
+func ParseUpdateMemberResponse(rsp *http.Response) (*UpdateMemberResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateMemberResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Member
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetProjectQuotasResponse parses an HTTP response from a GetProjectQuotasWithResponse call
+func ParseGetProjectQuotasResponse(rsp *http.Response) (*GetProjectQuotasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetProjectQuotasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Quota
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetProjectQuotasResponse parses an HTTP response from a SetProjectQuotasWithResponse call
+func ParseSetProjectQuotasResponse(rsp *http.Response) (*SetProjectQuotasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetProjectQuotasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Quota
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetQuotasResponse parses an HTTP response from a GetQuotasWithResponse call
+func ParseGetQuotasResponse(rsp *http.Response) (*GetQuotasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetQuotasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Quota
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDefaultQuotasResponse parses an HTTP response from a GetDefaultQuotasWithResponse call
+func ParseGetDefaultQuotasResponse(rsp *http.Response) (*GetDefaultQuotasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDefaultQuotasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DefaultQuota
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetDefaultQuotasResponse parses an HTTP response from a SetDefaultQuotasWithResponse call
+func ParseSetDefaultQuotasResponse(rsp *http.Response) (*SetDefaultQuotasResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetDefaultQuotasResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DefaultQuota
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -20426,6 +23937,58 @@ func ParseDeleteTokenResponse(rsp *http.Response) (*DeleteTokenResponse, error) 
 	response := &DeleteTokenResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
+	}
+
+	return response, nil
+}
+
+// ParseGetTokenResponse parses an HTTP response from a GetTokenWithResponse call
+func ParseGetTokenResponse(rsp *http.Response) (*GetTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Token
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetUsageResponse parses an HTTP response from a GetUsageWithResponse call
+func ParseGetUsageResponse(rsp *http.Response) (*GetUsageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetUsageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListUsed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	}
 
 	return response, nil

@@ -38,6 +38,8 @@ type config struct {
 	listen   string
 	channel  struct{ listen, address, peer string }
 	token    string
+	audit    string
+	proxies  string
 	secret   struct{ key, file string }
 	index    string
 	cache    string
@@ -153,6 +155,8 @@ func (c *config) server() []setting {
 		setting{"channel-address", "WARPKET_CHANNEL_ADDRESS", &c.channel.address, "", "host:port by which nodes reach this server; servers may share one; that of --channel-listen unless set", false},
 		setting{"channel-peer-address", "WARPKET_CHANNEL_PEER_ADDRESS", &c.channel.peer, "", "host:port by which other servers reach this one and no other; that of --channel-listen unless set", false},
 		setting{"", "WARPKET_OPERATOR_TOKEN", &c.token, "", "an operator's token, wk_..., that is to hold from the start", false},
+		setting{"audit-days", "WARPKET_AUDIT_DAYS", &c.audit, "400", "days for which the audit is kept; 0 for ever", true},
+		setting{"trusted-proxies", "WARPKET_TRUSTED_PROXIES", &c.proxies, "", "networks of proxies before this server, such as 10.1.0.0/16, with commas: their X-Forwarded-For says where a request comes from", false},
 	)
 }
 
@@ -284,6 +288,20 @@ func (c *config) retention() (time.Duration, error) {
 	days, err := strconv.ParseUint(c.retain, 10, 16)
 	if err != nil || days > 36500 {
 		return 0, fmt.Errorf("the retention of executions is a number of days, or 0, not %q: set --execution-retention or WARPKET_EXECUTION_RETENTION", c.retain)
+	}
+	return time.Duration(days) * 24 * time.Hour, nil
+}
+
+// trustedProxies are the networks whose X-Forwarded-For is believed.
+func (c *config) trustedProxies() ([]netip.Prefix, error) {
+	return networks(c.proxies, "--trusted-proxies or WARPKET_TRUSTED_PROXIES")
+}
+
+// keepAudit is for how long the audit is kept; 0 is for ever.
+func (c *config) keepAudit() (time.Duration, error) {
+	days, err := strconv.Atoi(c.audit)
+	if err != nil || days < 0 || days > 36500 {
+		return 0, fmt.Errorf("the audit is kept for a number of days, 0 for ever, not %q: set --audit-days or WARPKET_AUDIT_DAYS", c.audit)
 	}
 	return time.Duration(days) * 24 * time.Hour, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/warpket/warpket/api"
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
+	"github.com/warpket/warpket/metrics"
 	"github.com/warpket/warpket/pypi"
 	"github.com/warpket/warpket/runners/image"
 	"github.com/warpket/warpket/secrets"
@@ -46,6 +47,14 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 		return err
 	}
 	keys, err := c.keyring()
+	if err != nil {
+		return err
+	}
+	proxies, err := c.trustedProxies()
+	if err != nil {
+		return err
+	}
+	keepAudit, err := c.keepAudit()
 	if err != nil {
 		return err
 	}
@@ -116,15 +125,16 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 		c.channel.peer = reachable(nodes)
 	}
 
+	measured := metrics.New(levels(store))
 	vault := secrets.New(keys, store)
 	id, hub := warpket.NewID(time.Now()), live.New()
-	activities := workflows.New(workflows.Config{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Secrets: vault, Client: temporal, Now: now, IdleSlot: idleSlot, Callbacks: callbacks, Retention: retention, Log: log})
-	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address, Peer: c.channel.peer}}
+	activities := workflows.New(workflows.Config{ServerID: id, Store: store, Blobs: blobs, Hub: hub, Catalog: catalog, Secrets: vault, Client: temporal, Now: now, IdleSlot: idleSlot, Callbacks: callbacks, Retention: retention, Metrics: measured, Log: log})
+	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address, Peer: c.channel.peer}, KeepAudit: keepAudit}
 	node := channel.NewServer(id, authority, fleet, log)
 	activities.Nodes = node
 	handler := api.New(api.Config{
 		ServerID: id, Store: store, Blobs: blobs, Catalog: catalog, Hub: hub, Secrets: vault, Nodes: node, Authority: authority, Workflows: temporal,
-		Fleet: fleetOf{activities, fleet}, Images: images, Fetcher: fetcher, Platform: runtime.GOOS + "/" + runtime.GOARCH, PlainHTTP: c.callback.http != "", Now: now, Log: log,
+		Fleet: fleetOf{activities, fleet}, Images: images, Fetcher: fetcher, Platform: runtime.GOOS + "/" + runtime.GOARCH, PlainHTTP: c.callback.http != "", Now: now, Log: log, TrustedProxies: proxies, Metrics: measured,
 	}).Handler()
 
 	g, ctx := errgroup.WithContext(ctx)
@@ -158,6 +168,19 @@ func (f fleetOf) ScheduleChanged(ctx context.Context, id warpket.ID) {
 
 func (f fleetOf) FollowLog(ctx context.Context, e warpket.Execution) { f.fleet.FollowLog(ctx, e) }
 
+// levels are what a scrape of the metrics reads.
+func levels(store *postgres.Store) func(context.Context) ([]metrics.Level, error) {
+	return func(ctx context.Context) (list []metrics.Level, err error) {
+		slots, nodes, executions, err := store.Levels(ctx)
+		for name, counts := range map[string]map[string]int{"slots": slots, "nodes": nodes, "open_executions": executions} {
+			for status, n := range counts {
+				list = append(list, metrics.Level{Name: name, Label: status, Value: float64(n)})
+			}
+		}
+		return list, err
+	}
+}
+
 func now() time.Time { return time.Now().UTC() }
 
 // seed makes what an empty database needs: the default project, and the
@@ -177,7 +200,7 @@ func seed(ctx context.Context, store *postgres.Store, token string) error {
 	switch {
 	case warpket.KindOf(err) == warpket.NotFound:
 		err = store.CreateToken(ctx, warpket.Token{ID: id, Role: warpket.Operator, Name: "operator", SecretHash: warpket.HashSecret(secret), CreatedDate: now()})
-	case err == nil && (!t.Holds(secret) || t.Role != warpket.Operator):
+	case err == nil && (!t.Holds(secret, now()) || t.Role != warpket.Operator):
 		err = warpket.Errorf(warpket.Invalid, "WARPKET_OPERATOR_TOKEN has the ID of another token: make a new one")
 	}
 	if warpket.KindOf(err) == warpket.Conflict {

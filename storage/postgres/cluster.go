@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 
@@ -52,6 +53,23 @@ func (s *Store) RenewServer(ctx context.Context, server Server) ([]Server, error
 		return err
 	})
 	return servers, explain(err, "server", server.ID)
+}
+
+// Levels counts slots, nodes and open executions of the cluster, by status.
+func (s *Store) Levels(ctx context.Context) (slots, nodes, executions map[string]int, err error) {
+	count := func(sql string) map[string]int {
+		out := map[string]int{}
+		rows, _ := s.pool.Query(ctx, sql) // the error comes back from ForEachRow
+		var status string
+		var n int
+		_, failed := pgx.ForEachRow(rows, []any{&status, &n}, func() error { out[status] = n; return nil })
+		err = errors.Join(err, failed)
+		return out
+	}
+	slots = count(`select status, count(*) from slots group by 1`)
+	nodes = count(`select case when lease_until <= now() then 'lost' when cordoned then 'cordoned' else 'up' end, count(*) from nodes group by 1`)
+	executions = count(`select status, count(*) from executions where status in ('queued', 'running') group by 1`)
+	return slots, nodes, executions, explain(err, "cluster", "")
 }
 
 // DropServer takes a server that ends off the list.

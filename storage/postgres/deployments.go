@@ -30,6 +30,9 @@ func (s *Store) CreateDeployment(ctx context.Context, d warpket.Deployment) erro
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
+		if err := within(ctx, tx, d.ProjectID, warpket.SlotLimit, int64(d.Slots), countWanted, d.CreatedDate); err != nil {
+			return err
+		}
 		_, err = tx.Exec(ctx, `insert into outbox (kind, subject_id) values ('deploy', $1)`, d.ID)
 		return err
 	})
@@ -61,7 +64,8 @@ func (s *Store) deployment(ctx context.Context, where string, id warpket.ID, mor
 type DeploymentFilter struct {
 	FunctionID warpket.ID
 	Status     warpket.DeploymentStatus
-	Version    *int // 0 for the draft's
+	Version    *int         // 0 for the draft's
+	Functions  []warpket.ID // only of these; nil for all
 }
 
 // Deployments lists the deployments of a project.
@@ -71,8 +75,8 @@ func (s *Store) Deployments(ctx context.Context, project warpket.ID, filter Depl
 		return nil, "", err
 	}
 	items, err := many(ctx, s.pool, scanDeployment, `select `+deploymentColumns+` where d.project_id = $1 and d.id < $2
-		and ($3::uuid is null or d.function_id = $3) and ($4 = '' or d.status = $4) and ($6::int is null or d.version_number = $6) order by d.id desc limit $5`,
-		project, before, orNull(filter.FunctionID), filter.Status, rows, filter.Version)
+		and ($3::uuid is null or d.function_id = $3) and ($4 = '' or d.status = $4) and ($6::int is null or d.version_number = $6) and ($7::uuid[] is null or d.function_id = any ($7)) order by d.id desc limit $5`,
+		project, before, orNull(filter.FunctionID), filter.Status, rows, filter.Version, filter.Functions)
 	if err != nil {
 		return nil, "", explain(err, "deployment", "")
 	}
@@ -113,7 +117,8 @@ func (s *Store) TellDeployment(ctx context.Context, id warpket.ID) error {
 	return explain(err, "deployment", id)
 }
 
-// ScaleDeployment sets how many slots a deployment wants.
+// ScaleDeployment sets how many slots a deployment wants, if the quota of its
+// project has room for them.
 func (s *Store) ScaleDeployment(ctx context.Context, id warpket.ID, slots int, now time.Time) error {
 	return s.changeDeployment(ctx, id, func(d *warpket.Deployment) error {
 		if d.Status.Final() {
@@ -130,11 +135,17 @@ func (s *Store) changeDeployment(ctx context.Context, id warpket.ID, change func
 		if err != nil {
 			return err
 		}
+		before := d.Slots
 		if err := change(&d); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `update deployments set status = $2, message = $3, slots = $4, updated_date = $5 where id = $1`, id, d.Status, d.Message, d.Slots, d.UpdatedDate); err != nil {
 			return err
+		}
+		if more := d.Slots - before; more > 0 {
+			if err := within(ctx, tx, d.ProjectID, warpket.SlotLimit, int64(more), countWanted, d.UpdatedDate); err != nil {
+				return err
+			}
 		}
 		return notify(ctx, tx, DeploymentChanged, id)
 	})

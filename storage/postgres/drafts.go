@@ -105,7 +105,7 @@ func (s *Store) Drafts(ctx context.Context, project warpket.ID, functions ...war
 }
 
 const draftColumns = `select coalesce(newest.number, 0), (select count(*) from versions v where v.function_id = f.id), newest.digest is distinct from n.digest,
-			exists (select from deployments d where d.function_id = f.id and d.version_number = 0 and d.status not in ('failed', 'detached')), `+snapshotColumns+`
+			exists (select from deployments d where d.function_id = f.id and d.version_number = 0 and d.status not in ('failed', 'detached')), ` + snapshotColumns + `
 		from functions f
 		left join lateral (select v.number, v.snapshot_id, m.digest from versions v join snapshots m on m.id = v.snapshot_id where v.function_id = f.id order by v.number desc limit 1) newest on true
 		join snapshots n on n.id = coalesce(f.draft_id, newest.snapshot_id) join runtimes r on r.id = n.runtime_id`

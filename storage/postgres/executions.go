@@ -49,15 +49,15 @@ func executionArgs(e warpket.Execution) []any {
 	return []any{
 		string(e.ID), string(e.ProjectID), string(e.FunctionID), e.FunctionName, e.VersionNumber, string(e.SnapshotID), string(e.RuntimeID), e.Lane, e.Target, e.Description, e.Tags,
 		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate, e.Revision,
-		e.Alias, e.Origin.Kind, orNull(e.Origin.ID), orNull(e.RetryOf), e.Callback,
+		e.Alias, e.Origin.Kind, orNull(e.Origin.ID), orNull(e.RetryOf), e.Callback, orNull(e.CreatedBy),
 	}
 }
 
 const (
 	insertExecution = `insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
-		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision, alias, origin, origin_id, retry_of, callback)`
+		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision, alias, origin, origin_id, retry_of, callback, created_by)`
 	executionValues = `$1::uuid, $2::uuid, $3::uuid, $4, $5::int, $6::uuid, $7::uuid, $8, $9, $10, $11::text[], $12::bytea, nullif($13, ''), $14::bigint, $15::int, $16::bigint, $17::jsonb, $18::int, $19,
-		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int, $30, $31, $32::uuid, $33::uuid, $34::jsonb`
+		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int, $30, $31, $32::uuid, $33::uuid, $34::jsonb, $35::uuid`
 )
 
 // Execution gives an execution of the project.
@@ -88,6 +88,7 @@ type ExecutionFilter struct {
 	Since       time.Time         // created at or after
 	Until       time.Time         // created before
 	Small       bool              // inputs and results up to smallPayload come along
+	Functions   []warpket.ID      // only of these; nil for all
 }
 
 // smallPayload is how many bytes an input or a result has that a list may hold.
@@ -206,6 +207,9 @@ func (f ExecutionFilter) narrow(w *conditions) error {
 	if f.Alias != "" && (f.FunctionID != "" || f.rare()) {
 		w.and(`alias = $%d`, f.Alias)
 	}
+	if f.Functions != nil {
+		w.and(`function_id = any ($%d::uuid[])`, f.Functions)
+	}
 	if f.Version != 0 {
 		w.and(`version_number = $%d`, f.Version)
 	}
@@ -316,8 +320,8 @@ type Finish struct {
 func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (finished bool, err error) {
 	batch := &pgx.Batch{}
 	if f.Again {
-		batch.Queue(`update executions set status = 'queued', node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null
-			where id = $1 and attempt = $2 and status = 'running' and not cancel_asked`, f.ID, f.Attempt)
+		batch.Queue(`update executions set status = 'queued', node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null, usage = $3
+			where id = $1 and attempt = $2 and status = 'running' and not cancel_asked`, f.ID, f.Attempt, f.Usage)
 	}
 	batch.Queue(`update executions set status = $3, result = $4, result_sha256 = nullif($5, ''), result_size = $6, error = $7,
 			log = $8, log_sha256 = nullif($9, ''), log_size = $10, timings = $11, finished_date = $12, usage = $14, isolation = $15
@@ -476,7 +480,7 @@ func (s *Store) ChangeCallback(ctx context.Context, id warpket.ID, change func(*
 
 const executionHeadColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	null::bytea, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback`
+	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback, coalesce(created_by::text, '')`
 
 // executionSmallColumns are the head's, with inputs and results that are small.
 var executionSmallColumns = strings.Replace(strings.Replace(executionHeadColumns,
@@ -485,11 +489,11 @@ var executionSmallColumns = strings.Replace(strings.Replace(executionHeadColumns
 
 const executionColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	input, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback`
+	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback, coalesce(created_by::text, '')`
 
 func scanExecution(row pgx.CollectableRow) (e warpket.Execution, err error) {
 	err = row.Scan(&e.ID, &e.ProjectID, &e.FunctionID, &e.FunctionName, &e.VersionNumber, &e.SnapshotID, &e.RuntimeID, &e.Lane, &e.Target, &e.Description, &e.Tags,
 		&e.Input.Inline, &e.Input.SHA256, &e.Input.Size, &e.Shots, &e.Seed, &e.Resources, &e.Retries, &e.Status, &e.Attempt, &e.NodeID, &e.NodeName, &e.SlotID, &e.Generation, &e.Reason,
-		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision, &e.Alias, &e.Origin.Kind, &e.Origin.ID, &e.RetryOf, &e.Callback)
+		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision, &e.Alias, &e.Origin.Kind, &e.Origin.ID, &e.RetryOf, &e.Callback, &e.CreatedBy)
 	return e, err
 }

@@ -51,6 +51,9 @@ func (s *Store) createFunction(ctx context.Context, f warpket.Function, nextVers
 				return err
 			}
 		}
+		if err := within(ctx, tx, f.ProjectID, warpket.FunctionLimit, 1, countFunctions, f.CreatedDate); err != nil {
+			return err
+		}
 		return code(tx)
 	})
 	if isConstraint(err, "functions_project_id_name_key") {
@@ -82,6 +85,7 @@ type FunctionFilter struct {
 	SDKVersion  warpket.Condition
 	CreatedDate warpket.Condition // RFC 3339
 	UpdatedDate warpket.Condition // RFC 3339
+	IDs         []warpket.ID      // only these; nil for all
 }
 
 // Functions lists the functions of a project.
@@ -111,6 +115,9 @@ func (s *Store) Functions(ctx context.Context, project warpket.ID, filter Functi
 	}
 	if err := w.compare("updated_date", filter.UpdatedDate, date("updatedDate")); err != nil {
 		return nil, "", err
+	}
+	if filter.IDs != nil {
+		w.and("id = any ($%d::uuid[])", filter.IDs)
 	}
 	items, err := planned(ctx, s.pool, scanFunction, `select `+functionColumns+` from functions where `+w.where.String()+` order by id desc limit $3`, w.args...)
 	if err != nil {

@@ -339,7 +339,9 @@ func TestAFunctionHasTheNetworkOnlyIfItsProjectMay(t *testing.T) {
 		f.Settings.Network = warpket.Egress
 		return f.Settings.Check()
 	}
-	allow := func(may bool) func(*warpket.Project) { return func(p *warpket.Project) { p.AllowEgress = may } }
+	allow := func(may bool) func(*warpket.Project) error {
+		return func(p *warpket.Project) error { p.AllowEgress = may; return nil }
+	}
 	create := func() error {
 		f := w.newFunction(w.project, "reaching")
 		_ = egress(&f)
@@ -354,7 +356,7 @@ func TestAFunctionHasTheNetworkOnlyIfItsProjectMay(t *testing.T) {
 	if err != nil && !strings.Contains(err.Error(), "allowEgress") {
 		t.Errorf("it does not say what to ask for: %v", err)
 	}
-	p, err := w.UpdateProject(ctx, "one", allow(true))
+	p, err := w.UpdateProject(ctx, "one", now(), allow(true))
 	if err != nil || !p.AllowEgress {
 		t.Fatalf("%+v, %v", p, err)
 	}
@@ -365,7 +367,7 @@ func TestAFunctionHasTheNetworkOnlyIfItsProjectMay(t *testing.T) {
 		t.Errorf("it is %+v", f)
 	}
 
-	_, err = w.UpdateProject(ctx, string(w.project), allow(false))
+	_, err = w.UpdateProject(ctx, string(w.project), now(), allow(false))
 	w.must(err)
 	if w.revision(f) != 2 || w.revision(other) != 0 {
 		t.Errorf("after it was withdrawn the revisions are %d and %d", w.revision(f), w.revision(other))
@@ -376,6 +378,6 @@ func TestAFunctionHasTheNetworkOnlyIfItsProjectMay(t *testing.T) {
 	}
 	_, err = w.UpdateFunction(ctx, w.project, f.ID, now(), func(f *warpket.Function) error { f.Description = "still editable"; return nil })
 	w.must(err)
-	_, err = w.UpdateProject(ctx, "nobody", allow(true))
+	_, err = w.UpdateProject(ctx, "nobody", now(), allow(true))
 	wantKind(t, err, warpket.NotFound)
 }

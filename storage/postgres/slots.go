@@ -11,7 +11,8 @@ import (
 // LeaseSlot takes what the slot needs on its node: cores and memory by guarded
 // counters, devices by their unique holder. Somebody else may have taken it
 // since the placement was made: then the error is Conflict and the caller
-// places again. The slot comes back with its generation.
+// places again. It is OverQuota when the project may have no more slots. The
+// slot comes back with its generation.
 func (s *Store) LeaseSlot(ctx context.Context, slot warpket.Slot) (warpket.Slot, error) {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `update nodes set cpu_leased = cpu_leased + $2, memory_leased = memory_leased + $3
@@ -27,6 +28,9 @@ func (s *Store) LeaseSlot(ctx context.Context, slot warpket.Slot) (warpket.Slot,
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning generation`,
 			slot.ID, slot.NodeID, orNull(slot.DeploymentID), slot.ProjectID, slot.FunctionID, slot.SnapshotID, slot.RuntimeID, slot.Status, slot.Resources, slot.Reason, slot.CreatedDate).
 			Scan(&slot.Generation)
+		if err == nil {
+			err = within(ctx, tx, slot.ProjectID, warpket.SlotLimit, 1, countSlots, slot.CreatedDate)
+		}
 		if err != nil || len(slot.Devices) == 0 {
 			return err
 		}

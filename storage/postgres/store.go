@@ -203,6 +203,7 @@ const (
 	CapacityFreed     Topic = "capacity"
 	NodeChanged       Topic = "node"
 	FunctionRevised   Topic = "function" // its slots are to be replaced
+	ProjectDeleted    Topic = "project"  // it is to be taken apart
 )
 
 // Listen calls changed for each change that any server commits, until ctx ends
