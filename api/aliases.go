@@ -143,16 +143,12 @@ func (s *Server) addAliases() {
 		OperationID: "delete-alias", Method: http.MethodDelete, Path: "/v1/aliases/{name}", Tags: tags, Summary: "Delete an alias", DefaultStatus: http.StatusNoContent,
 		Description: "Refused while a webhook executes it.", Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, in *AliasInput) (*struct{}, error) {
-		defer s.aliases.drop()
-		return nil, s.Store.DeleteAlias(ctx, projectOf(ctx), in.Name)
+		return nil, s.RemoveAlias(ctx, in.Name)
 	}, wholeProject)
 }
 
 func (s *Server) createAlias(ctx context.Context, in *struct{ Body CreateAliasRequest }) (*aliasOutput, error) {
 	b := in.Body
-	if err := warpket.CheckName("alias", b.Name); err != nil {
-		return nil, err
-	}
 	function, err := warpket.ParseID("function", b.FunctionID)
 	if err != nil {
 		return nil, err
@@ -162,11 +158,39 @@ func (s *Server) createAlias(ctx context.Context, in *struct{ Body CreateAliasRe
 	if err := b.apply(&a); err != nil {
 		return nil, err
 	}
-	defer s.aliases.drop()
-	if err := s.Store.CreateAlias(ctx, a); err != nil {
+	if err := s.AddAlias(ctx, a); err != nil {
 		return nil, err
 	}
 	return aliasAnswer(a), nil
+}
+
+// AddAlias adds an alias, if it can be one.
+func (s *Server) AddAlias(ctx context.Context, a warpket.Alias) error {
+	if err := warpket.CheckName("alias", a.Name); err != nil {
+		return err
+	}
+	if err := a.Check(); err != nil {
+		return err
+	}
+	defer s.aliases.drop()
+	return s.Store.CreateAlias(ctx, a)
+}
+
+// ChangeAlias has change alter an alias.
+func (s *Server) ChangeAlias(ctx context.Context, name string, change func(*warpket.Alias) error) (warpket.Alias, error) {
+	defer s.aliases.drop()
+	return s.Store.UpdateAlias(ctx, projectOf(ctx), name, s.Now(), func(a *warpket.Alias) error {
+		if err := change(a); err != nil {
+			return err
+		}
+		return a.Check()
+	})
+}
+
+// RemoveAlias deletes an alias that no webhook executes.
+func (s *Server) RemoveAlias(ctx context.Context, name string) error {
+	defer s.aliases.drop()
+	return s.Store.DeleteAlias(ctx, projectOf(ctx), name)
 }
 
 func (s *Server) updateAlias(ctx context.Context, in *struct {
@@ -176,8 +200,7 @@ func (s *Server) updateAlias(ctx context.Context, in *struct {
 },
 ) (*aliasOutput, error) {
 	b := in.Body
-	defer s.aliases.drop()
-	a, err := s.Store.UpdateAlias(ctx, projectOf(ctx), in.Name, s.Now(), func(a *warpket.Alias) error {
+	a, err := s.ChangeAlias(ctx, in.Name, func(a *warpket.Alias) error {
 		if err := in.check("alias", a.UpdatedDate); err != nil {
 			return err
 		}
@@ -195,7 +218,7 @@ func (s *Server) updateAlias(ctx context.Context, in *struct {
 			a.FunctionID = id
 		}
 		if !b.set() {
-			return a.Check()
+			return nil
 		}
 		return b.apply(a)
 	})

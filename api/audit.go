@@ -87,7 +87,7 @@ const ownRecord = "ownRecord"
 // recorded does what an operation is to do; if that may change anything, what is
 // about to be done is written down first, and how it was answered afterwards.
 // What cannot be written down is not done.
-func (s *Server) recorded(ctx huma.Context, op huma.Operation, do func(huma.Context)) {
+func (s *Server) recorded(ctx huma.Context, op huma.Operation, refuse func(huma.Context, error), do func(huma.Context)) {
 	if op.Method == http.MethodGet || op.Method == http.MethodHead || op.Metadata[ownRecord] != nil {
 		do(ctx)
 		return
@@ -101,7 +101,7 @@ func (s *Server) recorded(ctx huma.Context, op huma.Operation, do func(huma.Cont
 	act := s.act(ctx.Context(), op, subject)
 	if err := s.Store.BeginAct(ctx.Context(), act); err != nil {
 		s.Log.ErrorContext(ctx.Context(), "audit not written, so nothing was done", "operation", op.OperationID, "error", err)
-		s.refuse(ctx, warpket.Because(warpket.Unavailable, err, "what was asked for could not be written down, so it was not done; try again in a moment"))
+		refuse(ctx, warpket.Because(warpket.Unavailable, err, "what was asked for could not be written down, so it was not done; try again in a moment"))
 		return
 	}
 	status := http.StatusInternalServerError // unless it comes to an answer

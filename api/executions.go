@@ -59,8 +59,8 @@ type Execution struct {
 
 // Origin is what asked for an execution.
 type Origin struct {
-	Kind string `json:"kind" enum:"webhook,gateway" doc:"What sort of thing it was"`
-	ID   string `json:"id,omitempty" doc:"ID of the webhook; absent for the gateway"`
+	Kind string `json:"kind" enum:"webhook,gateway,schedule" doc:"What sort of thing it was"`
+	ID   string `json:"id,omitempty" doc:"ID of the webhook or the schedule; absent for the gateway"`
 }
 
 // Failure says why an execution did not succeed.

@@ -116,11 +116,7 @@ func (s *Server) addSchedules() {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.Store.DeleteSchedule(ctx, projectOf(ctx), id); err != nil {
-			return nil, err
-		}
-		s.Fleet.ScheduleChanged(ctx, id)
-		return nil, nil
+		return nil, s.RemoveSchedule(ctx, id)
 	}, wholeProject)
 }
 
@@ -144,18 +140,48 @@ func (s *Server) createSchedule(ctx context.Context, in *struct{ Body CreateSche
 			return nil, err
 		}
 	}
+	sc, err = s.AddSchedule(ctx, sc)
+	return s.scheduleAnswer(sc), err
+}
+
+// AddSchedule adds a schedule, which begins.
+func (s *Server) AddSchedule(ctx context.Context, sc warpket.Schedule) (warpket.Schedule, error) {
 	if err := sc.Check(); err != nil {
-		return nil, err
+		return sc, err
 	}
-	if err := sc.Begin(now); err != nil {
-		return nil, err
+	if err := sc.Begin(s.Now()); err != nil {
+		return sc, err
 	}
 	if err := s.Store.CreateSchedule(ctx, sc); err != nil {
-		return nil, err
+		return sc, err
 	}
 	s.Fleet.ScheduleChanged(ctx, sc.ID)
-	sc, err = s.Store.Schedule(ctx, sc.ProjectID, sc.ID)
-	return s.scheduleAnswer(sc), err
+	return s.Store.Schedule(ctx, sc.ProjectID, sc.ID)
+}
+
+// ChangeSchedule changes what b sets of a schedule, unless check refuses what it
+// is at that moment.
+func (s *Server) ChangeSchedule(ctx context.Context, id warpket.ID, b UpdateScheduleRequest, check func(warpket.Schedule) error) (warpket.Schedule, error) {
+	now := s.Now()
+	sc, err := s.Store.UpdateSchedule(ctx, projectOf(ctx), id, now, func(sc *warpket.Schedule) error {
+		if err := check(*sc); err != nil {
+			return err
+		}
+		return b.apply(sc, now)
+	})
+	if err == nil {
+		s.Fleet.ScheduleChanged(ctx, id)
+	}
+	return sc, err
+}
+
+// RemoveSchedule deletes a schedule.
+func (s *Server) RemoveSchedule(ctx context.Context, id warpket.ID) error {
+	err := s.Store.DeleteSchedule(ctx, projectOf(ctx), id)
+	if err == nil {
+		s.Fleet.ScheduleChanged(ctx, id)
+	}
+	return err
 }
 
 // given is an input, or what the handler gets when the caller gives none.
@@ -197,17 +223,10 @@ func (s *Server) updateSchedule(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	now := s.Now()
-	sc, err := s.Store.UpdateSchedule(ctx, projectOf(ctx), id, now, func(sc *warpket.Schedule) error {
-		if err := in.check("schedule", sc.UpdatedDate); err != nil {
-			return err
-		}
-		return in.Body.apply(sc, now)
-	})
+	sc, err := s.ChangeSchedule(ctx, id, in.Body, func(sc warpket.Schedule) error { return in.check("schedule", sc.UpdatedDate) })
 	if err != nil {
 		return nil, err
 	}
-	s.Fleet.ScheduleChanged(ctx, id)
 	return s.scheduleAnswer(sc), nil
 }
 

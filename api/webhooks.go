@@ -197,8 +197,7 @@ func (s *Server) addWebhooks() {
 		if err != nil {
 			return nil, err
 		}
-		defer s.webhooks.drop()
-		return nil, s.Store.DeleteWebhook(ctx, projectOf(ctx), id)
+		return nil, s.RemoveWebhook(ctx, id)
 	}, wholeProject)
 	anything := &huma.RequestBody{Description: "Anything, also nothing", Content: map[string]*huma.MediaType{}}
 	for _, t := range []string{"application/json", formType, "text/plain", "application/octet-stream"} {
@@ -262,8 +261,7 @@ func (s *Server) updateWebhook(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	defer s.webhooks.drop()
-	w, err := s.Store.UpdateWebhook(ctx, projectOf(ctx), id, s.Now(), func(w *warpket.Webhook) error {
+	w, err := s.ChangeWebhook(ctx, id, func(w *warpket.Webhook) error {
 		if err := in.check("webhook", w.UpdatedDate); err != nil {
 			return err
 		}
@@ -273,6 +271,31 @@ func (s *Server) updateWebhook(ctx context.Context, in *struct {
 		return nil, err
 	}
 	return webhookAnswer(w), nil
+}
+
+// AddWebhook adds an unsigned webhook that lets the rate of its requests through.
+func (s *Server) AddWebhook(ctx context.Context, w warpket.Webhook) error {
+	if err := w.Check(); err != nil {
+		return err
+	}
+	return s.Store.CreateWebhook(ctx, w)
+}
+
+// ChangeWebhook has change alter a webhook.
+func (s *Server) ChangeWebhook(ctx context.Context, id warpket.ID, change func(*warpket.Webhook) error) (warpket.Webhook, error) {
+	defer s.webhooks.drop()
+	return s.Store.UpdateWebhook(ctx, projectOf(ctx), id, s.Now(), func(w *warpket.Webhook) error {
+		if err := change(w); err != nil {
+			return err
+		}
+		return w.Check()
+	})
+}
+
+// RemoveWebhook deletes a webhook.
+func (s *Server) RemoveWebhook(ctx context.Context, id warpket.ID) error {
+	defer s.webhooks.drop()
+	return s.Store.DeleteWebhook(ctx, projectOf(ctx), id)
 }
 
 // hook is a webhook, ready to be invoked.
@@ -300,46 +323,55 @@ func (s *Server) hook(ctx context.Context, text string) (hook, error) {
 	})
 }
 
-func (s *Server) invokeWebhook(ctx context.Context, in *invokeInput) (*invocationOutput, error) {
+// Invoke has a webhook execute what it is for, on behalf of whoever knows it and
+// signs as it asks. header, query and body are the request's, and event makes of
+// it what the handler gets. It waits if the webhook is sync, at most as the
+// request prefers.
+func (s *Server) Invoke(ctx context.Context, id string, header http.Header, query string, body []byte, event func() (Any, error)) (e warpket.Execution, sync bool, err error) {
 	received := time.Now()
-	h, err := s.hook(ctx, in.ID)
+	h, err := s.hook(ctx, id)
 	if err != nil {
-		return nil, err
+		return e, false, err
 	}
 	if h.Signature != warpket.Unsigned {
-		if err := h.Signature.Verify(h.secret, in.request.header.Get(h.Signature.Header()), in.RawBody, s.Now()); err != nil {
-			return nil, err
+		if err := h.Signature.Verify(h.secret, header.Get(h.Signature.Header()), body, s.Now()); err != nil {
+			return e, false, err
 		}
-		if in.request.query != "" {
-			return nil, warpket.Errorf(warpket.Invalid, "this webhook is signed, and a query is not: put it into the body")
+		if query != "" {
+			return e, false, warpket.Errorf(warpket.Invalid, "this webhook is signed, and a query is not: put it into the body")
 		}
 	}
 	if err := s.rates.take(h.Webhook, s.Now()); err != nil {
-		return nil, err
+		return e, false, err
 	}
-	event, err := in.event()
+	input, err := event()
 	if err != nil {
-		return nil, err
+		return e, false, err
 	}
 	ctx = inProject(ctx, h.ProjectID)
 	c, err := s.hooked(ctx, h.Webhook)
 	if err != nil {
-		return nil, err
+		return e, false, err
 	}
-	e, err := s.newExecution(ctx, c, CreateExecutionRequest{Description: "Created by Webhook " + string(h.ID)})
-	if err != nil {
-		return nil, err
+	if e, err = s.newExecution(ctx, c, CreateExecutionRequest{Description: "Created by Webhook " + string(h.ID)}); err != nil {
+		return e, false, err
 	}
 	e.Origin = warpket.Origin{Kind: warpket.FromWebhook, ID: h.ID}
 	held, cancel := context.WithTimeout(ctx, publicWait)
 	defer cancel()
-	held, shorter, _ := hold(held, in.Prefer)
+	held, shorter, _ := hold(held, header.Get("Prefer"))
 	defer shorter()
-	if e, err = s.execute(ctx, held, order{callee: c, execution: e, input: event, received: received, queue: true, wait: h.Sync}); err != nil {
+	e, err = s.execute(ctx, held, order{callee: c, execution: e, input: input, received: received, queue: true, wait: h.Sync})
+	return e, h.Sync, err
+}
+
+func (s *Server) invokeWebhook(ctx context.Context, in *invokeInput) (*invocationOutput, error) {
+	e, sync, err := s.Invoke(ctx, in.ID, in.request.header, in.request.query, in.RawBody, in.event)
+	if err != nil {
 		return nil, err
 	}
 	out := &invocationOutput{http.StatusAccepted, Invocation{ExecutionID: string(e.ID), Status: string(warpket.Queued)}}
-	if !h.Sync {
+	if !sync {
 		return out, nil
 	}
 	if out.Body.Status = string(e.Status); !e.Status.Final() {

@@ -85,11 +85,15 @@ func (a *Activities) fire(ctx context.Context, sc warpket.Schedule, at time.Time
 // scheduled makes the execution that a schedule asks for. It is durable whatever
 // its function's lane is, for nobody waits for it.
 func (a *Activities) scheduled(ctx context.Context, sc warpket.Schedule, now time.Time) (warpket.Execution, error) {
-	f, err := a.Store.Function(ctx, sc.ProjectID, sc.FunctionID)
+	function, number, err := a.target(ctx, sc)
 	if err != nil {
 		return warpket.Execution{}, err
 	}
-	v, err := a.versionOf(ctx, sc)
+	f, err := a.Store.Function(ctx, sc.ProjectID, function)
+	if err != nil {
+		return warpket.Execution{}, err
+	}
+	v, err := a.versionOf(ctx, f, number)
 	if err != nil {
 		return warpket.Execution{}, err
 	}
@@ -106,15 +110,37 @@ func (a *Activities) scheduled(ctx context.Context, sc warpket.Schedule, now tim
 		Lane: warpket.Durable, Target: target, Description: sc.Description, Tags: []string{}, Input: warpket.Payload{Inline: sc.Input, Size: int64(len(sc.Input))},
 		Shots: warpket.DefaultShots, Seed: rand.Int64N(1 << 31), //nolint:gosec // for simulations, not for secrets
 		Resources: f.Settings.Resources, Revision: f.Revision, Retries: f.Settings.Retries, Status: warpket.Queued, CreatedDate: now,
+		Alias: sc.Alias, Origin: warpket.Origin{Kind: warpket.FromSchedule, ID: sc.ID},
 	}, nil
 }
 
-// versionOf finds what a schedule executes now.
-func (a *Activities) versionOf(ctx context.Context, sc warpket.Schedule) (warpket.Version, error) {
-	if sc.Alias != "" || sc.Draft {
-		return warpket.Version{}, warpket.Errorf(warpket.Invalid, "schedules execute published versions")
+// target finds which function a schedule executes now, and the number of the
+// version; nil is the newest.
+func (a *Activities) target(ctx context.Context, sc warpket.Schedule) (function warpket.ID, number *int, err error) {
+	switch {
+	case sc.Alias != "":
+		alias, err := a.Store.Alias(ctx, sc.ProjectID, sc.Alias)
+		if err != nil {
+			return "", nil, err
+		}
+		return alias.FunctionID, new(alias.Pick(rand.IntN)), nil
+	case sc.Draft:
+		return sc.FunctionID, new(warpket.DraftNumber), nil
+	case sc.Version != 0:
+		return sc.FunctionID, &sc.Version, nil
 	}
-	return a.Store.Version(ctx, sc.ProjectID, sc.FunctionID, sc.Version)
+	return sc.FunctionID, nil, nil
+}
+
+func (a *Activities) versionOf(ctx context.Context, f warpket.Function, number *int) (warpket.Version, error) {
+	if number == nil {
+		return a.Store.Version(ctx, f.ProjectID, f.ID, 0)
+	}
+	if *number == warpket.DraftNumber {
+		d, err := a.Store.Draft(ctx, f.ProjectID, f.ID)
+		return d.Version(), err
+	}
+	return a.Store.Version(ctx, f.ProjectID, f.ID, *number)
 }
 
 // ScheduleChanged has Temporal's schedule made as the record says. That was
