@@ -250,7 +250,7 @@ func TestSchedulesComeBackWhenTemporalWasWiped(t *testing.T) {
 	_, err := c.store.UpdateSchedule(t.Context(), c.project, running.ID, time.Now(), func(s *warpket.Schedule) error { return s.Advance(warpket.SchedulePaused, time.Now()) })
 	c.must(err)
 	a.scheduleChanged(t.Context(), running.ID)
-	c.must(c.store.DeleteSchedule(t.Context(), c.project, paused.ID))
+	c.must(c.store.DeleteSchedule(t.Context(), c.project, paused.ID, func(warpket.Schedule) error { return nil }))
 	a.scheduleChanged(t.Context(), paused.ID)
 	if state(running.ID) != "paused" || state(paused.ID) != "absent" {
 		t.Errorf("after a pause it is %s, after a deletion %s", state(running.ID), state(paused.ID))
