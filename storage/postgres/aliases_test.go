@@ -28,7 +28,7 @@ func (w *world) addAlias(name string, f warpket.Function, version int) warpket.A
 
 func (w *world) newWebhook(f warpket.Function) warpket.Webhook {
 	at := now()
-	return warpket.Webhook{ID: newID(), ProjectID: f.ProjectID, FunctionID: f.ID, RatePerMinute: 60, CreatedDate: at, UpdatedDate: at}
+	return warpket.Webhook{ID: newID(), ProjectID: f.ProjectID, FunctionID: f.ID, Executes: f.ID, RatePerMinute: 60, CreatedDate: at, UpdatedDate: at}
 }
 
 func (w *world) publishCode(f warpket.Function, content string) warpket.Version {
