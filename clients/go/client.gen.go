@@ -1798,6 +1798,8 @@ type Alias struct {
 	CreatedDate time.Time `json:"createdDate"`
 
 	// Description What it is for
+	//
+	// Example: What notebooks run
 	Description string `json:"description"`
 
 	// FunctionID ID of the function
@@ -1853,9 +1855,13 @@ type CallbackStatus string
 // CreateAliasRequest defines model for CreateAliasRequest.
 type CreateAliasRequest struct {
 	// Description What it is for
+	//
+	// Example: What notebooks run
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID ID of the function
+	//
+	// Example: 01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a
 	FunctionID string `json:"functionId"`
 
 	// Name 2 to 63 of a-z, 0-9 and -, unique in the project
@@ -2125,12 +2131,16 @@ type CreateScheduleRequest struct {
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
 
 	// FunctionID ID of the function; needed unless an alias is named
+	//
+	// Example: 01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a
 	FunctionID string `json:"functionId,omitempty,omitzero"`
 
 	// Input What the handler gets as its event: any JSON value, an empty object unless set; at most 64 KiB
 	Input interface{} `json:"input,omitempty,omitzero"`
 
 	// Name What you call it
+	//
+	// Example: nightly
 	Name string `json:"name,omitempty,omitzero"`
 
 	// Pattern Five fields, minute, hour, day of the month, month and day of the week, with names such as SUN and JAN; or @hourly, @daily, @weekly, @monthly, @yearly. A day counts that fits either of its two fields when both are given
@@ -2163,6 +2173,8 @@ type CreateSecretRequest struct {
 // CreateTokenRequest defines model for CreateTokenRequest.
 type CreateTokenRequest struct {
 	// Description More about what it is for
+	//
+	// Example: Ada's laptop
 	Description string `json:"description,omitempty,omitzero"`
 
 	// ExpiresDate When it is to cease to hold; never unless set
@@ -2182,6 +2194,8 @@ type CreateTokenRequest struct {
 	Name string `json:"name"`
 
 	// ProjectID ID or name of the project; the caller's unless set. Only an operator may name another
+	//
+	// Example: chemistry
 	ProjectID string `json:"projectId,omitempty,omitzero"`
 
 	// Role What it may do
@@ -3388,7 +3402,7 @@ type QuotaLimits struct {
 	// Example: 16
 	Slots int64 `json:"slots,omitempty,omitzero"`
 
-	// Storage Bytes of files, inputs, results and logs. When they are used up nothing is stored or executed; results of what runs are kept all the same
+	// Storage Bytes of files, their history, inputs, results and logs. When they are used up nothing is stored or executed; results of what runs are kept all the same
 	//
 	// Example: 10737418240
 	Storage int64 `json:"storage,omitempty,omitzero"`
@@ -3622,6 +3636,8 @@ type Schedule struct {
 	Input interface{} `json:"input"`
 
 	// LastError Why it then created none
+	//
+	// Example: there is no version 3
 	LastError string `json:"lastError,omitempty,omitzero"`
 
 	// LastExecutionID ID of the execution that it then created; absent if it created none
@@ -3631,6 +3647,8 @@ type Schedule struct {
 	LastExecutionTime time.Time `json:"lastExecutionTime,omitempty,omitzero"`
 
 	// Name What you call it; empty if you gave none
+	//
+	// Example: nightly
 	Name string `json:"name"`
 
 	// NextExecutionTime When it fires next; absent unless it is running
@@ -3853,6 +3871,8 @@ type Token struct {
 	CreatedDate time.Time `json:"createdDate"`
 
 	// Description More about what it is for
+	//
+	// Example: Ada's laptop
 	Description string `json:"description"`
 
 	// ExpiresDate When it ceases to hold; absent when it does not by itself
@@ -3893,6 +3913,8 @@ type TokenRole string
 // UpdateAliasRequest defines model for UpdateAliasRequest.
 type UpdateAliasRequest struct {
 	// Description What it is for
+	//
+	// Example: What notebooks run
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID ID of another function; then say its version or versions, too
@@ -4031,6 +4053,8 @@ type UpdateScheduleRequest struct {
 	Input interface{} `json:"input,omitempty,omitzero"`
 
 	// Name What you call it
+	//
+	// Example: nightly
 	Name string `json:"name,omitempty,omitzero"`
 
 	// Pattern When it fires; empty: once, at firstExecutionTime
@@ -4264,9 +4288,13 @@ type WebhookSettings struct {
 	Alias string `json:"alias,omitempty,omitzero"`
 
 	// Description What it is for
+	//
+	// Example: Pushes to the lab's repository
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID ID of the function that it executes
+	//
+	// Example: 01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a
 	FunctionID string `json:"functionId,omitempty,omitzero"`
 
 	// RatePerMinute Requests that each server lets through in a minute, also all at once; 60 unless set
@@ -5426,7 +5454,7 @@ type ClientInterface interface {
 
 	// DeleteFunction Delete a function
 	//
-	// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+	// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 	//
 	// Needs the role member.
 	//
@@ -6972,7 +7000,7 @@ func (c *Client) CreateFunction(ctx context.Context, body CreateFunctionJSONRequ
 
 // DeleteFunction Delete a function
 //
-// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 //
 // Needs the role member.
 //
@@ -14678,7 +14706,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteFunctionWithResponse Delete a function
 	//
-	// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+	// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 	//
 	// Needs the role member.
 	//
@@ -20155,7 +20183,7 @@ func (c *ClientWithResponses) CreateFunctionWithResponse(ctx context.Context, bo
 
 // DeleteFunctionWithResponse Delete a function
 //
-// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 //
 // Needs the role member.
 //
