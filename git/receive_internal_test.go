@@ -44,7 +44,7 @@ func (p *pushing) request(tree plumbing.Hash) *bytes.Buffer {
 	line := fmt.Sprintf("%s %s %s\x00 report-status side-band-64k agent=x", plumbing.ZeroHash, commit, mainRef)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%04x%s0000", len(line)+4, line)
-	r := newRaw(uint32(len(p.objects))) //nolint:gosec // a few
+	r := newRaw(uint32(len(p.objects)))
 	for _, o := range p.objects {
 		r.object(o.kind, string(o.content))
 	}

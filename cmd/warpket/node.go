@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -193,14 +192,11 @@ func (c *config) network() (egress.Config, error) {
 		}
 		out.Policy.Ports = append(out.Policy.Ports, uint16(port))
 	}
-	for _, text := range listed(c.egress.networks) {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return out, fmt.Errorf("a network is a prefix such as 10.1.0.0/16, not %q: set --egress-networks or WARPKET_EGRESS_NETWORKS", text)
-		}
-		out.Guard.Allow = append(out.Guard.Allow, prefix)
+	var err error
+	if out.Guard.Allow, err = networks(c.egress.networks, "--egress-networks or WARPKET_EGRESS_NETWORKS"); err != nil {
+		return out, err
 	}
-	_, err := egress.New(out) // says what of it cannot be
+	_, err = egress.New(out) // says what of it cannot be
 	return out, err
 }
 
