@@ -139,7 +139,7 @@ func (s *Server) served(ctx context.Context, text string) (warpket.Function, err
 		return f, err
 	}
 	switch {
-	case err != nil || f.ProjectID != projectOf(ctx):
+	case err != nil || f.ProjectID != projectOf(ctx) || mayReach(ctx, f.ID) != nil:
 		return f, warpket.Errorf(warpket.NotFound, "there is no function %q", clip(text, 64))
 	case f.Settings.Gateway == warpket.GatewayOff:
 		return f, warpket.Errorf(warpket.NotFound, "function %s does not serve HTTP: its gateway is off", f.ID)

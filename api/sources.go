@@ -162,11 +162,17 @@ func (s *Server) code(ctx context.Context, project warpket.ID, in CodeSource, be
 	case in.Package != nil:
 		got, from, err = in.Package.unpack()
 	case in.Object != nil:
+		if err := mayName(ctx, "object.credentials", in.Object.Credentials); err != nil {
+			return nil, nil, err
+		}
 		from = in.Object.source(before)
 		if got, from, err = s.object(ctx, project, from); err != nil {
 			return nil, nil, err
 		}
 	case in.Git != nil:
+		if err := mayName(ctx, "git.credentials", in.Git.Credentials); err != nil {
+			return nil, nil, err
+		}
 		from = in.Git.source(before)
 		if got, from, err = s.commit(ctx, project, from); err != nil {
 			return nil, nil, err
@@ -188,6 +194,15 @@ func (s *Server) code(ctx context.Context, project warpket.ID, in CodeSource, be
 		return nil, nil, err
 	}
 	return files, &from, nil
+}
+
+// mayName refuses to show a secret to a host that the holder of a token for some
+// functions chooses. What a version was fetched with before goes on.
+func mayName(ctx context.Context, field string, credentials *string) error {
+	if credentials == nil || *credentials == "" {
+		return nil
+	}
+	return mayBind(ctx, field)
 }
 
 func (p PackageSource) unpack() ([]sources.File, warpket.Source, error) {

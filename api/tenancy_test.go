@@ -134,6 +134,17 @@ func TestATokenForAFunctionReachesNothingOfAnother(t *testing.T) {
 	w.want(t, 200, "PUT", "/v1/functions/"+mine+"/environment", `{"secrets":{"B":"KEY"},"variables":{"C":"d"}}`, "Authorization", header)
 	w.want(t, 403, "PUT", "/v1/functions/"+mine+"/environment", `{"secrets":{"A":"OTHER"}}`, "Authorization", header)
 	w.want(t, 403, "PATCH", "/v1/functions/"+mine, `{"credentials":"OTHER"}`, "Authorization", header)
+	// So would a server of its own that is shown one.
+	for _, source := range []string{`"git":{"url":"https://git.invalid/x","credentials":"OTHER"}`, `"object":{"bucket":"abc","key":"x","credentials":"OTHER"}`} {
+		_, answer := w.want(t, 403, "POST", "/v1/functions/"+mine+"/versions", `{`+source+`}`, "Authorization", header)
+		if !strings.Contains(answer, "for some functions only") {
+			t.Errorf("%s: %s", source, answer)
+		}
+	}
+	// The gateway is no other way to the function of another.
+	w.always(t, `"served"`)
+	w.want(t, 200, "GET", "/gateway/"+mine+"/", "", "Authorization", header)
+	w.want(t, 404, "GET", "/gateway/"+other+"/", "", "Authorization", header)
 }
 
 func TestTokensExpireAndSayWhenTheyWereUsed(t *testing.T) {
