@@ -247,6 +247,24 @@ func (s *Server) publishPush(ctx context.Context, f warpket.Function, p *git.Pus
 	if err := s.store(ctx, f.ProjectID, blobs); err != nil {
 		return v, err
 	}
+	if v, err = s.pushedVersion(ctx, f, clip(p.Message, 4000), files); err != nil {
+		return v, err
+	}
+	v.Snapshot.Source = &warpket.Source{Kind: warpket.SourcePush, Commit: p.Commit}
+	defer s.targets.drop()
+	return s.Store.PublishCommit(ctx, v, p.Commit, p.Parent, objects)
+}
+
+// pushedVersion makes a version of files, on what the function's runtime is made
+// of now, or like its newest version. It is not in the database yet.
+func (s *Server) pushedVersion(ctx context.Context, f warpket.Function, description string, files []newFile) (v warpket.Version, err error) {
+	if f.RuntimeID != "" {
+		r, err := s.Store.Runtime(ctx, f.RuntimeID)
+		if err != nil {
+			return v, err
+		}
+		return s.versionOn(ctx, f, r, description, files)
+	}
 	newest, err := s.Store.Version(ctx, f.ProjectID, f.ID, 0)
 	if err != nil {
 		return v, err
@@ -258,12 +276,7 @@ func (s *Server) publishPush(ctx context.Context, f warpket.Function, p *git.Pus
 	if runtime, err = s.runtimeRequired(ctx, f.ProjectID, runtime, files); err != nil {
 		return v, err
 	}
-	if v, err = s.snapshot(ctx, f, runtime, clip(p.Message, 4000), files); err != nil {
-		return v, err
-	}
-	v.Snapshot.Source = &warpket.Source{Kind: warpket.SourcePush, Commit: p.Commit}
-	defer s.targets.drop()
-	return s.Store.PublishCommit(ctx, v, p.Commit, p.Parent, objects)
+	return s.snapshot(ctx, f, runtime, description, files)
 }
 
 // sayVersion tells a pusher what has become of the push, and how the building

@@ -373,3 +373,27 @@ func TestAFunctionIsFetchedFromTheRepositoryOfAnother(t *testing.T) {
 		}
 	}
 }
+
+func TestAPushGetsWhatTheRuntimeOfItsFunctionIsMadeOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.buildsAll(t)
+	w.images.tags["registry.example/python:3"] = digest1
+	r := w.newRuntime(t, labOfImage)
+	w.built(t, warpket.RuntimeAvailable)
+	_, _, body := w.send(t, "POST", "/v1/functions", `{"functionName":"in-image","runtimeId":"`+r.ID+`","templateFiles":[{"filename":"handler.py","content":"print(1)"}]}`)
+	id := decode[api.CreatedFunction](t, body).FunctionID
+	w.images.tags["registry.example/python:3"] = digest2
+	if status, _, body := w.send(t, "PATCH", "/v1/runtimes/"+r.ID, `{"image":"registry.example/python:3"}`); status >= 300 {
+		t.Fatalf("%d %s", status, body)
+	}
+	w.built(t, warpket.RuntimeAvailable)
+	g := w.clone(t, id)
+	g.write(t, "handler.py", "print(2)")
+	g.commit(t, "two")
+	g.git(t, "push")
+	_, _, body = w.send(t, "GET", "/v1/functions/"+id+"/versions/2", "")
+	if v := decode[api.FunctionVersion](t, body); v.ImageDigest != digest2 || len(v.Files) != 1 || v.Source == nil || v.Source.Kind != "push" {
+		t.Errorf("what was pushed is %s", body)
+	}
+}
