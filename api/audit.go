@@ -24,7 +24,7 @@ type Act struct {
 	TokenName   string    `json:"tokenName" doc:"Its name then" example:"notebook"`
 	Member      string    `json:"member,omitempty" doc:"Name of the member whom it was issued to; absent for a token of the project" example:"ada"`
 	Role        string    `json:"role" enum:"viewer,member,admin,operator" doc:"Its role then"`
-	Operation   string    `json:"operation" doc:"ID of the operation, as in the OpenAPI document" example:"delete-function"`
+	Operation   string    `json:"operation" doc:"ID of the operation, as in the OpenAPI document; push for one by Git" example:"delete-function"`
 	Subject     string    `json:"subject" doc:"What it was done to: the IDs and names in the path, with slashes between; or the ID of what was to be made"`
 	Address     string    `json:"address" doc:"Address of the caller" example:"203.0.113.7"`
 	UserAgent   string    `json:"userAgent" doc:"What the caller's program calls itself, at most 200 bytes"`
@@ -112,6 +112,26 @@ func (s *Server) recorded(ctx huma.Context, op huma.Operation, do func(huma.Cont
 	}()
 	do(ctx)
 	status = statusOr(ctx.Status(), http.StatusOK)
+}
+
+// audited is recorded for what is no operation of the documents.
+func (s *Server) audited(ctx context.Context, operation, subject string, do func() error) error {
+	act := s.act(ctx, huma.Operation{OperationID: operation}, subject)
+	if err := s.Store.BeginAct(ctx, act); err != nil {
+		return warpket.Because(warpket.Unavailable, err, "what was asked for could not be written down, so it was not done; try again in a moment")
+	}
+	status := http.StatusInternalServerError // unless it comes to an answer
+	defer func() {
+		if err := s.Store.EndAct(context.WithoutCancel(ctx), act.ID, status); err != nil {
+			s.Log.ErrorContext(ctx, "outcome not written to the audit; it is unknown there", "act", act.ID, "status", status, "error", err)
+		}
+	}()
+	if err := do(); err != nil {
+		status = problemOf(err).Status
+		return err
+	}
+	status = http.StatusOK
+	return nil
 }
 
 // denied writes down what was refused before it came to its operation.

@@ -61,6 +61,9 @@ func (s *Server) gitRefuse(w http.ResponseWriter, r *http.Request, err error) {
 	_, _ = io.WriteString(w, p.Detail+"\n") // the client may have gone
 }
 
+// pushOperation is what a push is called in the audit.
+const pushOperation = "push"
+
 // gitRepository finds the repository that a request is for, and what the caller
 // may do there.
 func (s *Server) gitRepository(r *http.Request, service string) (f warpket.Function, repository *git.Repository, err error) {
@@ -68,10 +71,14 @@ func (s *Server) gitRepository(r *http.Request, service string) (f warpket.Funct
 	if service == git.ReceivePack {
 		scope = Write
 	}
+	name := strings.TrimSuffix(r.PathValue("repository"), ".git")
 	if err := permit(r.Context(), scope); err != nil {
+		if scope == Write && warpket.KindOf(err) == warpket.Denied {
+			err = s.audited(r.Context(), pushOperation, plain(name, 300), func() error { return err })
+		}
 		return f, nil, err
 	}
-	if f, err = s.function(r.Context(), strings.TrimSuffix(r.PathValue("repository"), ".git")); err != nil {
+	if f, err = s.function(r.Context(), name); err != nil {
 		return f, nil, err
 	}
 	if err := mayReach(r.Context(), f.ID); err != nil {
@@ -201,9 +208,12 @@ func (s *Server) gitPush(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := push.Answer(w, func() { _ = control.Flush() })
 	var v warpket.Version
-	if err == nil {
-		v, err = s.publishPush(r.Context(), f, push)
-	}
+	err = s.audited(r.Context(), pushOperation, string(f.ID), func() error {
+		if err == nil {
+			v, err = s.publishPush(r.Context(), f, push)
+		}
+		return err
+	})
 	refused := ""
 	if err == nil {
 		s.sayVersion(r.Context(), answer, f, v)

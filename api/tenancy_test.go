@@ -323,6 +323,30 @@ func TestTheAuditTellsWhoDidWhat(t *testing.T) {
 	}
 }
 
+func TestTheAuditTellsWhoHasPushed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.buildsAll(t)
+	id := w.function(t, "pushed")
+	g := w.clone(t, id)
+	g.write(t, "handler.py", "def handler(event, context): return 2\n")
+	g.commit(t, "two")
+	g.git(t, "push")
+	g.git(t, "checkout", "-b", "other")
+	g.refused(t, "there is only main", "push", "origin", "other")
+	_, viewer := w.newToken(t, `{"role":"viewer","name":"reads"}`)
+	w.want(t, 403, "POST", "/git/"+id+".git/git-receive-pack", "", "Authorization", viewer)
+	_, answer := w.want(t, 200, "GET", "/v1/audit?operation=push", "")
+	var got []string
+	for _, a := range decode[api.List[api.Act]](t, answer).Items {
+		got = append(got, a.Outcome+" "+strings.TrimPrefix(a.Subject, id))
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"denied ", "refused ", "succeeded "}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestWhatCannotBeWrittenToTheAuditIsNotDone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
