@@ -60,12 +60,19 @@ func (a *Activities) fire(ctx context.Context, sc warpket.Schedule, at time.Time
 	f := postgres.Firing{At: at}
 	if sc.Late(at, now) {
 		f.Reason = fmt.Sprintf("what was due at %s was missed: nobody could do it until %s later", at.UTC().Format(time.RFC3339), warpket.CatchUp)
-	} else if e, err := a.scheduled(ctx, sc, now); err == nil {
+	} else if e, err := a.scheduledWithin(ctx, sc, now); err == nil {
 		f.Execution = &e
-	} else if f.Reason = messageOf(err); warpket.KindOf(err).Retryable() {
+	} else if f.Reason = messageOf(err); warpket.KindOf(err).Retryable() && warpket.KindOf(err) != warpket.OverQuota {
 		return err
 	}
 	sc, fired, err := a.Store.FireSchedule(ctx, sc.ID, f, now)
+	if f.Execution != nil {
+		if fired {
+			a.recorded(*f.Execution)
+		} else {
+			a.dropped(*f.Execution)
+		}
+	}
 	if err != nil || !fired {
 		return err
 	}
@@ -80,6 +87,20 @@ func (a *Activities) fire(ctx context.Context, sc warpket.Schedule, at time.Time
 		a.Log.Warn("workflow not started; the sweeper does", "execution", f.Execution.ID, "error", err)
 	}
 	return nil
+}
+
+// scheduledWithin is scheduled, if the quota of the project has room for it.
+func (a *Activities) scheduledWithin(ctx context.Context, sc warpket.Schedule, now time.Time) (warpket.Execution, error) {
+	e, err := a.scheduled(ctx, sc, now)
+	if err == nil {
+		err = a.admit(ctx, e)
+	}
+	if err == nil {
+		if err = a.mayWait(e); err != nil {
+			a.dropped(e)
+		}
+	}
+	return e, err
 }
 
 // scheduled makes the execution that a schedule asks for. It is durable whatever

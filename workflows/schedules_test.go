@@ -277,6 +277,46 @@ func TestATimeThatWasMissedForLongIsLeftOutAndOneThatCannotBeIsTold(t *testing.T
 	}
 }
 
+func TestASchedulesExecutionsFitIntoTheQuotaOfItsProject(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	f, _ := c.function()
+	a := c.driven()
+	s := c.schedule(f, func(s *warpket.Schedule) { s.Pattern = "* * * * *" })
+	fire := func() warpket.Schedule {
+		t.Helper()
+		c.exec(`update schedules set next_time = now() - interval '1 second', last_time = null where id = $1`, s.ID)
+		c.must(a.Fire(t.Context(), FireInput{s.ID, time.Now()}))
+		got, err := c.store.Schedule(t.Context(), c.project, s.ID)
+		c.must(err)
+		return got
+	}
+	c.limit(warpket.ExecutionLimit, 1)
+	if got := fire(); got.LastError != "" || got.LastExecutionID == "" {
+		t.Errorf("the first comes to %+v", got)
+	}
+	if got := fire(); !strings.Contains(got.LastError, "this project may have 1") || got.LastExecutionID != "" || got.Status != warpket.ScheduleRunning {
+		t.Errorf("one too many comes to %+v", got)
+	}
+	c.limit(warpket.ExecutionLimit, 10)
+	c.limit(warpket.WaitingLimit, 1)
+	a.quotas.of(c.project).read = time.Time{}
+	if got := fire(); !strings.Contains(got.LastError, "waiting for a slot") {
+		t.Errorf("one that would have to wait comes to %+v", got)
+	}
+	c.limit(warpket.WaitingLimit, 10)
+	a.quotas.of(c.project).read = time.Time{}
+	if got := fire(); got.LastError != "" || got.LastExecutionID == "" {
+		t.Errorf("with room it comes to %+v", got)
+	}
+	c.limit(warpket.CPULimit, 1)
+	c.exec(`insert into usage_months (project_id, month, cpu_seconds, gpu_seconds) values ($1, $2, 1, 0)`, c.project, warpket.MonthOf(time.Now()))
+	a.quotas.of(c.project).read = time.Time{}
+	if got := fire(); !strings.Contains(got.LastError, "seconds on processors") {
+		t.Errorf("with all seconds used it comes to %+v", got)
+	}
+}
+
 // finished is an execution that has ended and whose callback is to be sent.
 func (c *cluster) finished(f warpket.Function, v warpket.Version, callback warpket.Callback) warpket.Execution {
 	t := c.t
