@@ -304,6 +304,32 @@ func TestADeletedProjectLeavesOnlyItsUsageAndAudit(t *testing.T) {
 	wantKind(t, w.DeleteProject(ctx, warpket.DefaultProject, true, now(), fine), warpket.Conflict)
 }
 
+func TestAPublicRuntimeOutlivesItsProject(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	other := w.addProject("other")
+	build := w.runtime.ID
+	made := func(name string, public bool) warpket.Runtime {
+		r, err := w.CreateRuntime(ctx, warpket.Runtime{ID: newID(), ProjectID: w.project, Name: name, BaseID: build, Public: public, Trusted: true, CreatedDate: now(), UpdatedDate: now()})
+		w.must(err)
+		return r
+	}
+	public, private := made("public", true), made("private", false)
+	f := w.newFunction(other, "bell")
+	f.RuntimeID = public.ID
+	w.must(w.CreateFunction(ctx, f, w.version(other, f.ID, "x")))
+	w.must(w.DeleteProject(ctx, "one", true, now(), func(warpket.Project) error { return nil }))
+	if done, err := w.PurgeProject(ctx, w.project, nothing); !done || err != nil {
+		t.Fatalf("done is %v (%v)", done, err)
+	}
+	if r, err := w.ProjectRuntime(ctx, other, public.ID); err != nil || r.Name != "public" || r.ProjectID != "" {
+		t.Errorf("the public one is %+v (%v)", r, err)
+	}
+	_, err := w.Runtime(ctx, private.ID)
+	wantKind(t, err, warpket.NotFound)
+}
+
 // What refers to a project goes with it: by itself, or with its functions, its
 // slots or its objects. A new table that does neither would keep deleted
 // projects for ever.
