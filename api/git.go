@@ -19,7 +19,7 @@ import (
 
 // Bounds of Git's requests.
 const (
-	maxPushes   = 2       // that are read at a time: each may take some hundred MiB
+	maxPushes   = 4       // that are read at a time: each may take some hundred MiB
 	maxTalk     = 4 << 20 // bytes of what a fetch says that it has
 	maxDrain    = 512 << 20
 	pushTime    = 5 * time.Minute // to send a push
@@ -194,7 +194,7 @@ func (s *Server) gitPush(w http.ResponseWriter, r *http.Request) {
 	body, err := gitBody(w, r, maxDrain)
 	var push *git.Push
 	if err == nil {
-		push, err = s.readPush(r.Context(), repository, body)
+		push, err = s.readPush(r.Context(), f.ProjectID, repository, body)
 		_, _ = io.Copy(io.Discard, body) // git sends all of it before it listens
 	}
 	_ = control.SetReadDeadline(time.Time{})
@@ -228,13 +228,12 @@ func (s *Server) gitPush(w http.ResponseWriter, r *http.Request) {
 }
 
 // readPush reads a push when it is its turn.
-func (s *Server) readPush(ctx context.Context, repository *git.Repository, body io.Reader) (*git.Push, error) {
-	select {
-	case s.pushes <- struct{}{}:
-		defer func() { <-s.pushes }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+func (s *Server) readPush(ctx context.Context, project warpket.ID, repository *git.Repository, body io.Reader) (*git.Push, error) {
+	done, err := s.pushes.take(ctx, project)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	return repository.ReadPush(ctx, body)
 }
 
