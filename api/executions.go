@@ -59,8 +59,8 @@ type Execution struct {
 
 // Origin is what asked for an execution.
 type Origin struct {
-	Kind string `json:"kind" enum:"webhook,gateway" doc:"What sort of thing it was"`
-	ID   string `json:"id,omitempty" doc:"ID of the webhook; absent for the gateway"`
+	Kind string `json:"kind" enum:"webhook,gateway,schedule" doc:"What sort of thing it was"`
+	ID   string `json:"id,omitempty" doc:"ID of the webhook or the schedule; absent for the gateway"`
 }
 
 // Failure says why an execution did not succeed.
@@ -327,6 +327,9 @@ func (s *Server) calleeOf(ctx context.Context, alias string) (callee, error) {
 	if err != nil {
 		return callee{}, err
 	}
+	if err := mayReachAlias(ctx, a); err != nil {
+		return callee{}, err
+	}
 	version := a.Pick(s.Random)
 	c, err := s.callee(ctx, string(a.FunctionID), version, version == warpket.DraftNumber)
 	c.alias = a.Name
@@ -406,6 +409,9 @@ func (s *Server) callback(ctx context.Context, e *warpket.Execution, b CreateExe
 		return err
 	}
 	if b.CallbackSecret != "" {
+		if err := mayBind(ctx, "callbackSecret"); err != nil {
+			return err
+		}
 		if _, err := s.Store.Secret(ctx, e.ProjectID, b.CallbackSecret); warpket.KindOf(err) == warpket.NotFound {
 			return warpket.Errorf(warpket.Invalid, "this project has no secret %q: create it first", b.CallbackSecret).At("callbackSecret")
 		} else if err != nil {
@@ -442,7 +448,7 @@ func (s *Server) retryExecution(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	e.FunctionName, e.Revision = f.Name, f.Revision
+	e.FunctionName, e.Revision, e.CreatedBy = f.Name, f.Revision, callerOf(ctx).token.ID
 	if e.Input.SHA256 != "" {
 		if err := s.Store.TouchObjects(ctx, []postgres.Object{{ProjectID: e.ProjectID, SHA256: e.Input.SHA256, Size: e.Input.Size}}, s.Now()); err != nil {
 			return nil, err

@@ -93,8 +93,7 @@ func (s *Store) PurgeProject(ctx context.Context, project warpket.ID, remove fun
 		}
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// Functions of other projects may have them; they are the cluster's from now on.
-		if _, err := tx.Exec(ctx, `update runtimes set project_id = null where project_id = $1 and public`, project); err != nil {
+		if _, err := tx.Exec(ctx, `update runtimes set project_id = null where project_id = $1 and public`, project); err != nil { // other projects' functions have them
 			return err
 		}
 		tag, err := tx.Exec(ctx, `delete from projects where id = $1 and deleted_date is not null`, project)

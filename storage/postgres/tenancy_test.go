@@ -66,13 +66,13 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 			_, err := w.UpdateAlias(ctx, stranger, alias.Name, now(), func(*warpket.Alias) error { t.Error("changed"); return nil })
 			return err
 		},
-		"deleting its alias": func() error { return w.DeleteAlias(ctx, stranger, alias.Name) },
+		"deleting its alias": func() error { return w.DeleteAlias(ctx, stranger, alias.Name, always[warpket.Alias]) },
 		"its webhook":        func() error { _, err := w.Webhook(ctx, stranger, hook.ID); return err },
 		"changing its webhook": func() error {
 			_, err := w.UpdateWebhook(ctx, stranger, hook.ID, now(), func(*warpket.Webhook) error { t.Error("changed"); return nil })
 			return err
 		},
-		"deleting its webhook": func() error { return w.DeleteWebhook(ctx, stranger, hook.ID) },
+		"deleting its webhook": func() error { return w.DeleteWebhook(ctx, stranger, hook.ID, always[warpket.Webhook]) },
 	} {
 		if err := call(); warpket.KindOf(err) != warpket.NotFound {
 			t.Errorf("%s: %v", name, err)
