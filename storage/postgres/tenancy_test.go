@@ -275,7 +275,7 @@ func TestEveryListPages(t *testing.T) {
 			return ids(l, func(x warpket.Deployment) warpket.ID { return x.ID }), next, err
 		},
 		"nodes": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Nodes(ctx, p)
+			l, next, err := w.Nodes(ctx, postgres.NodeFilter{}, p)
 			return ids(l, func(x warpket.Node) warpket.ID { return x.ID }), next, err
 		},
 		"tokens": func(p postgres.Page) ([]warpket.ID, string, error) {
@@ -350,8 +350,9 @@ func TestListenHearsWhatIsCommitted(t *testing.T) {
 
 	for _, want := range []change{
 		{postgres.DeploymentChanged, d.ID},
-		{postgres.CapacityFreed, ""}, // a node is up
-		{postgres.CapacityFreed, ""}, // a slot is free
+		{postgres.NodeChanged, node.ID},
+		{postgres.CapacityFreed, node.ID}, // a node is up
+		{postgres.CapacityFreed, node.ID}, // a slot is free
 		{postgres.ExecutionWoken, e.ID},
 		{postgres.RuntimeChanged, w.runtime.ID},
 		{postgres.NodeChanged, node.ID},
