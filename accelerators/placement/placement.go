@@ -66,7 +66,7 @@ func misfit(n *warpket.Node, r Request, cpuLeased int, memoryLeased int64) strin
 	case r.Python != "" && !slices.Contains(has.Pythons, r.Python):
 		return "has no Python " + r.Python
 	case r.Images && !has.Images:
-		return fmt.Sprintf("cannot run images (isolation %s; they need namespaces)", has.Isolation.Kind)
+		return fmt.Sprintf("cannot run images (isolation %s; they need namespaces or gvisor)", has.Isolation.Kind)
 	case r.Isolated && !has.Isolation.Complete():
 		return fmt.Sprintf("does not keep programs apart completely (isolation %s)", has.Isolation)
 	case has.CPU-cpuLeased < r.Resources.CPU:
