@@ -507,8 +507,8 @@ var bounds = []struct {
 	{warpket.StorageLimit, "stored", true},
 }
 
-// gauge is how many cells a bar of usage has.
-const gauge = 24
+// usageCells is how many cells a bar of usage has.
+const usageCells = 24
 
 func (a *app) printUsage(ctx context.Context, server *client.ClientWithResponses, quota []byte, items []json.RawMessage) error {
 	var q struct {
@@ -537,8 +537,7 @@ func (a *app) printUsage(ctx context.Context, server *client.ClientWithResponses
 		if used >= *limit {
 			part, colour = 1, bad
 		}
-		drawn := bar(part * gauge)
-		a.out.printf("  %-22s %10s of %-10s %s%s %3.0f %%", b.name, text(used), text(*limit), a.out.paint(colour, drawn), strings.Repeat(" ", max(0, gauge-len([]rune(drawn)))), 100*part)
+		a.out.printf("  %-22s %10s of %-10s %s %3.0f %%", b.name, text(used), text(*limit), a.out.paint(colour, gauge(used, *limit, usageCells)), 100*part)
 	}
 	rows, err := a.usageRows(ctx, server, items)
 	if err != nil || len(rows) == 0 {
@@ -582,7 +581,7 @@ func (a *app) usageRows(ctx context.Context, server *client.ClientWithResponses,
 		}
 		share := ""
 		if most > 0 {
-			share = bar(u.CPUSeconds / most * gauge)
+			share = bar(u.CPUSeconds / most * usageCells)
 		}
 		executions := u.Succeeded + u.Failed + u.Cancelled + u.TimedOut + u.Lost
 		rows = append(rows, []string{name, strconv.FormatInt(executions, 10), fmt.Sprintf("%.1f", u.CPUSeconds), fmt.Sprintf("%.1f", u.GpuSeconds), fmt.Sprintf("%.1f", u.SlotSeconds), share})

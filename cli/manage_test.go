@@ -122,7 +122,7 @@ func TestUsageIsDrawnBesideWhatMayBeUsed(t *testing.T) {
 	if got.code != 0 {
 		t.Fatalf("exit %d: %s", got.code, got.err)
 	}
-	for _, want := range []string{"functions                       1 of 4          ██████                    25 %", "executions open                 2\n", " 100 %", "bell      4           2.5", "gone      0"} {
+	for _, want := range []string{"functions                       1 of 4          ██████░░░░░░░░░░░░░░░░░░  25 %", "executions open                 2\n", " 100 %", "bell      4           2.5", "gone      0"} {
 		if !strings.Contains(got.out, want) {
 			t.Errorf("%q is missing:\n%s", want, got.out)
 		}
