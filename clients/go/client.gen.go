@@ -956,14 +956,17 @@ func (e NodeStatus) Valid() bool {
 
 // Defines values for OriginKind.
 const (
-	OriginKindGateway OriginKind = "gateway"
-	OriginKindWebhook OriginKind = "webhook"
+	OriginKindGateway  OriginKind = "gateway"
+	OriginKindSchedule OriginKind = "schedule"
+	OriginKindWebhook  OriginKind = "webhook"
 )
 
 // Valid indicates whether the value is a known member of the OriginKind enum.
 func (e OriginKind) Valid() bool {
 	switch e {
 	case OriginKindGateway:
+		return true
+	case OriginKindSchedule:
 		return true
 	case OriginKindWebhook:
 		return true
@@ -1899,7 +1902,7 @@ type Act struct {
 	// Example: ada
 	Member string `json:"member,omitempty,omitzero"`
 
-	// Operation ID of the operation, as in the OpenAPI document
+	// Operation ID of the operation, as in the OpenAPI document, or push-version
 	//
 	// Example: delete-function
 	Operation string `json:"operation"`
@@ -2275,16 +2278,24 @@ type CreateRuntimeRequest struct {
 
 // CreateScheduleRequest defines model for CreateScheduleRequest.
 type CreateScheduleRequest struct {
+	// Alias Name of an alias, in the place of functionId and version: it chooses the version when the schedule fires
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Count How often it fires; without end unless set
 	//
 	// Example: 10
 	Count int64 `json:"count,omitempty,omitzero"`
 
+	// Draft Execute the function's draft, as it is when the schedule fires, instead of a version
+	Draft bool `json:"draft,omitempty,omitzero"`
+
 	// FirstExecutionTime It fires then, and not before. Without a pattern it fires this once
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
 
-	// FunctionID ID of the function
-	FunctionID string `json:"functionId"`
+	// FunctionID ID of the function; needed unless an alias is named
+	FunctionID string `json:"functionId,omitempty,omitzero"`
 
 	// Input What the handler gets as its event: any JSON value, an empty object unless set; at most 64 KiB
 	Input interface{} `json:"input,omitempty,omitzero"`
@@ -3488,7 +3499,7 @@ type ObjectSource struct {
 
 // Origin defines model for Origin.
 type Origin struct {
-	// ID ID of the webhook; absent for the gateway
+	// ID ID of the webhook or the schedule; absent for the gateway
 	ID string `json:"id,omitempty,omitzero"`
 
 	// Kind What sort of thing it was
@@ -3944,6 +3955,11 @@ type ScaleDeploymentRequest struct {
 
 // Schedule defines model for Schedule.
 type Schedule struct {
+	// Alias Name of the alias that chooses the version when it fires; absent for a function
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Count How often it fires yet; null: without end
 	//
 	// Example: 10
@@ -3952,10 +3968,13 @@ type Schedule struct {
 	// CreatedDate When it was created
 	CreatedDate time.Time `json:"createdDate"`
 
+	// Draft It executes the draft as it is when it fires
+	Draft bool `json:"draft,omitempty,omitzero"`
+
 	// FirstExecutionTime It fires then, and not before
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
 
-	// FunctionID ID of the function that it executes
+	// FunctionID ID of the function that it executes, itself or by its alias
 	FunctionID string `json:"functionId"`
 
 	// FunctionName Name of that function
@@ -4003,7 +4022,7 @@ type Schedule struct {
 	// UpdatedDate When it was last changed, or fired
 	UpdatedDate time.Time `json:"updatedDate"`
 
-	// Version Number of the version that it executes; absent: the newest when it fires
+	// Version Number of the version that it executes; absent: the newest when it fires, unless it has an alias or is for the draft
 	//
 	// Example: 1
 	Version int64 `json:"version,omitempty,omitzero"`
@@ -4398,8 +4417,16 @@ type UpdateRuntimeRequest struct {
 
 // UpdateScheduleRequest defines model for UpdateScheduleRequest.
 type UpdateScheduleRequest struct {
+	// Alias Name of an alias, in the place of the version or the draft
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Count How often it fires from now on; 0: without end
 	Count int64 `json:"count,omitempty,omitzero"`
+
+	// Draft Execute the draft, in the place of the version or an alias
+	Draft bool `json:"draft,omitempty,omitzero"`
 
 	// FirstExecutionTime The next time at which it fires; from then on as the pattern says
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
@@ -4423,7 +4450,9 @@ type UpdateScheduleRequest struct {
 	// Example: Europe/Berlin
 	TimeZone string `json:"timeZone,omitempty,omitzero"`
 
-	// Version Number of the version; 0: the newest when it fires
+	// Version Number of the version, in the place of an alias or the draft; 0: the newest when it fires
+	//
+	// Example: 2
 	Version int64 `json:"version,omitempty,omitzero"`
 }
 
@@ -5296,6 +5325,9 @@ type ListSchedulesParams struct {
 	// FunctionID Only those of this function
 	FunctionID *string `form:"functionId,omitempty" json:"functionId,omitempty"`
 
+	// Alias Only those that execute this alias
+	Alias *string `form:"alias,omitempty" json:"alias,omitempty"`
+
 	// Status Only those with this status
 	Status *ListSchedulesParamsStatus `form:"status,omitempty" json:"status,omitempty"`
 
@@ -5618,7 +5650,7 @@ type ClientInterface interface {
 
 	// DeleteAlias Delete an alias
 	//
-	// Refused while a webhook executes it.
+	// Refused while a webhook executes it, or a schedule that is running or paused.
 	//
 	// Needs the role member.
 	//
@@ -5656,7 +5688,7 @@ type ClientInterface interface {
 
 	// ListAudit List what was done
 	//
-	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 	//
 	// Needs the role admin.
 	//
@@ -6549,7 +6581,7 @@ type ClientInterface interface {
 
 	// CreateScheduleWithBody Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -6560,7 +6592,7 @@ type ClientInterface interface {
 
 	// CreateSchedule Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -6951,7 +6983,7 @@ func (c *Client) CreateAlias(ctx context.Context, body CreateAliasJSONRequestBod
 
 // DeleteAlias Delete an alias
 //
-// Refused while a webhook executes it.
+// Refused while a webhook executes it, or a schedule that is running or paused.
 //
 // Needs the role member.
 //
@@ -7029,7 +7061,7 @@ func (c *Client) UpdateAlias(ctx context.Context, name string, params *UpdateAli
 
 // ListAudit List what was done
 //
-// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 //
 // Needs the role admin.
 //
@@ -8852,7 +8884,7 @@ func (c *Client) ListSchedules(ctx context.Context, params *ListSchedulesParams,
 
 // CreateScheduleWithBody Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
@@ -8873,7 +8905,7 @@ func (c *Client) CreateScheduleWithBody(ctx context.Context, contentType string,
 
 // CreateSchedule Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
@@ -14034,6 +14066,18 @@ func NewListSchedulesRequest(server string, params *ListSchedulesParams) (*http.
 
 		}
 
+		if params.Alias != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "alias", *params.Alias, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Status != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -15263,7 +15307,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteAliasWithResponse Delete an alias
 	//
-	// Refused while a webhook executes it.
+	// Refused while a webhook executes it, or a schedule that is running or paused.
 	//
 	// Needs the role member.
 	//
@@ -15305,7 +15349,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListAuditWithResponse List what was done
 	//
-	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 	//
 	// Needs the role admin.
 	//
@@ -16300,7 +16344,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateScheduleWithBodyWithResponse Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -16311,7 +16355,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateScheduleWithResponse Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -20808,7 +20852,7 @@ func (c *ClientWithResponses) CreateAliasWithResponse(ctx context.Context, body 
 
 // DeleteAliasWithResponse Delete an alias
 //
-// Refused while a webhook executes it.
+// Refused while a webhook executes it, or a schedule that is running or paused.
 //
 // Needs the role member.
 //
@@ -20874,7 +20918,7 @@ func (c *ClientWithResponses) UpdateAliasWithResponse(ctx context.Context, name 
 
 // ListAuditWithResponse List what was done
 //
-// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 //
 // Needs the role admin.
 //
@@ -22427,7 +22471,7 @@ func (c *ClientWithResponses) ListSchedulesWithResponse(ctx context.Context, par
 
 // CreateScheduleWithBodyWithResponse Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
@@ -22444,7 +22488,7 @@ func (c *ClientWithResponses) CreateScheduleWithBodyWithResponse(ctx context.Con
 
 // CreateScheduleWithResponse Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
