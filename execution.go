@@ -68,7 +68,7 @@ type Execution struct {
 // Origin is what asked for an execution. The zero Origin is a caller of the API.
 type Origin struct {
 	Kind OriginKind
-	ID   ID // of the webhook; empty for the gateway
+	ID   ID // of the webhook or the schedule; empty for the gateway
 }
 
 // OriginKind is a sort of things that ask for executions.
@@ -76,8 +76,9 @@ type OriginKind string
 
 // The kinds of origins.
 const (
-	FromWebhook OriginKind = "webhook"
-	FromGateway OriginKind = "gateway"
+	FromWebhook  OriginKind = "webhook"
+	FromGateway  OriginKind = "gateway"
+	FromSchedule OriginKind = "schedule"
 )
 
 // Payload is bytes that are either here or, when large, an object of the project.

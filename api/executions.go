@@ -59,8 +59,8 @@ type Execution struct {
 
 // Origin is what asked for an execution.
 type Origin struct {
-	Kind string `json:"kind" enum:"webhook,gateway" doc:"What sort of thing it was"`
-	ID   string `json:"id,omitempty" doc:"ID of the webhook; absent for the gateway"`
+	Kind string `json:"kind" enum:"webhook,gateway,schedule" doc:"What sort of thing it was"`
+	ID   string `json:"id,omitempty" doc:"ID of the webhook or the schedule; absent for the gateway"`
 }
 
 // Failure says why an execution did not succeed.
@@ -171,7 +171,7 @@ type createExecutionInput struct {
 // CreateExecutionRequest asks for an execution.
 type CreateExecutionRequest struct {
 	FunctionID  string     `json:"functionId,omitempty" maxLength:"64" doc:"ID of the function; needed unless an alias is named"`
-	Version     int        `json:"version,omitempty" minimum:"1" doc:"Number of the version; the newest unless set" example:"1"`
+	Version     int        `json:"version,omitempty" minimum:"1" maximum:"2147483647" doc:"Number of the version; the newest unless set" example:"1"`
 	Alias       string     `json:"alias,omitempty" maxLength:"255" doc:"Name of an alias, in the place of functionId and version: it chooses the version" example:"bell-prod"`
 	Input       Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB"`
 	Sync        *bool      `json:"sync,omitempty" default:"true" doc:"Whether the answer is held until the execution is final; Prefer: wait=SECONDS bounds that"`
@@ -342,6 +342,9 @@ func (s *Server) calleeOf(ctx context.Context, alias string) (callee, error) {
 	if err != nil {
 		return callee{}, err
 	}
+	if err := mayReachAlias(ctx, a); err != nil {
+		return callee{}, err
+	}
 	version := a.Pick(s.Random)
 	c, err := s.callee(ctx, string(a.FunctionID), version, version == warpket.DraftNumber)
 	c.alias = a.Name
@@ -421,6 +424,9 @@ func (s *Server) callback(ctx context.Context, e *warpket.Execution, b CreateExe
 		return err
 	}
 	if b.CallbackSecret != "" {
+		if err := mayBind(ctx, "callbackSecret"); err != nil {
+			return err
+		}
 		if _, err := s.Store.Secret(ctx, e.ProjectID, b.CallbackSecret); warpket.KindOf(err) == warpket.NotFound {
 			return warpket.Errorf(warpket.Invalid, "this project has no secret %q: create it first", b.CallbackSecret).At("callbackSecret")
 		} else if err != nil {
@@ -457,7 +463,7 @@ func (s *Server) retryExecution(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	e.FunctionName, e.Revision = f.Name, f.Revision
+	e.FunctionName, e.Revision, e.CreatedBy = f.Name, f.Revision, callerOf(ctx).token.ID
 	if e.Input.SHA256 != "" {
 		if err := s.Store.TouchObjects(ctx, []postgres.Object{{ProjectID: e.ProjectID, SHA256: e.Input.SHA256, Size: e.Input.Size}}, s.Now()); err != nil {
 			return nil, err
@@ -512,8 +518,8 @@ func (s *Server) newExecution(ctx context.Context, c callee, b CreateExecutionRe
 			return warpket.Execution{}, warpket.Errorf(warpket.Invalid, "a tag has at most 64 bytes").At("tags[%d]", i)
 		}
 	}
-	if strings.ContainsRune(b.Description, 0) {
-		return warpket.Execution{}, warpket.Errorf(warpket.Invalid, "a description has no NUL characters").At("description")
+	if err := warpket.CheckDescription(b.Description); err != nil {
+		return warpket.Execution{}, err
 	}
 	seed := rand.Int64N(1 << 31) //nolint:gosec // for simulations, not for secrets
 	if b.Seed != nil {

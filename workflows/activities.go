@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,8 @@ type Config struct {
 	Client   *Client
 	Now      func() time.Time
 	IdleSlot time.Duration // after which a slot on demand is given back
+
+	Random func(n int) int // from 0 to n-1, for aliases to choose by; math/rand/v2's unless set
 
 	Callbacks http.RoundTripper // dials no host that strangers may not name
 	Retention time.Duration     // of executions, at least; 0 keeps them all
@@ -77,6 +80,9 @@ type attempt struct {
 
 // New makes Activities.
 func New(c Config) *Activities {
+	if c.Random == nil {
+		c.Random = rand.IntN
+	}
 	a := &Activities{
 		Config: c, starts: make(chan struct{}, maxStarts), waiting: map[warpket.ID]int{}, quotas: quotas{projects: map[warpket.ID]*standing{}},
 		wanting: map[warpket.ID]int{}, places: newPlaces(c.Store),

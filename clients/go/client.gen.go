@@ -69,6 +69,27 @@ func (e ActRole) Valid() bool {
 	}
 }
 
+// Defines values for BuildStatus.
+const (
+	BuildStatusFailed    BuildStatus = "failed"
+	BuildStatusPending   BuildStatus = "pending"
+	BuildStatusSucceeded BuildStatus = "succeeded"
+)
+
+// Valid indicates whether the value is a known member of the BuildStatus enum.
+func (e BuildStatus) Valid() bool {
+	switch e {
+	case BuildStatusFailed:
+		return true
+	case BuildStatusPending:
+		return true
+	case BuildStatusSucceeded:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CallbackStatus.
 const (
 	CallbackStatusDelivered CallbackStatus = "delivered"
@@ -84,6 +105,33 @@ func (e CallbackStatus) Valid() bool {
 	case CallbackStatusFailed:
 		return true
 	case CallbackStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateDeploymentRequestTarget.
+const (
+	CreateDeploymentRequestTargetCPU       CreateDeploymentRequestTarget = "cpu"
+	CreateDeploymentRequestTargetCompile   CreateDeploymentRequestTarget = "compile"
+	CreateDeploymentRequestTargetGpu       CreateDeploymentRequestTarget = "gpu"
+	CreateDeploymentRequestTargetSim       CreateDeploymentRequestTarget = "sim"
+	CreateDeploymentRequestTargetSimulator CreateDeploymentRequestTarget = "simulator"
+)
+
+// Valid indicates whether the value is a known member of the CreateDeploymentRequestTarget enum.
+func (e CreateDeploymentRequestTarget) Valid() bool {
+	switch e {
+	case CreateDeploymentRequestTargetCPU:
+		return true
+	case CreateDeploymentRequestTargetCompile:
+		return true
+	case CreateDeploymentRequestTargetGpu:
+		return true
+	case CreateDeploymentRequestTargetSim:
+		return true
+	case CreateDeploymentRequestTargetSimulator:
 		return true
 	default:
 		return false
@@ -315,6 +363,33 @@ func (e DeploymentStatus) Valid() bool {
 	}
 }
 
+// Defines values for DeploymentTarget.
+const (
+	DeploymentTargetCPU       DeploymentTarget = "cpu"
+	DeploymentTargetCompile   DeploymentTarget = "compile"
+	DeploymentTargetGpu       DeploymentTarget = "gpu"
+	DeploymentTargetSim       DeploymentTarget = "sim"
+	DeploymentTargetSimulator DeploymentTarget = "simulator"
+)
+
+// Valid indicates whether the value is a known member of the DeploymentTarget enum.
+func (e DeploymentTarget) Valid() bool {
+	switch e {
+	case DeploymentTargetCPU:
+		return true
+	case DeploymentTargetCompile:
+		return true
+	case DeploymentTargetGpu:
+		return true
+	case DeploymentTargetSim:
+		return true
+	case DeploymentTargetSimulator:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DeviceKind.
 const (
 	DeviceKindGpu       DeviceKind = "gpu"
@@ -414,6 +489,7 @@ func (e ExecutionTarget) Valid() bool {
 // Defines values for FailureCode.
 const (
 	FailureCodeBadArguments       FailureCode = "bad_arguments"
+	FailureCodeBuildFailed        FailureCode = "build_failed"
 	FailureCodeCancelled          FailureCode = "cancelled"
 	FailureCodeCrashed            FailureCode = "crashed"
 	FailureCodeDiskFull           FailureCode = "disk_full"
@@ -437,6 +513,8 @@ const (
 func (e FailureCode) Valid() bool {
 	switch e {
 	case FailureCodeBadArguments:
+		return true
+	case FailureCodeBuildFailed:
 		return true
 	case FailureCodeCancelled:
 		return true
@@ -747,6 +825,7 @@ func (e HealthStatus) Valid() bool {
 // Defines values for InvocationError.
 const (
 	InvocationErrorBadArguments       InvocationError = "bad_arguments"
+	InvocationErrorBuildFailed        InvocationError = "build_failed"
 	InvocationErrorCancelled          InvocationError = "cancelled"
 	InvocationErrorCrashed            InvocationError = "crashed"
 	InvocationErrorDiskFull           InvocationError = "disk_full"
@@ -770,6 +849,8 @@ const (
 func (e InvocationError) Valid() bool {
 	switch e {
 	case InvocationErrorBadArguments:
+		return true
+	case InvocationErrorBuildFailed:
 		return true
 	case InvocationErrorCancelled:
 		return true
@@ -956,14 +1037,17 @@ func (e NodeStatus) Valid() bool {
 
 // Defines values for OriginKind.
 const (
-	OriginKindGateway OriginKind = "gateway"
-	OriginKindWebhook OriginKind = "webhook"
+	OriginKindGateway  OriginKind = "gateway"
+	OriginKindSchedule OriginKind = "schedule"
+	OriginKindWebhook  OriginKind = "webhook"
 )
 
 // Valid indicates whether the value is a known member of the OriginKind enum.
 func (e OriginKind) Valid() bool {
 	switch e {
 	case OriginKindGateway:
+		return true
+	case OriginKindSchedule:
 		return true
 	case OriginKindWebhook:
 		return true
@@ -1899,7 +1983,7 @@ type Act struct {
 	// Example: ada
 	Member string `json:"member,omitempty,omitzero"`
 
-	// Operation ID of the operation, as in the OpenAPI document
+	// Operation ID of the operation, as in the OpenAPI document, or push-version
 	//
 	// Example: delete-function
 	Operation string `json:"operation"`
@@ -1945,6 +2029,8 @@ type Alias struct {
 	CreatedDate time.Time `json:"createdDate"`
 
 	// Description What it is for
+	//
+	// Example: What notebooks run
 	Description string `json:"description"`
 
 	// FunctionID ID of the function
@@ -1966,6 +2052,32 @@ type Alias struct {
 	// Versions The versions that it stands for
 	Versions []Route `json:"versions"`
 }
+
+// Build defines model for Build.
+type Build struct {
+	// Architectures Compute capabilities that it is compiled for; PTX of the newest is for GPUs that came later
+	//
+	// Example: ["8.0","9.0"]
+	Architectures []string `json:"architectures"`
+
+	// Log What the compiler has printed, ptxas with registers, spills and shared memory of each kernel included; up to 256 KiB
+	Log string `json:"log"`
+
+	// Message The first error
+	Message string `json:"message"`
+
+	// Sha256 Hash of the program
+	Sha256 string `json:"sha256,omitempty,omitzero"`
+
+	// Size Bytes of the program
+	Size int64 `json:"size"`
+
+	// Status failed: the files do not compile
+	Status BuildStatus `json:"status"`
+}
+
+// BuildStatus failed: the files do not compile
+type BuildStatus string
 
 // Callback defines model for Callback.
 type Callback struct {
@@ -2017,9 +2129,13 @@ type Candidate struct {
 // CreateAliasRequest defines model for CreateAliasRequest.
 type CreateAliasRequest struct {
 	// Description What it is for
+	//
+	// Example: What notebooks run
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID ID of the function
+	//
+	// Example: 01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a
 	FunctionID string `json:"functionId"`
 
 	// Name 2 to 63 of a-z, 0-9 and -, unique in the project
@@ -2044,7 +2160,13 @@ type CreateDeploymentRequest struct {
 	//
 	// Example: 1
 	Slots *int64 `json:"slots,omitempty"`
+
+	// Target For which target it is; unless set, gpu if GPUs are asked for, else the template's first target
+	Target CreateDeploymentRequestTarget `json:"target,omitempty,omitzero"`
 }
+
+// CreateDeploymentRequestTarget For which target it is; unless set, gpu if GPUs are asked for, else the template's first target
+type CreateDeploymentRequestTarget string
 
 // CreateExecutionRequest defines model for CreateExecutionRequest.
 type CreateExecutionRequest struct {
@@ -2275,21 +2397,33 @@ type CreateRuntimeRequest struct {
 
 // CreateScheduleRequest defines model for CreateScheduleRequest.
 type CreateScheduleRequest struct {
+	// Alias Name of an alias, in the place of functionId and version: it chooses the version when the schedule fires
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Count How often it fires; without end unless set
 	//
 	// Example: 10
 	Count int64 `json:"count,omitempty,omitzero"`
 
+	// Draft Execute the function's draft, as it is when the schedule fires, instead of a version
+	Draft bool `json:"draft,omitempty,omitzero"`
+
 	// FirstExecutionTime It fires then, and not before. Without a pattern it fires this once
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
 
-	// FunctionID ID of the function
-	FunctionID string `json:"functionId"`
+	// FunctionID ID of the function; needed unless an alias is named
+	//
+	// Example: 01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a
+	FunctionID string `json:"functionId,omitempty,omitzero"`
 
 	// Input What the handler gets as its event: any JSON value, an empty object unless set; at most 64 KiB
 	Input interface{} `json:"input,omitempty,omitzero"`
 
 	// Name What you call it
+	//
+	// Example: nightly
 	Name string `json:"name,omitempty,omitzero"`
 
 	// Pattern Five fields, minute, hour, day of the month, month and day of the week, with names such as SUN and JAN; or @hourly, @daily, @weekly, @monthly, @yearly. A day counts that fits either of its two fields when both are given
@@ -2322,6 +2456,8 @@ type CreateSecretRequest struct {
 // CreateTokenRequest defines model for CreateTokenRequest.
 type CreateTokenRequest struct {
 	// Description More about what it is for
+	//
+	// Example: Ada's laptop
 	Description string `json:"description,omitempty,omitzero"`
 
 	// ExpiresDate When it is to cease to hold; never unless set
@@ -2341,6 +2477,8 @@ type CreateTokenRequest struct {
 	Name string `json:"name"`
 
 	// ProjectID ID or name of the project; the caller's unless set. Only an operator may name another
+	//
+	// Example: chemistry
 	ProjectID string `json:"projectId,omitempty,omitzero"`
 
 	// Role What it may do
@@ -2433,6 +2571,8 @@ type DeletedFunction struct {
 
 // Deployment defines model for Deployment.
 type Deployment struct {
+	Build Build `json:"build,omitempty,omitzero"`
+
 	// CreatedDate When it was asked for
 	CreatedDate time.Time `json:"createdDate"`
 
@@ -2471,6 +2611,9 @@ type Deployment struct {
 	// Status ready: all slots serve; degraded: some do, and the rest is being repaired; failed and detached are final
 	Status DeploymentStatus `json:"status"`
 
+	// Target For which target it is; absent for one of an earlier release
+	Target DeploymentTarget `json:"target,omitempty,omitzero"`
+
 	// TemporalURL Its page in the Temporal UI
 	TemporalURL string `json:"temporalUrl,omitempty,omitzero"`
 
@@ -2485,6 +2628,9 @@ type Deployment struct {
 
 // DeploymentStatus ready: all slots serve; degraded: some do, and the rest is being repaired; failed and detached are final
 type DeploymentStatus string
+
+// DeploymentTarget For which target it is; absent for one of an earlier release
+type DeploymentTarget string
 
 // Device defines model for Device.
 type Device struct {
@@ -3488,7 +3634,7 @@ type ObjectSource struct {
 
 // Origin defines model for Origin.
 type Origin struct {
-	// ID ID of the webhook; absent for the gateway
+	// ID ID of the webhook or the schedule; absent for the gateway
 	ID string `json:"id,omitempty,omitzero"`
 
 	// Kind What sort of thing it was
@@ -3674,7 +3820,7 @@ type QuotaLimits struct {
 	// Example: 16
 	Slots int64 `json:"slots,omitempty,omitzero"`
 
-	// Storage Bytes of files, inputs, results and logs. When they are used up nothing is stored or executed; results of what runs are kept all the same
+	// Storage Bytes of files, their history, inputs, results and logs. When they are used up nothing is stored or executed; results of what runs are kept all the same
 	//
 	// Example: 10737418240
 	Storage int64 `json:"storage,omitempty,omitzero"`
@@ -3944,6 +4090,11 @@ type ScaleDeploymentRequest struct {
 
 // Schedule defines model for Schedule.
 type Schedule struct {
+	// Alias Name of the alias that chooses the version when it fires; absent for a function
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Count How often it fires yet; null: without end
 	//
 	// Example: 10
@@ -3952,10 +4103,13 @@ type Schedule struct {
 	// CreatedDate When it was created
 	CreatedDate time.Time `json:"createdDate"`
 
+	// Draft It executes the draft as it is when it fires
+	Draft bool `json:"draft,omitempty,omitzero"`
+
 	// FirstExecutionTime It fires then, and not before
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
 
-	// FunctionID ID of the function that it executes
+	// FunctionID ID of the function that it executes, itself or by its alias
 	FunctionID string `json:"functionId"`
 
 	// FunctionName Name of that function
@@ -3970,6 +4124,8 @@ type Schedule struct {
 	Input interface{} `json:"input"`
 
 	// LastError Why it then created none
+	//
+	// Example: there is no version 3
 	LastError string `json:"lastError,omitempty,omitzero"`
 
 	// LastExecutionID ID of the execution that it then created; absent if it created none
@@ -3979,6 +4135,8 @@ type Schedule struct {
 	LastExecutionTime time.Time `json:"lastExecutionTime,omitempty,omitzero"`
 
 	// Name What you call it; empty if you gave none
+	//
+	// Example: nightly
 	Name string `json:"name"`
 
 	// NextExecutionTime When it fires next; absent unless it is running
@@ -4003,7 +4161,7 @@ type Schedule struct {
 	// UpdatedDate When it was last changed, or fired
 	UpdatedDate time.Time `json:"updatedDate"`
 
-	// Version Number of the version that it executes; absent: the newest when it fires
+	// Version Number of the version that it executes; absent: the newest when it fires, unless it has an alias or is for the draft
 	//
 	// Example: 1
 	Version int64 `json:"version,omitempty,omitzero"`
@@ -4157,6 +4315,9 @@ type Template struct {
 	// Example: handler.handler
 	Entry string `json:"entry"`
 
+	// Examples More programs: each to be put in the place of the main file
+	Examples []TemplateFile `json:"examples"`
+
 	// Files What a new function starts with
 	Files []TemplateFile `json:"files"`
 
@@ -4222,6 +4383,8 @@ type Token struct {
 	CreatedDate time.Time `json:"createdDate"`
 
 	// Description More about what it is for
+	//
+	// Example: Ada's laptop
 	Description string `json:"description"`
 
 	// ExpiresDate When it ceases to hold; absent when it does not by itself
@@ -4262,6 +4425,8 @@ type TokenRole string
 // UpdateAliasRequest defines model for UpdateAliasRequest.
 type UpdateAliasRequest struct {
 	// Description What it is for
+	//
+	// Example: What notebooks run
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID ID of another function; then say its version or versions, too
@@ -4398,8 +4563,16 @@ type UpdateRuntimeRequest struct {
 
 // UpdateScheduleRequest defines model for UpdateScheduleRequest.
 type UpdateScheduleRequest struct {
+	// Alias Name of an alias, in the place of the version or the draft
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Count How often it fires from now on; 0: without end
 	Count int64 `json:"count,omitempty,omitzero"`
+
+	// Draft Execute the draft, in the place of the version or an alias
+	Draft bool `json:"draft,omitempty,omitzero"`
 
 	// FirstExecutionTime The next time at which it fires; from then on as the pattern says
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
@@ -4408,6 +4581,8 @@ type UpdateScheduleRequest struct {
 	Input interface{} `json:"input,omitempty,omitzero"`
 
 	// Name What you call it
+	//
+	// Example: nightly
 	Name string `json:"name,omitempty,omitzero"`
 
 	// Pattern When it fires; empty: once, at firstExecutionTime
@@ -4423,7 +4598,9 @@ type UpdateScheduleRequest struct {
 	// Example: Europe/Berlin
 	TimeZone string `json:"timeZone,omitempty,omitzero"`
 
-	// Version Number of the version; 0: the newest when it fires
+	// Version Number of the version, in the place of an alias or the draft; 0: the newest when it fires
+	//
+	// Example: 2
 	Version int64 `json:"version,omitempty,omitzero"`
 }
 
@@ -4648,9 +4825,13 @@ type WebhookSettings struct {
 	Alias string `json:"alias,omitempty,omitzero"`
 
 	// Description What it is for
+	//
+	// Example: Pushes to the lab's repository
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID ID of the function that it executes
+	//
+	// Example: 01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a
 	FunctionID string `json:"functionId,omitempty,omitzero"`
 
 	// RatePerMinute Requests that each server lets through in a minute, also all at once; 60 unless set
@@ -5296,6 +5477,9 @@ type ListSchedulesParams struct {
 	// FunctionID Only those of this function
 	FunctionID *string `form:"functionId,omitempty" json:"functionId,omitempty"`
 
+	// Alias Only those that execute this alias
+	Alias *string `form:"alias,omitempty" json:"alias,omitempty"`
+
 	// Status Only those with this status
 	Status *ListSchedulesParamsStatus `form:"status,omitempty" json:"status,omitempty"`
 
@@ -5618,7 +5802,7 @@ type ClientInterface interface {
 
 	// DeleteAlias Delete an alias
 	//
-	// Refused while a webhook executes it.
+	// Refused while a webhook executes it, or a schedule that is running or paused.
 	//
 	// Needs the role member.
 	//
@@ -5656,7 +5840,7 @@ type ClientInterface interface {
 
 	// ListAudit List what was done
 	//
-	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 	//
 	// Needs the role admin.
 	//
@@ -5864,7 +6048,7 @@ type ClientInterface interface {
 
 	// DeleteFunction Delete a function
 	//
-	// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+	// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 	//
 	// Needs the role member.
 	//
@@ -6549,7 +6733,7 @@ type ClientInterface interface {
 
 	// CreateScheduleWithBody Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -6560,7 +6744,7 @@ type ClientInterface interface {
 
 	// CreateSchedule Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -6951,7 +7135,7 @@ func (c *Client) CreateAlias(ctx context.Context, body CreateAliasJSONRequestBod
 
 // DeleteAlias Delete an alias
 //
-// Refused while a webhook executes it.
+// Refused while a webhook executes it, or a schedule that is running or paused.
 //
 // Needs the role member.
 //
@@ -7029,7 +7213,7 @@ func (c *Client) UpdateAlias(ctx context.Context, name string, params *UpdateAli
 
 // ListAudit List what was done
 //
-// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 //
 // Needs the role admin.
 //
@@ -7457,7 +7641,7 @@ func (c *Client) CreateFunction(ctx context.Context, body CreateFunctionJSONRequ
 
 // DeleteFunction Delete a function
 //
-// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 //
 // Needs the role member.
 //
@@ -8852,7 +9036,7 @@ func (c *Client) ListSchedules(ctx context.Context, params *ListSchedulesParams,
 
 // CreateScheduleWithBody Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
@@ -8873,7 +9057,7 @@ func (c *Client) CreateScheduleWithBody(ctx context.Context, contentType string,
 
 // CreateSchedule Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
@@ -14034,6 +14218,18 @@ func NewListSchedulesRequest(server string, params *ListSchedulesParams) (*http.
 
 		}
 
+		if params.Alias != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "alias", *params.Alias, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Status != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -15263,7 +15459,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteAliasWithResponse Delete an alias
 	//
-	// Refused while a webhook executes it.
+	// Refused while a webhook executes it, or a schedule that is running or paused.
 	//
 	// Needs the role member.
 	//
@@ -15305,7 +15501,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListAuditWithResponse List what was done
 	//
-	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 	//
 	// Needs the role admin.
 	//
@@ -15545,7 +15741,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteFunctionWithResponse Delete a function
 	//
-	// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+	// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 	//
 	// Needs the role member.
 	//
@@ -16300,7 +16496,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateScheduleWithBodyWithResponse Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -16311,7 +16507,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateScheduleWithResponse Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -20808,7 +21004,7 @@ func (c *ClientWithResponses) CreateAliasWithResponse(ctx context.Context, body 
 
 // DeleteAliasWithResponse Delete an alias
 //
-// Refused while a webhook executes it.
+// Refused while a webhook executes it, or a schedule that is running or paused.
 //
 // Needs the role member.
 //
@@ -20874,7 +21070,7 @@ func (c *ClientWithResponses) UpdateAliasWithResponse(ctx context.Context, name 
 
 // ListAuditWithResponse List what was done
 //
-// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 //
 // Needs the role admin.
 //
@@ -21246,7 +21442,7 @@ func (c *ClientWithResponses) CreateFunctionWithResponse(ctx context.Context, bo
 
 // DeleteFunctionWithResponse Delete a function
 //
-// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 //
 // Needs the role member.
 //
@@ -22427,7 +22623,7 @@ func (c *ClientWithResponses) ListSchedulesWithResponse(ctx context.Context, par
 
 // CreateScheduleWithBodyWithResponse Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
@@ -22444,7 +22640,7 @@ func (c *ClientWithResponses) CreateScheduleWithBodyWithResponse(ctx context.Con
 
 // CreateScheduleWithResponse Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //

@@ -87,15 +87,19 @@ type ExecutionFilter struct {
 	CreatedDate warpket.Condition // RFC 3339
 	Since       time.Time         // created at or after
 	Until       time.Time         // created before
+	Small       bool              // inputs and results up to smallPayload come along
 	Functions   []warpket.ID      // only of these; nil for all
 }
+
+// smallPayload is how many bytes an input or a result has that a list may hold.
+const smallPayload = 4 << 10
 
 // maxLooked is how many executions a list looks at for one page, where no index
 // knows which of them fit.
 const maxLooked = 5_000
 
-// Executions lists the executions of a project, without their inputs, results
-// and logs. With a filter that few fit, a page may hold fewer than its limit,
+// Executions lists the executions of a project, without their logs, and without
+// their inputs and results unless these are small and asked for. With a filter that few fit, a page may hold fewer than its limit,
 // even none, while there are more: its cursor tells.
 func (s *Store) Executions(ctx context.Context, project warpket.ID, filter ExecutionFilter, page Page) ([]warpket.Execution, string, error) {
 	before, rows, err := page.bounds()
@@ -116,7 +120,11 @@ func (s *Store) Executions(ctx context.Context, project warpket.ID, filter Execu
 		from = fmt.Sprintf(`(select * from executions where %s order by %s limit %d) looked where true%s`, walk, order, maxLooked, fits)
 	}
 	w.args = append(w.args, rows)
-	items, err := many(ctx, s.pool, scanExecution, fmt.Sprintf(`select %s from %s order by %s limit $%d`, executionHeadColumns, from, order, len(w.args)), w.args...)
+	columns := executionHeadColumns
+	if filter.Small {
+		columns = executionSmallColumns
+	}
+	items, err := many(ctx, s.pool, scanExecution, fmt.Sprintf(`select %s from %s order by %s limit $%d`, columns, from, order, len(w.args)), w.args...)
 	if err != nil {
 		return nil, "", explain(err, "execution", "")
 	}
@@ -473,6 +481,11 @@ func (s *Store) ChangeCallback(ctx context.Context, id warpket.ID, change func(*
 const executionHeadColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	null::bytea, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
 	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback, coalesce(created_by::text, ''), devices`
+
+// executionSmallColumns are the head's, with inputs and results that are small.
+var executionSmallColumns = strings.Replace(strings.Replace(executionHeadColumns,
+	"null::bytea", fmt.Sprintf("case when input_size <= %d then input end", smallPayload), 1),
+	"null::bytea", fmt.Sprintf("case when result_size <= %d then result end", smallPayload), 1)
 
 const executionColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	input, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
