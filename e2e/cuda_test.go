@@ -73,14 +73,28 @@ func TestACUDAFunctionCompilesWithoutAGPU(t *testing.T) {
 	}
 	c.ok(t, "POST", "/v1/executions/"+later.ID+"/cancel", nil)
 
+	// The examples are whole programs, too.
+	examples := as[struct{ Examples, Files []struct{ Filename, Content string } }](t, c.ok(t, "GET", "/v1/templates/CUDA", nil))
+	for i, example := range examples.Examples {
+		files := []object{{"filename": "main.cu", "content": example.Content}, {"filename": "warpket.h", "content": f.TemplateFiles[1].Content}}
+		c.ok(t, "POST", "/v1/functions/"+f.FunctionID+"/versions", object{"functionId": f.FunctionID, "templateFiles": files})
+		e := as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": f.FunctionID, "version": i + 2, "target": "compile"}))
+		if e.Status != "succeeded" || len(as[compiled](t, answer{body: e.Result}).Kernels) == 0 {
+			t.Errorf("%s: %+v: %+v", example.Filename, e, e.Error)
+		}
+	}
+	if len(examples.Examples) != 5 {
+		t.Errorf("there are %d examples", len(examples.Examples))
+	}
+
 	// What does not compile fails with the compiler's words.
 	c.ok(t, "POST", "/v1/functions/"+f.FunctionID+"/versions", object{"functionId": f.FunctionID, "templateFiles": []object{{"filename": "main.cu", "content": "__global__ void k() { undeclared = 1; }\nint main() {}\n"}}})
-	d = as[built](t, c.ok(t, "POST", "/v1/functions/"+f.FunctionID+"/versions/2/deployments", object{"target": "compile"}, "Prefer", "wait=100"))
+	d = as[built](t, c.ok(t, "POST", "/v1/functions/"+f.FunctionID+"/versions/7/deployments", object{"target": "compile"}, "Prefer", "wait=100"))
 	const words = `main.cu(1): error: identifier "undeclared" is undefined`
 	if d.Status != "failed" || !strings.Contains(d.Message, words) || d.Build.Status != "failed" || !strings.Contains(d.Build.Log, words) {
 		t.Errorf("deployed, it is %+v", d)
 	}
-	e = as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": f.FunctionID, "version": 2, "target": "compile"}))
+	e = as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": f.FunctionID, "version": 7, "target": "compile"}))
 	if e.Status != "failed" || e.Error == nil || e.Error.Code != "build_failed" || e.Error.Message != words {
 		t.Errorf("executed, it is %+v: %+v", e, e.Error)
 	}
