@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -77,13 +76,4 @@ func hold(ctx context.Context, prefer string) (context.Context, context.CancelFu
 	seconds, _ := strconv.Atoi(m[1]) // digits only
 	held, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
 	return held, cancel, true
-}
-
-// text is what a list of words looks like in a message.
-func text[T ~string](words []T) string {
-	out := make([]string, len(words))
-	for i, w := range words {
-		out[i] = string(w)
-	}
-	return strings.Join(out, ", ")
 }

@@ -74,7 +74,9 @@ func TestACUDAFunctionCompilesWithoutAGPU(t *testing.T) {
 	c.ok(t, "POST", "/v1/executions/"+later.ID+"/cancel", nil)
 
 	// The examples are whole programs, too.
-	examples := as[struct{ Examples, Files []struct{ Filename, Content string } }](t, c.ok(t, "GET", "/v1/templates/CUDA", nil))
+	examples := as[struct {
+		Examples, Files []struct{ Filename, Content string }
+	}](t, c.ok(t, "GET", "/v1/templates/CUDA", nil))
 	for i, example := range examples.Examples {
 		files := []object{{"filename": "main.cu", "content": example.Content}, {"filename": "warpket.h", "content": f.TemplateFiles[1].Content}}
 		c.ok(t, "POST", "/v1/functions/"+f.FunctionID+"/versions", object{"functionId": f.FunctionID, "templateFiles": files})
