@@ -79,7 +79,7 @@ func (s *Store) Aliases(ctx context.Context, project warpket.ID, filter AliasFil
 	if filter.Version != nil {
 		w.and(`exists (select from alias_versions r where r.alias_id = a.id and r.version_number = $%d)`, *filter.Version)
 	}
-	items, err := many(ctx, s.pool, scanAlias, `select `+aliasColumns+` from aliases a where `+w.where.String()+` order by a.id desc limit $3`, w.args...)
+	items, err := planned(ctx, s.pool, scanAlias, `select `+aliasColumns+` from aliases a where `+w.where.String()+` order by a.id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "alias", "")
 	}

@@ -74,9 +74,20 @@ func (s *Store) Deployments(ctx context.Context, project warpket.ID, filter Depl
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanDeployment, `select `+deploymentColumns+` where d.project_id = $1 and d.id < $2
-		and ($3::uuid is null or d.function_id = $3) and ($4 = '' or d.status = $4) and ($6::int is null or d.version_number = $6) and ($7::uuid[] is null or d.function_id = any ($7)) order by d.id desc limit $5`,
-		project, before, orNull(filter.FunctionID), filter.Status, rows, filter.Version, filter.Functions)
+	w := where(`d.project_id = $1 and d.id < $2`, project, before, rows)
+	if filter.FunctionID != "" {
+		w.and(`d.function_id = $%d`, filter.FunctionID)
+	}
+	if filter.Status != "" {
+		w.and(`d.status = $%d`, filter.Status)
+	}
+	if filter.Version != nil {
+		w.and(`d.version_number = $%d`, *filter.Version)
+	}
+	if filter.Functions != nil {
+		w.and(`d.function_id = any ($%d::uuid[])`, filter.Functions)
+	}
+	items, err := planned(ctx, s.pool, scanDeployment, `select `+deploymentColumns+` where `+w.where.String()+` order by d.id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "deployment", "")
 	}

@@ -228,7 +228,7 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, revision, created_date, updated_date,
 	case when runtime_id is null then (select n.image from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)) end, label,
 	(select n.source from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)),
-	coalesce(runtime_id::text, ''), exists (select from runtimes r where r.id = functions.runtime_id and r.image is not null)`
+	coalesce(runtime_id::text, ''), coalesce((select r.image is not null from runtimes r where r.id = functions.runtime_id), false)`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
 	err = row.Scan(functionFields(&f)...)

@@ -75,7 +75,7 @@ func (s *Store) Webhooks(ctx context.Context, project warpket.ID, filter Webhook
 	if filter.Alias != "" {
 		c.and(`w.alias_id = (select id from aliases where project_id = $1 and name = $%d)`, filter.Alias)
 	}
-	items, err := many(ctx, s.pool, scanWebhook, `select `+webhookColumns+` where `+c.where.String()+` order by w.id desc limit $3`, c.args...)
+	items, err := planned(ctx, s.pool, scanWebhook, `select `+webhookColumns+` where `+c.where.String()+` order by w.id desc limit $3`, c.args...)
 	if err != nil {
 		return nil, "", explain(err, "webhook", "")
 	}
