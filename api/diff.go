@@ -62,8 +62,8 @@ func (s *Server) addDiff() {
 
 func (s *Server) compareVersions(ctx context.Context, in *struct {
 	FunctionInput
-	Version int `path:"version" minimum:"0" doc:"Number of the version; 0 for the draft" example:"1"`
-	Other   int `path:"other" minimum:"0" doc:"Number of the version to compare with; 0 for the draft" example:"2"`
+	Version int `path:"version" minimum:"0" maximum:"2147483647" doc:"Number of the version; 0 for the draft" example:"1"`
+	Other   int `path:"other" minimum:"0" maximum:"2147483647" doc:"Number of the version to compare with; 0 for the draft" example:"2"`
 },
 ) (*struct{ Body VersionDiff }, error) {
 	f, err := s.function(ctx, in.FunctionID)

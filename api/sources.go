@@ -305,7 +305,7 @@ func formBody[T any](s *Server) *huma.RequestBody {
 	form.Properties["md5"] = &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-fA-F]{32}$", Description: "MD5 of the zip, to be checked"}
 	form.Properties["sha256"] = &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-fA-F]{64}$", Description: "SHA-256 of the zip, to be checked"}
 	form.Required = append([]string{"package"}, form.Required...)
-	return &huma.RequestBody{Content: map[string]*huma.MediaType{"multipart/form-data": {Schema: form}}}
+	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"multipart/form-data": {Schema: form}}}
 }
 
 // formed turns a form with an uploaded zip into the JSON that says the same, so

@@ -110,7 +110,7 @@ type (
 	// reads no other embedded fields.
 	VersionInput struct {
 		FunctionInput
-		Version int `path:"version" minimum:"1" doc:"Number of the version" example:"1"`
+		Version int `path:"version" minimum:"1" maximum:"2147483647" doc:"Number of the version" example:"1"`
 	}
 )
 
@@ -164,9 +164,11 @@ func (s *Server) addVersions() {
 		defer s.targets.drop()
 		return nil, s.Store.DeleteVersion(ctx, projectOf(ctx), id, in.Version, s.Now(), func(v warpket.Version) error { return in.check("version", v.UpdatedDate) })
 	}, byPath)
+	file := bytesResponse("application/octet-stream", "The file: text/plain when it is UTF-8")
+	file["200"].Content["text/plain"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 	register(s, Read, huma.Operation{
 		OperationID: "get-version-file", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/files/{path}", Tags: tags, Summary: "Download a file of a version",
-		Description: "The path may hold slashes, written as %2F or as they are.", Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/octet-stream", "The file"),
+		Description: "The path may hold slashes, written as %2F or as they are.", Errors: []int{http.StatusNotFound}, Responses: file,
 	}, s.getVersionFile, byPath)
 	// Slashes in the path as they are; the same operation, once more.
 	s.mux.HandleFunc("GET /v1/functions/{functionId}/versions/{version}/files/{path...}", func(w http.ResponseWriter, r *http.Request) {
@@ -419,7 +421,7 @@ type fileOutput struct {
 
 func (s *Server) getVersionFile(ctx context.Context, in *struct {
 	VersionInput
-	Path string `path:"path" maxLength:"1024" doc:"Path of the file"`
+	Path string `path:"path" maxLength:"1024" doc:"Path of the file" example:"handler.py"`
 },
 ) (*fileOutput, error) {
 	v, err := s.version(ctx, &in.VersionInput)

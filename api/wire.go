@@ -84,6 +84,9 @@ func toResources(r warpket.Resources) Resources {
 	return Resources{CPU: r.CPU, Memory: r.Memory, Timeout: r.Timeout.Seconds()}
 }
 
+// maxPrefer is how long a Prefer header may be, in bytes: HeldInput's maxLength.
+const maxPrefer = 100
+
 var waitForm = regexp.MustCompile(`(?i)(?:^|[,;\s])wait=(\d{1,5})(?:$|[,;\s])`)
 
 // hold waits as long as a Prefer header asks (RFC 7240, "wait"), and reports

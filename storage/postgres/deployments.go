@@ -64,7 +64,7 @@ func (s *Store) deployment(ctx context.Context, where string, id warpket.ID, mor
 type DeploymentFilter struct {
 	FunctionID warpket.ID
 	Status     warpket.DeploymentStatus
-	Version    *int // 0 for the draft's
+	Version    *int         // 0 for the draft's
 	Functions  []warpket.ID // only of these; nil for all
 }
 

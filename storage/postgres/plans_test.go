@@ -142,7 +142,9 @@ func TestNoListLooksThroughATable(t *testing.T) {
 func allLists(t *testing.T, s *postgres.Store) map[string]list {
 	t.Helper()
 	ctx := t.Context()
-	is := func(op warpket.Op, values ...string) warpket.Condition { return warpket.Condition{Op: op, Values: values} }
+	is := func(op warpket.Op, values ...string) warpket.Condition {
+		return warpket.Condition{Op: op, Values: values}
+	}
 	one, none := 1, 999_999
 	yes, no := true, false
 	long, recently := time.Now().AddDate(0, 0, -50), time.Now().AddDate(0, 0, -2)
@@ -158,7 +160,9 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 			"CreatedDate": {is(warpket.Gt, recently.Format(time.RFC3339)), is(warpket.Lt, long.Format(time.RFC3339)), is(warpket.Eq, long.Format(time.RFC3339))},
 			"UpdatedDate": {is(warpket.Gt, recently.Format(time.RFC3339)), is(warpket.Lt, long.Format(time.RFC3339)), is(warpket.Eq, long.Format(time.RFC3339))},
 			"IDs":         {[]warpket.ID{fillFunction, nobody}},
-		}, func(f postgres.FunctionFilter, p postgres.Page) ([]warpket.Function, string, error) { return s.Functions(ctx, fillProject, f, p) }),
+		}, func(f postgres.FunctionFilter, p postgres.Page) ([]warpket.Function, string, error) {
+			return s.Functions(ctx, fillProject, f, p)
+		}),
 		"Executions": listOf(t, map[string][]any{
 			"Alias":       {"prod", "nothing"},
 			"FunctionID":  {fillFunction, nobody},
@@ -173,26 +177,36 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 			"Since":       {recently, long},
 			"Until":       {recently, long},
 			"Functions":   {[]warpket.ID{fillFunction}, []warpket.ID{nobody}},
-		}, func(f postgres.ExecutionFilter, p postgres.Page) ([]warpket.Execution, string, error) { return s.Executions(ctx, fillProject, f, p) }),
+		}, func(f postgres.ExecutionFilter, p postgres.Page) ([]warpket.Execution, string, error) {
+			return s.Executions(ctx, fillProject, f, p)
+		}),
 		"Aliases": listOf(t, map[string][]any{
 			"FunctionID": {fillFunction, nobody},
 			"Version":    {&one, &none},
-		}, func(f postgres.AliasFilter, p postgres.Page) ([]warpket.Alias, string, error) { return s.Aliases(ctx, fillProject, f, p) }),
+		}, func(f postgres.AliasFilter, p postgres.Page) ([]warpket.Alias, string, error) {
+			return s.Aliases(ctx, fillProject, f, p)
+		}),
 		"Webhooks": listOf(t, map[string][]any{
 			"FunctionID": {fillFunction, nobody},
 			"Alias":      {"alias-1", "nothing"},
-		}, func(f postgres.WebhookFilter, p postgres.Page) ([]warpket.Webhook, string, error) { return s.Webhooks(ctx, fillProject, f, p) }),
+		}, func(f postgres.WebhookFilter, p postgres.Page) ([]warpket.Webhook, string, error) {
+			return s.Webhooks(ctx, fillProject, f, p)
+		}),
 		"Schedules": listOf(t, map[string][]any{
 			"FunctionID": {fillFunction, nobody},
 			"Status":     {warpket.ScheduleStatus("running"), warpket.ScheduleStatus("cancelled")},
 			"Name":       {is(warpket.Eq, "s-1"), is(warpket.Has, "nothing")},
-		}, func(f postgres.ScheduleFilter, p postgres.Page) ([]warpket.Schedule, string, error) { return s.Schedules(ctx, fillProject, f, p) }),
+		}, func(f postgres.ScheduleFilter, p postgres.Page) ([]warpket.Schedule, string, error) {
+			return s.Schedules(ctx, fillProject, f, p)
+		}),
 		"Deployments": listOf(t, map[string][]any{
 			"FunctionID": {fillFunction, nobody},
 			"Status":     {warpket.DeploymentReady, warpket.DeploymentFailed},
 			"Version":    {&one, &none},
 			"Functions":  {[]warpket.ID{fillFunction}, []warpket.ID{nobody}},
-		}, func(f postgres.DeploymentFilter, p postgres.Page) ([]warpket.Deployment, string, error) { return s.Deployments(ctx, fillProject, f, p) }),
+		}, func(f postgres.DeploymentFilter, p postgres.Page) ([]warpket.Deployment, string, error) {
+			return s.Deployments(ctx, fillProject, f, p)
+		}),
 		"Runtimes": listOf(t, map[string][]any{
 			"Name":       {is(warpket.Eq, "r-1"), is(warpket.Has, "nothing")},
 			"SDK":        {is(warpket.Eq, "qiskit"), is(warpket.In, "nothing", "cirq")},
@@ -200,7 +214,9 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 			"Status":     {is(warpket.Eq, "available"), is(warpket.Eq, "failed")},
 			"Public":     {&yes, &no},
 			"Created":    {&yes, &no},
-		}, func(f postgres.RuntimeFilter, p postgres.Page) ([]warpket.Runtime, string, error) { return s.Runtimes(ctx, fillProject, f, p) }),
+		}, func(f postgres.RuntimeFilter, p postgres.Page) ([]warpket.Runtime, string, error) {
+			return s.Runtimes(ctx, fillProject, f, p)
+		}),
 		"Acts": listOf(t, map[string][]any{
 			"ProjectID": {fillProject, nobody},
 			"TokenID":   {fillToken, nobody},
@@ -213,7 +229,9 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 		}, func(f postgres.ActFilter, p postgres.Page) ([]warpket.Act, string, error) { return s.Acts(ctx, f, p) }),
 		"Workers": listOf(t, map[string][]any{
 			"Version": {&one, &none},
-		}, func(f postgres.WorkerFilter, p postgres.Page) ([]warpket.Worker, string, error) { return s.Workers(ctx, fillProject, fillFunction, f, p) }),
+		}, func(f postgres.WorkerFilter, p postgres.Page) ([]warpket.Worker, string, error) {
+			return s.Workers(ctx, fillProject, fillFunction, f, p)
+		}),
 		"UsageByFunction": listOf(t, map[string][]any{
 			"Since":     {recently},
 			"Until":     {time.Now()},
@@ -229,12 +247,20 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 		}),
 		"Tokens": listOf(t, map[string][]any{
 			"Member": {"ada", "nothing"},
-		}, func(f struct{ Member string }, p postgres.Page) ([]warpket.Token, string, error) { return s.Tokens(ctx, fillProject, f.Member, p) }),
-		"Versions": listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.Version, string, error) { return s.Versions(ctx, fillProject, fillFunction, p) }),
-		"Members":  listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.ProjectMember, string, error) { return s.Members(ctx, fillProject, p) }),
+		}, func(f struct{ Member string }, p postgres.Page) ([]warpket.Token, string, error) {
+			return s.Tokens(ctx, fillProject, f.Member, p)
+		}),
+		"Versions": listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.Version, string, error) {
+			return s.Versions(ctx, fillProject, fillFunction, p)
+		}),
+		"Members": listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.ProjectMember, string, error) {
+			return s.Members(ctx, fillProject, p)
+		}),
 		"Projects": listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.Project, string, error) { return s.Projects(ctx, p) }),
 		"Nodes":    listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.Node, string, error) { return s.Nodes(ctx, p) }),
-		"Secrets":  listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.StoredSecret, string, error) { return s.Secrets(ctx, fillProject, p) }),
+		"Secrets": listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.StoredSecret, string, error) {
+			return s.Secrets(ctx, fillProject, p)
+		}),
 		"UsageByDay": listOf(t, nil, func(nothing, postgres.Page) ([]postgres.Usage, string, error) {
 			days, err := s.UsageByDay(ctx, fillProject, postgres.UsageFilter{Since: recently, Until: time.Now()})
 			return days, "", err
@@ -297,13 +323,13 @@ func (s *seen) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) 
 
 // plan is a node of what explain tells.
 type plan struct {
-	Type        string  `json:"Node Type"`
-	Relation    string  `json:"Relation Name"`
-	Rows        float64 `json:"Actual Rows"`
-	Loops       float64 `json:"Actual Loops"`
-	Filtered    float64 `json:"Rows Removed by Filter"`
-	Rechecked   float64 `json:"Rows Removed by Index Recheck"`
-	Plans       []plan  `json:"Plans"`
+	Type      string  `json:"Node Type"`
+	Relation  string  `json:"Relation Name"`
+	Rows      float64 `json:"Actual Rows"`
+	Loops     float64 `json:"Actual Loops"`
+	Filtered  float64 `json:"Rows Removed by Filter"`
+	Rechecked float64 `json:"Rows Removed by Index Recheck"`
+	Plans     []plan  `json:"Plans"`
 }
 
 // fewRows are tables that hold few rows whatever a tenant does: usage_events is
