@@ -22,7 +22,7 @@ func (s *Server) addStreams() {
 	tags := []string{"Executions"}
 	log := bytesResponse("text/plain", "What is there of the log now")
 	log["200"].Content["text/plain"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
-	log["200"].Content[eventStream] = &huma.MediaType{} // for tools take a schema for that of one event
+	log["200"].Content[eventStream] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-log", Method: http.MethodGet, Path: "/v1/executions/{id}/log", Tags: tags, Summary: "Get the log of an execution",
 		Description: "What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: " +
@@ -31,7 +31,7 @@ func (s *Server) addStreams() {
 		Errors: []int{http.StatusNotFound}, Responses: log,
 	}, s.getLog, byLoading)
 	events := bytesResponse(eventStream, "Events")
-	events["200"].Content[eventStream] = &huma.MediaType{}
+	events["200"].Content[eventStream] = &huma.MediaType{} // tools take a schema for that of one event
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-events", Method: http.MethodGet, Path: "/v1/executions/{id}/events", Tags: tags, Summary: "Follow an execution",
 		Description: "As text/event-stream: an event `execution` with the execution now and after each change of its status or attempt, until it is final. Send the ID of the last event as Last-Event-ID, at any server, to get only what has changed since.",

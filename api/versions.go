@@ -117,7 +117,7 @@ type (
 func (s *Server) addVersions() {
 	tags := []string{"Functions"}
 	register(s, Write, huma.Operation{
-		OperationID: "create-version", Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "Publish a version", DefaultStatus: http.StatusOK,
+		OperationID: "create-version", Parameters: idempotencyKey(), Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "Publish a version", DefaultStatus: http.StatusOK,
 		Description:  "The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {\"git\": {}} fetches anew what a branch has now." + formDoc,
 		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute, RequestBody: formBody[CreateVersionRequest](s), Metadata: map[string]any{takesForm: true},
 		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},

@@ -10,7 +10,7 @@ $$;
 
 create temp table p as
     select 0 as n, '$P'::uuid as id union all select n, pg_temp.id_at(now() - interval '60 days', n) from generate_series(1, 49) n;
-insert into projects (id, name, created_date) select id, 'lists-' || n, now() from p where n > 0;
+insert into projects (id, name, created_date) select id, 'filled-' || n, now() from p where n > 0;
 
 create temp table f as
     select i, at, pg_temp.id_at(at, i) as id, (select id from p where n = case when i % 2 = 0 then 0 else 1 + i % 49 end) as project, i % 10 as kind
@@ -30,11 +30,11 @@ insert into versions (id, project_id, function_id, number, description, snapshot
 
 insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags, input, input_size, shots, seed, resources, retries, status, attempt,
         result, result_size, log, log_size, timings, usage, created_date, started_date, finished_date, alias, retry_of)
-    select pg_temp.id_at(t.at, i), f.project, f.id, 'f-' || f.i, 1 + i % 3, f.id, pg_temp.id_at(now(), 1), case when i % 4 = 0 then 'express' else 'durable' end, case when i % 50 = 0 then 'gpu' else 'cpu' end,
-        case when i % 1000 = 0 then 'nightly run' else 'by hand' end, case when i % 200 = 0 then array['paper', 'figure'] when i % 3 = 0 then array['paper'] else array[]::text[] end,
-        '{"n":1}', 7, 1024, i, '{"cpu": 1000, "memory": 536870912, "timeout": 60000000000}', 0, case when i % 10000 = 1 then 'running' when i % 20 = 0 then 'failed' when i % 333 = 0 then 'timed_out' else 'succeeded' end, 1,
+    select pg_temp.id_at(t.at, t.i), f.project, f.id, 'f-' || f.i, 1 + t.i % 3, f.id, pg_temp.id_at(now(), 1), case when t.i % 4 = 0 then 'express' else 'durable' end, case when t.i % 50 = 0 then 'gpu' else 'cpu' end,
+        case when t.i % 1000 = 0 then 'nightly run' else 'by hand' end, case when t.i % 200 = 0 then array['paper', 'figure'] when t.i % 3 = 0 then array['paper'] else array[]::text[] end,
+        '{"n":1}', 7, 1024, t.i, '{"cpu": 1000, "memory": 536870912, "timeout": 60000000000}', 0, case when t.i % 10000 = 1 then 'running' when t.i % 20 = 0 then 'failed' when t.i % 333 = 0 then 'timed_out' else 'succeeded' end, 1,
         '{"00":500}', 10, 'done', 4, '{"Queued": 1000000, "Placed": 1000000, "Started": 1000000, "Ran": 2000000, "Recorded": 1000000, "Total": 6000000}', '{"CPU": 2000000}', t.at, t.at, t.at,
-        case when i % 25 = 0 then 'prod' else '' end, case when i % 5000 = 0 then f.id end
+        case when t.i % 25 = 0 then 'prod' else '' end, case when t.i % 5000 = 0 then f.id end
     from (select i, m.first + (now() - m.first) * (i / 1000000.0) as at from generate_series(1, 1000000) i, (select date_trunc('month', now()) - interval '1 month' as first) m) t
     join f on f.i = case when t.i % 10 = 0 then 100 else 1 + t.i::bigint * 7919 % 100000 end
     order by t.i;
