@@ -162,7 +162,7 @@ func runPython(ctx context.Context, t *testing.T, dir, name string, arguments []
 func run(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args[:min(len(cmd.Args), 8)], " "), err, out)
+		t.Fatalf("%s: %v\n%s", strings.Join(cmd.Args[:min(len(cmd.Args), 6)], " "), err, out)
 	}
 }
 

@@ -33,4 +33,5 @@ if (execution.status !== "succeeded" || JSON.stringify(execution.result) !== '{"
 }
 const missing = await api.GET("/v1/functions/{functionId}", { params: { path: { functionId: "nothing" } } });
 if (missing.error?.code !== "not_found") throw new Error(JSON.stringify(missing));
-must({ data: null, ...(await api.DELETE("/v1/deployments/{id}", { params: { path: { id: deployment.id } } })) });
+const deleted = await api.DELETE("/v1/deployments/{id}", { params: { path: { id: deployment.id } } });
+if (deleted.error !== undefined) throw new Error(JSON.stringify(deleted.error));
