@@ -75,8 +75,8 @@ func functionCases() []listCase {
 		text("name", "f-77778", name), text("name", "has:f-777", name), text("name", "has:zz", name),
 		text("label", "team 20", label), text("label", "has:team", label),
 		text("description", "has:quarterly", description), text("description", "has:nothing", description),
-		text("templateLanguageTag", "Qiskit", template), text("templateLanguageTag", "neq:Qiskit", template),
-		text("sdk", "cirq", sdk), text("sdk", "nin:qiskit,cirq,pennylane", sdk),
+		text("templateLanguageTag", "Qiskit", template), text("templateLanguageTag", "in:Cirq,nothing", template),
+		text("sdk", "cirq", sdk), text("description", "by hand", description), text("description", "eq:ru", description),
 		text("sdkVersion", "0.45.3", version), text("sdkVersion", "9.9.9", version),
 		text("createdDate", "gte:"+recently, created), text("updatedDate", "lt:"+recently, updated), text("updatedDate", "gte:"+recently, updated),
 	}

@@ -200,7 +200,7 @@ func cut[T any](items []T, rows int, id func(T) warpket.ID) ([]T, string) {
 
 // maxLooked is how many rows a list looks at for one page, where no index knows
 // which of them fit.
-const maxLooked = 5_000
+const maxLooked = 2_000
 
 // looking is a list of a table that grows without bounds. An index serves the
 // walk in the order of IDs; what fits is looked for on the way.
@@ -218,7 +218,7 @@ type looking struct {
 func look[T any](ctx context.Context, pool *pgxpool.Pool, l looking, scan pgx.RowToFunc[T], rows int, id func(T) warpket.ID) ([]T, string, error) {
 	from := l.table + ` where ` + l.walk
 	if l.fits != "" {
-		from = fmt.Sprintf(`(select * from %s where %s order by %s limit %d) looked where true%s`, l.table, l.walk, l.order, maxLooked, l.fits)
+		from = fmt.Sprintf(`(select * from %s where %s order by %s limit %d) %s where true%s`, l.table, l.walk, l.order, maxLooked, l.table, l.fits)
 	}
 	settings := seeks
 	if !l.unsorted {

@@ -36,7 +36,11 @@ made = create_function.sync(
     ),
 )
 assert isinstance(made, CreatedFunction), made
-code = "def handler(event, context):\n    print('hello', event['name'])\n    return {'sum': sum(event['numbers'])}\n"
+code = """
+def handler(event, context):
+    print('hello', event['name'])
+    return {'sum': sum(event['numbers'])}
+"""
 version = create_version.sync(
     made.function_id,
     client=client,
@@ -44,14 +48,20 @@ version = create_version.sync(
 )
 assert isinstance(version, CreatedVersion), version
 deployment = create_deployment.sync(
-    made.function_id, version.data.version, client=client, body=CreateDeploymentRequest(slots=1), prefer="wait=60"
+    made.function_id,
+    version.data.version,
+    client=client,
+    body=CreateDeploymentRequest(slots=1),
+    prefer="wait=60",
 )
 assert isinstance(deployment, Deployment), deployment
 assert deployment.status == "ready", deployment
 execution = create_execution.sync(
     client=client,
     body=CreateExecutionRequest(
-        function_id=made.function_id, version=version.data.version, input_={"name": "ada", "numbers": [40, 2]}
+        function_id=made.function_id,
+        version=version.data.version,
+        input_={"name": "ada", "numbers": [40, 2]},
     ),
 )
 assert isinstance(execution, Execution), execution

@@ -26,7 +26,11 @@ def filter_case(context, case):
     """
     if case.meta is None or case.meta.generation.mode != GenerationMode.NEGATIVE:
         return True
-    wrong = {where for where, part in case.meta.components.items() if part.mode == GenerationMode.NEGATIVE}
+    wrong = {
+        where
+        for where, part in case.meta.components.items()
+        if part.mode == GenerationMode.NEGATIVE
+    }
     if wrong == {ParameterLocation.PATH} and os.environ.get("WARPKET_THINGS"):
         return False
     return not has_null(case.body)

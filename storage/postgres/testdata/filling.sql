@@ -36,7 +36,7 @@ insert into versions (id, project_id, function_id, number, description, snapshot
 insert into nodes (id, name, boot, inventory, cpu, memory, lease_until, created_date) select id, 'n-' || i, id, '{}', 1, 1, now(), at from n where i > 20000;
 insert into devices (node_id, id, kind, device) select id, 'd', 'gpu', '{}' from nodes;
 insert into deployments (id, project_id, function_id, version_number, snapshot_id, runtime_id, slots, resources, status, created_date, updated_date)
-    select id, project, case when i > 23800 then function else id end, i % 3, id, known('a1'), 1, '{}', case when rare then 'failed' else 'ready' end, at, at from n;
+    select id, project, case when i > 23900 then function else id end, i % 3, id, known('a1'), 1, '{}', case when rare then 'failed' else 'ready' end, at, at from n;
 insert into slots (id, node_id, deployment_id, project_id, function_id, snapshot_id, runtime_id, status, resources, reason, created_date)
     select id, (select id from nodes limit 1), id, project, case when i > 22000 then function else id end, id, known('a1'), 'ready', '{}', '', at from n;
 
