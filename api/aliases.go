@@ -14,7 +14,7 @@ import (
 // Alias is a name for one version of a function, or for several.
 type Alias struct {
 	Name        string    `json:"name" doc:"Its name, unique in the project" example:"bell-prod"`
-	Description string    `json:"description" doc:"What it is for"`
+	Description string    `json:"description" doc:"What it is for" example:"What notebooks run"`
 	FunctionID  string    `json:"functionId" doc:"ID of the function"`
 	Version     *int      `json:"version,omitempty" doc:"Number of the version, if it is only one; 0 for the draft" example:"3"`
 	Versions    []Route   `json:"versions" nullable:"false" doc:"The versions that it stands for"`
@@ -67,15 +67,15 @@ func (t AliasTarget) apply(a *warpket.Alias) error {
 // CreateAliasRequest asks for an alias.
 type CreateAliasRequest struct {
 	Name        string `json:"name" maxLength:"63" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell-prod"`
-	FunctionID  string `json:"functionId" maxLength:"64" doc:"ID of the function"`
-	Description string `json:"description,omitempty" maxLength:"4096" doc:"What it is for"`
+	FunctionID  string `json:"functionId" maxLength:"64" doc:"ID of the function" example:"01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a"`
+	Description string `json:"description,omitempty" maxLength:"4096" doc:"What it is for" example:"What notebooks run"`
 	AliasTarget
 }
 
 // UpdateAliasRequest changes what it sets.
 type UpdateAliasRequest struct {
 	FunctionID  string  `json:"functionId,omitempty" maxLength:"64" doc:"ID of another function; then say its version or versions, too"`
-	Description *string `json:"description,omitempty" maxLength:"4096" doc:"What it is for"`
+	Description *string `json:"description,omitempty" maxLength:"4096" doc:"What it is for" example:"What notebooks run"`
 	AliasTarget
 }
 
@@ -103,7 +103,7 @@ func (s *Server) addAliases() {
 		Version    int    `query:"version" minimum:"1" maximum:"2147483647" doc:"Only those that stand for the version with this number, among others; needs functionId"`
 	},
 	) (*listOutput[Alias], error) {
-		filter := postgres.AliasFilter{}
+		filter := postgres.AliasFilter{Functions: reachable(ctx)}
 		if in.FunctionID != "" {
 			id, err := warpket.ParseID("function", in.FunctionID)
 			if err != nil {
@@ -119,12 +119,12 @@ func (s *Server) addAliases() {
 		}
 		items, next, err := s.Store.Aliases(ctx, projectOf(ctx), filter, in.page())
 		return list(items, next, toAlias), err
-	}, wholeProject)
+	}, byFilter)
 	register(s, Write, huma.Operation{
 		OperationID: "create-alias", Method: http.MethodPost, Path: "/v1/aliases", Tags: tags, Summary: "Create an alias", DefaultStatus: http.StatusOK,
 		Description: "Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
-	}, s.createAlias, wholeProject)
+	}, s.createAlias, byLoading)
 	register(s, Read, huma.Operation{
 		OperationID: "get-alias", Method: http.MethodGet, Path: "/v1/aliases/{name}", Tags: tags, Summary: "Get an alias", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *AliasInput) (*aliasOutput, error) {
@@ -132,27 +132,40 @@ func (s *Server) addAliases() {
 		if err != nil {
 			return nil, err
 		}
-		return aliasAnswer(a), nil
-	}, wholeProject)
+		return aliasAnswer(a), mayReachAlias(ctx, a)
+	}, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "update-alias", Method: http.MethodPatch, Path: "/v1/aliases/{name}", Tags: tags, Summary: "Change an alias",
 		Description: "Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.",
 		Errors:      []int{http.StatusNotFound, http.StatusPreconditionFailed},
-	}, s.updateAlias, wholeProject)
+	}, s.updateAlias, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-alias", Method: http.MethodDelete, Path: "/v1/aliases/{name}", Tags: tags, Summary: "Delete an alias", DefaultStatus: http.StatusNoContent,
-		Description: "Refused while a webhook executes it.", Errors: []int{http.StatusNotFound, http.StatusConflict},
+		Description: "Refused while a webhook executes it, or a schedule that is running or paused.", Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, in *AliasInput) (*struct{}, error) {
-		defer s.aliases.drop()
-		return nil, s.Store.DeleteAlias(ctx, projectOf(ctx), in.Name)
-	}, wholeProject)
+		return nil, s.RemoveAlias(ctx, in.Name)
+	}, byLoading)
+}
+
+func mayReachAlias(ctx context.Context, a warpket.Alias) error {
+	return mayReachThe(ctx, "alias", a.Name, a.FunctionID)
+}
+
+// mayAim refuses to have a function or an alias executed by something else when
+// the caller's token is not for it.
+func (s *Server) mayAim(ctx context.Context, function warpket.ID, alias string) error {
+	if alias == "" || reachable(ctx) == nil {
+		return mayReach(ctx, function)
+	}
+	a, err := s.Store.Alias(ctx, projectOf(ctx), alias)
+	if err != nil {
+		return err
+	}
+	return mayReachAlias(ctx, a)
 }
 
 func (s *Server) createAlias(ctx context.Context, in *struct{ Body CreateAliasRequest }) (*aliasOutput, error) {
 	b := in.Body
-	if err := warpket.CheckName("alias", b.Name); err != nil {
-		return nil, err
-	}
 	function, err := warpket.ParseID("function", b.FunctionID)
 	if err != nil {
 		return nil, err
@@ -162,11 +175,48 @@ func (s *Server) createAlias(ctx context.Context, in *struct{ Body CreateAliasRe
 	if err := b.apply(&a); err != nil {
 		return nil, err
 	}
-	defer s.aliases.drop()
-	if err := s.Store.CreateAlias(ctx, a); err != nil {
+	if err := s.AddAlias(ctx, a); err != nil {
 		return nil, err
 	}
 	return aliasAnswer(a), nil
+}
+
+// AddAlias adds an alias, if it can be one.
+func (s *Server) AddAlias(ctx context.Context, a warpket.Alias) error {
+	if err := warpket.CheckName("alias", a.Name); err != nil {
+		return err
+	}
+	if err := a.Check(); err != nil {
+		return err
+	}
+	if err := mayReach(ctx, a.FunctionID); err != nil {
+		return err
+	}
+	defer s.aliases.drop()
+	return s.Store.CreateAlias(ctx, a)
+}
+
+// ChangeAlias has change alter an alias.
+func (s *Server) ChangeAlias(ctx context.Context, name string, change func(*warpket.Alias) error) (warpket.Alias, error) {
+	defer s.aliases.drop()
+	return s.Store.UpdateAlias(ctx, projectOf(ctx), name, s.Now(), func(a *warpket.Alias) error {
+		if err := mayReachAlias(ctx, *a); err != nil {
+			return err
+		}
+		if err := change(a); err != nil {
+			return err
+		}
+		if err := mayReach(ctx, a.FunctionID); err != nil {
+			return err
+		}
+		return a.Check()
+	})
+}
+
+// RemoveAlias deletes an alias that no webhook executes and no schedule.
+func (s *Server) RemoveAlias(ctx context.Context, name string) error {
+	defer s.aliases.drop()
+	return s.Store.DeleteAlias(ctx, projectOf(ctx), name, func(a warpket.Alias) error { return mayReachAlias(ctx, a) })
 }
 
 func (s *Server) updateAlias(ctx context.Context, in *struct {
@@ -176,8 +226,7 @@ func (s *Server) updateAlias(ctx context.Context, in *struct {
 },
 ) (*aliasOutput, error) {
 	b := in.Body
-	defer s.aliases.drop()
-	a, err := s.Store.UpdateAlias(ctx, projectOf(ctx), in.Name, s.Now(), func(a *warpket.Alias) error {
+	a, err := s.ChangeAlias(ctx, in.Name, func(a *warpket.Alias) error {
 		if err := in.check("alias", a.UpdatedDate); err != nil {
 			return err
 		}
@@ -195,7 +244,7 @@ func (s *Server) updateAlias(ctx context.Context, in *struct {
 			a.FunctionID = id
 		}
 		if !b.set() {
-			return a.Check()
+			return nil
 		}
 		return b.apply(a)
 	})

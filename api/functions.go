@@ -276,7 +276,7 @@ func (s *Server) addFunctions() {
 	}, s.updateFunction, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-function", Method: http.MethodDelete, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Delete a function", DefaultStatus: http.StatusOK,
-		Description: "Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.",
+		Description: "Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
 	}, s.deleteFunction, byPath)
 }
@@ -284,55 +284,64 @@ func (s *Server) addFunctions() {
 const changeEffect = "A changed entry holds for versions that are published after it, and for a draft that was set; changed reuse or network has the function's slots replaced, and everything else holds for the next execution or deployment. " + revisionPromise
 
 func (s *Server) createFunction(ctx context.Context, in *struct{ Body CreateFunctionRequest }) (*createdFunctionOutput, error) {
-	b := in.Body
-	if err := warpket.CheckName("function", b.FunctionName); err != nil {
+	f, v, err := s.newFunction(ctx, in.Body)
+	if err != nil {
 		return nil, err
+	}
+	return s.addFunction(ctx, f, v)
+}
+
+// newFunction makes a function of what a request brings, with its code. Neither
+// is in the database yet.
+func (s *Server) newFunction(ctx context.Context, b CreateFunctionRequest) (f warpket.Function, v warpket.Version, err error) {
+	if err := warpket.CheckName("function", b.FunctionName); err != nil {
+		return f, v, err
 	}
 	if err := errors.Join(warpket.CheckLabel(b.Label), warpket.CheckDescription(b.Description), b.checkSource()); err != nil {
-		return nil, err
+		return f, v, err
 	}
 	if b.Source == imageSource {
-		return s.createImageFunction(ctx, b)
+		return s.newImageFunction(ctx, b)
 	}
 	if err := b.refuse(); err != nil {
-		return nil, err
+		return f, v, err
 	}
 	if b.RuntimeID != "" {
-		return s.createOnRuntime(ctx, b)
+		return s.newOnRuntime(ctx, b)
 	}
 	if b.TemplateLanguageTag == "" {
-		return nil, warpket.Errorf(warpket.Invalid, "templateLanguageTag is missing: give the tag of a template, see GET /v1/templates, or the runtimeId of a runtime, or say \"source\": \"image\"").At("templateLanguageTag")
+		return f, v, warpket.Errorf(warpket.Invalid, "templateLanguageTag is missing: give the tag of a template, see GET /v1/templates, or the runtimeId of a runtime, or say \"source\": \"image\"").At("templateLanguageTag")
 	}
 	template, err := s.Catalog.Template(b.TemplateLanguageTag)
 	if err != nil {
-		return nil, err
+		return f, v, err
 	}
 	settings := warpket.NewSettings(template.Entry)
 	if err := b.apply(&settings, false); err != nil {
-		return nil, err
+		return f, v, err
 	}
 	runtime, err := s.runtimeFor(ctx, template, b.SDKVersion)
 	if err != nil {
-		return nil, err
+		return f, v, err
 	}
 	now, project := s.Now(), projectOf(ctx)
-	f := warpket.Function{
+	f = warpket.Function{
 		ID: s.newID(ctx), ProjectID: project, Name: b.FunctionName, Description: b.Description, TemplateTag: template.Tag,
 		SDK: runtime.SDK, SDKVersion: runtime.SDKVersion, Settings: settings, CreatedDate: now, UpdatedDate: now, Label: b.Label,
 	}
 	sources, from, err := s.firstFiles(ctx, f, template, b)
 	if err != nil {
-		return nil, err
+		return f, v, err
 	}
 	if runtime, err = s.runtimeRequired(ctx, project, runtime, sources); err != nil {
-		return nil, err
+		return f, v, err
 	}
-	v, err := s.snapshot(ctx, f, runtime, "", sources)
+	v, err = s.snapshot(ctx, f, runtime, "", sources)
 	if err != nil {
-		return nil, err
+		return f, v, err
 	}
 	v.Snapshot.Source = from
-	return s.addFunction(ctx, f, v)
+	return f, v, nil
 }
 
 // addFunction writes a new function with its first version, and answers it.

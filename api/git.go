@@ -19,7 +19,7 @@ import (
 
 // Bounds of Git's requests.
 const (
-	maxPushes   = 2       // that are read at a time: each may take some hundred MiB
+	maxPushes   = 4       // that are read at a time: each may take some hundred MiB
 	maxTalk     = 4 << 20 // bytes of what a fetch says that it has
 	maxDrain    = 512 << 20
 	pushTime    = 5 * time.Minute // to send a push
@@ -68,10 +68,14 @@ func (s *Server) gitRepository(r *http.Request, service string) (f warpket.Funct
 	if service == git.ReceivePack {
 		scope = Write
 	}
+	id := strings.TrimSuffix(r.PathValue("repository"), ".git")
 	if err := permit(r.Context(), scope); err != nil {
+		if service == git.ReceivePack {
+			s.denied(r.Context(), pushVersion, plain(id, 300), err)
+		}
 		return f, nil, err
 	}
-	if f, err = s.function(r.Context(), strings.TrimSuffix(r.PathValue("repository"), ".git")); err != nil {
+	if f, err = s.function(r.Context(), id); err != nil {
 		return f, nil, err
 	}
 	if err := mayReach(r.Context(), f.ID); err != nil {
@@ -187,7 +191,7 @@ func (s *Server) gitPush(w http.ResponseWriter, r *http.Request) {
 	body, err := gitBody(w, r, maxDrain)
 	var push *git.Push
 	if err == nil {
-		push, err = s.readPush(r.Context(), repository, body)
+		push, err = s.readPush(r.Context(), f.ProjectID, repository, body)
 		_, _ = io.Copy(io.Discard, body) // git sends all of it before it listens
 	}
 	_ = control.SetReadDeadline(time.Time{})
@@ -196,14 +200,11 @@ func (s *Server) gitPush(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	gitHeader(w, git.ReceivePack, "result")
-	if push == nil {
+	if push == nil { // git asks whether it may, before a large one
 		return
 	}
 	answer := push.Answer(w, func() { _ = control.Flush() })
-	var v warpket.Version
-	if err == nil {
-		v, err = s.publishPush(r.Context(), f, push)
-	}
+	v, err := s.publishRecorded(r.Context(), f, push, err)
 	refused := ""
 	if err == nil {
 		s.sayVersion(r.Context(), answer, f, v)
@@ -217,14 +218,35 @@ func (s *Server) gitPush(w http.ResponseWriter, r *http.Request) {
 	_ = answer.Close(refused) // the client may have gone
 }
 
-// readPush reads a push when it is its turn.
-func (s *Server) readPush(ctx context.Context, repository *git.Repository, body io.Reader) (*git.Push, error) {
-	select {
-	case s.pushes <- struct{}{}:
-		defer func() { <-s.pushes }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// pushVersion is what the audit calls a push: no operation of the OpenAPI
+// document does the same.
+const pushVersion = "push-version"
+
+// publishRecorded is publishPush for a push that was read, or refused for a
+// reason, with its entry in the audit.
+func (s *Server) publishRecorded(ctx context.Context, f warpket.Function, p *git.Push, refused error) (v warpket.Version, err error) {
+	end, err := s.begin(ctx, pushVersion, string(f.ID))
+	if err != nil {
+		return v, err
 	}
+	status := http.StatusInternalServerError // unless it comes to an answer
+	defer func() { end(status) }()
+	if err = refused; err == nil {
+		v, err = s.publishPush(ctx, f, p)
+	}
+	if status = http.StatusOK; err != nil {
+		status = problemOf(err).Status
+	}
+	return v, err
+}
+
+// readPush reads a push when it is its turn.
+func (s *Server) readPush(ctx context.Context, project warpket.ID, repository *git.Repository, body io.Reader) (*git.Push, error) {
+	done, err := s.pushes.take(ctx, project)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	return repository.ReadPush(ctx, body)
 }
 
@@ -247,6 +269,24 @@ func (s *Server) publishPush(ctx context.Context, f warpket.Function, p *git.Pus
 	if err := s.store(ctx, f.ProjectID, blobs); err != nil {
 		return v, err
 	}
+	if v, err = s.pushedVersion(ctx, f, clip(p.Message, 4000), files); err != nil {
+		return v, err
+	}
+	v.Snapshot.Source = &warpket.Source{Kind: warpket.SourcePush, Commit: p.Commit}
+	defer s.targets.drop()
+	return s.Store.PublishCommit(ctx, v, p.Commit, p.Parent, objects)
+}
+
+// pushedVersion makes a version of files, on what the function's runtime is made
+// of now, or like its newest version. It is not in the database yet.
+func (s *Server) pushedVersion(ctx context.Context, f warpket.Function, description string, files []newFile) (v warpket.Version, err error) {
+	if f.RuntimeID != "" {
+		r, err := s.Store.Runtime(ctx, f.RuntimeID)
+		if err != nil {
+			return v, err
+		}
+		return s.versionOn(ctx, f, r, description, files)
+	}
 	newest, err := s.Store.Version(ctx, f.ProjectID, f.ID, 0)
 	if err != nil {
 		return v, err
@@ -258,12 +298,7 @@ func (s *Server) publishPush(ctx context.Context, f warpket.Function, p *git.Pus
 	if runtime, err = s.runtimeRequired(ctx, f.ProjectID, runtime, files); err != nil {
 		return v, err
 	}
-	if v, err = s.snapshot(ctx, f, runtime, clip(p.Message, 4000), files); err != nil {
-		return v, err
-	}
-	v.Snapshot.Source = &warpket.Source{Kind: warpket.SourcePush, Commit: p.Commit}
-	defer s.targets.drop()
-	return s.Store.PublishCommit(ctx, v, p.Commit, p.Parent, objects)
+	return s.snapshot(ctx, f, runtime, description, files)
 }
 
 // sayVersion tells a pusher what has become of the push, and how the building

@@ -26,31 +26,23 @@ func (i ImageSource) refuse() error {
 	return nil
 }
 
-func (s *Server) createImageFunction(ctx context.Context, b CreateFunctionRequest) (*createdFunctionOutput, error) {
+// newImageFunction is newFunction for one that comes as an image.
+func (s *Server) newImageFunction(ctx context.Context, b CreateFunctionRequest) (f warpket.Function, v warpket.Version, err error) {
 	for field, set := range map[string]bool{"templateLanguageTag": b.TemplateLanguageTag != "", "sdkVersion": b.SDKVersion != "", "runtimeId": b.RuntimeID != "", "templateFiles": len(b.TemplateFiles) > 0} {
 		if set {
-			return nil, warpket.Errorf(warpket.Invalid, "an image brings its own code and SDK: leave %s out", field).At("%s", field)
+			return f, v, warpket.Errorf(warpket.Invalid, "an image brings its own code and SDK: leave %s out", field).At("%s", field)
 		}
 	}
 	settings := warpket.NewSettings("")
 	if err := b.apply(&settings, true); err != nil {
-		return nil, err
+		return f, v, err
 	}
 	now := s.Now()
-	f := warpket.Function{
+	f = warpket.Function{
 		ID: s.newID(ctx), ProjectID: projectOf(ctx), Name: b.FunctionName, Description: b.Description, Settings: settings, CreatedDate: now, UpdatedDate: now, Label: b.Label,
 	}
-	v, err := s.imageVersion(ctx, f, "", b.ImageSource)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Store.CreateFunction(ctx, f, v); err != nil {
-		return nil, err
-	}
-	if v, err = s.Store.Version(ctx, f.ProjectID, f.ID, 1); err != nil {
-		return nil, err
-	}
-	return &createdFunctionOutput{CreatedFunction{FunctionID: string(f.ID), FunctionName: f.Name, Description: f.Description, TemplateFiles: []Source{}, FunctionVersion: toVersion(v)}}, nil
+	v, err = s.imageVersion(ctx, f, "", b.ImageSource)
+	return f, v, err
 }
 
 // imageVersion makes a version of what a reference stands for now. It is not in
@@ -61,6 +53,11 @@ func (s *Server) imageVersion(ctx context.Context, f warpket.Function, descripti
 	}
 	if err := warpket.CheckCommand(in.Command); err != nil {
 		return v, err
+	}
+	if f.Settings.Credentials != "" && (f.Image == nil || !f.Image.SameRepository(in.Image)) {
+		if err := mayBind(ctx, "image"); err != nil { // another registry would be shown them
+			return v, err
+		}
 	}
 	image := warpket.Image{Reference: in.Image, Command: in.Command}
 	if image.Pinned, err = s.resolve(ctx, f.ProjectID, f.Settings.Credentials, in.Image); err != nil {

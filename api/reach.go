@@ -67,7 +67,7 @@ func mayReach(ctx context.Context, function warpket.ID) error {
 
 // mayReachThe refuses something of a function that the caller's token is not
 // for, with the words for what is not there at all.
-func mayReachThe(ctx context.Context, what string, id, function warpket.ID) error {
+func mayReachThe[ID ~string](ctx context.Context, what string, id ID, function warpket.ID) error {
 	if mayReach(ctx, function) != nil {
 		return warpket.Errorf(warpket.NotFound, "there is no %s %q", what, id)
 	}
@@ -104,21 +104,21 @@ func watched(ctx context.Context, reach Reach) (_ context.Context, forgot func()
 }
 
 // guard lets through who may use an operation, and writes down what changes
-// anything.
-func (s *Server) guard(scope Scope, reach Reach, op huma.Operation) func(huma.Context, func(huma.Context)) {
+// anything. Others are answered by refuse.
+func (s *Server) guard(scope Scope, reach Reach, op huma.Operation, refuse func(huma.Context, error)) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		c := callerOf(ctx.Context())
 		if c.err != nil {
-			s.refuse(ctx, c.err)
+			refuse(ctx, c.err)
 			return
 		}
-		s.recorded(ctx, op, func(ctx huma.Context) {
+		s.recorded(ctx, op, refuse, func(ctx huma.Context) {
 			err := permit(ctx.Context(), scope)
 			if err == nil {
 				err = c.admits(reach, ctx.Param("functionId"))
 			}
 			if err != nil {
-				s.refuse(ctx, err)
+				refuse(ctx, err)
 				return
 			}
 			next(ctx)

@@ -155,7 +155,7 @@ func (s *Server) addRuntimes() {
 	register(s, Read, huma.Operation{
 		OperationID: "get-runtime-pool", Method: http.MethodGet, Path: "/v1/runtimes/{id}/pool", Tags: tags, Summary: "Get the pool of a runtime",
 		Description: "How many workers there are for it now, on all nodes that answer. Operators see those of all projects; others their own, and those that are nobody's yet. What nodes keep ready is known to within four seconds.", Errors: []int{http.StatusNotFound},
-	}, s.getRuntimePool)
+	}, s.getRuntimePool, wholeProject)
 }
 
 func (s *Server) listRuntimes(ctx context.Context, in *struct {
@@ -394,28 +394,27 @@ func (s *Server) getRuntimePool(ctx context.Context, in *RuntimeInput) (*runtime
 	return &runtimePoolOutput{RuntimePool{Name: string(r.ID), Capacity: PoolCapacity{Available: c.Available, Total: c.Total}}}, err
 }
 
-// createOnRuntime creates a function of files with a runtime that somebody has
-// created.
-func (s *Server) createOnRuntime(ctx context.Context, b CreateFunctionRequest) (*createdFunctionOutput, error) {
+// newOnRuntime is newFunction for files with a runtime that somebody has created.
+func (s *Server) newOnRuntime(ctx context.Context, b CreateFunctionRequest) (f warpket.Function, v warpket.Version, err error) {
 	id, err := warpket.ParseID("runtime", b.RuntimeID)
 	if err != nil {
-		return nil, noRuntime(b.RuntimeID)
+		return f, v, noRuntime(b.RuntimeID)
 	}
 	project, now := projectOf(ctx), s.Now()
 	r, err := s.Store.ProjectRuntime(ctx, project, id)
 	if warpket.KindOf(err) == warpket.NotFound || err == nil && !r.Created() {
-		return nil, noRuntime(b.RuntimeID)
+		return f, v, noRuntime(b.RuntimeID)
 	}
 	if err != nil {
-		return nil, err
+		return f, v, err
 	}
 	if b.SDKVersion != "" {
-		return nil, warpket.Errorf(warpket.Invalid, "a runtime has its SDK version: leave sdkVersion out").At("sdkVersion")
+		return f, v, warpket.Errorf(warpket.Invalid, "a runtime has its SDK version: leave sdkVersion out").At("sdkVersion")
 	}
 	if b.TemplateLanguageTag != "" && b.TemplateLanguageTag != r.TemplateTag {
-		return nil, warpket.Errorf(warpket.Invalid, "runtime %s is not one of the template %.80q: leave templateLanguageTag out", r.ID, b.TemplateLanguageTag).At("templateLanguageTag")
+		return f, v, warpket.Errorf(warpket.Invalid, "runtime %s is not one of the template %.80q: leave templateLanguageTag out", r.ID, b.TemplateLanguageTag).At("templateLanguageTag")
 	}
-	f := warpket.Function{
+	f = warpket.Function{
 		ID: s.newID(ctx), ProjectID: project, Name: b.FunctionName, Description: b.Description, TemplateTag: r.TemplateTag, RuntimeID: r.ID, InImage: r.Image != nil, Label: b.Label,
 		Settings:    warpket.Settings{Lane: warpket.Durable, Reuse: warpket.ReuseProcess, Network: warpket.NoNetwork, Resources: warpket.DefaultResources},
 		CreatedDate: now, UpdatedDate: now,
@@ -423,36 +422,36 @@ func (s *Server) createOnRuntime(ctx context.Context, b CreateFunctionRequest) (
 	var template warpket.Template
 	if f.InImage {
 		if len(b.TemplateFiles) == 0 && len(b.given()) == 0 {
-			return nil, warpket.Errorf(warpket.Invalid, "a runtime that is made of an image has no template: give the function's files as templateFiles, or say where they are").At("templateFiles")
+			return f, v, warpket.Errorf(warpket.Invalid, "a runtime that is made of an image has no template: give the function's files as templateFiles, or say where they are").At("templateFiles")
 		}
 		if r.ProjectID == project {
 			f.Settings.Credentials = r.Credentials
 		}
 	} else {
 		if template, err = s.Catalog.Template(r.TemplateTag); err != nil {
-			return nil, err
+			return f, v, err
 		}
 		f.SDK, f.SDKVersion, f.Settings.Entry = r.SDK, r.SDKVersion, template.Entry
 	}
 	b.set(&f.Settings)
 	if err := f.CheckSettings(); err != nil {
-		return nil, err
+		return f, v, err
 	}
 	if name := b.Credentials; name != nil && *name != "" {
 		if err := s.hasSecret(ctx, project, *name); err != nil {
-			return nil, err
+			return f, v, err
 		}
 	}
 	sources, from, err := s.firstFiles(ctx, f, template, b)
 	if err != nil {
-		return nil, err
+		return f, v, err
 	}
-	v, err := s.versionOn(ctx, f, r, "", sources)
+	v, err = s.versionOn(ctx, f, r, "", sources)
 	if err != nil {
-		return nil, err
+		return f, v, err
 	}
 	v.Snapshot.Source = from
-	return s.addFunction(ctx, f, v)
+	return f, v, nil
 }
 
 func noRuntime(id string) error {

@@ -48,9 +48,13 @@ type Workflows interface {
 type Fleet interface {
 	Launch(ctx context.Context, e warpket.Execution, held bool) error
 	CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error)
+	// Room reports whether a slot could be placed now, as far as one can tell
+	// before. With queue it may be after others.
+	Room(ctx context.Context, need warpket.Need, queue bool) error
 	FollowLog(ctx context.Context, e warpket.Execution)
 	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
 	ScheduleChanged(ctx context.Context, id warpket.ID)
+	Fence(ctx context.Context, node warpket.ID) (warpket.Node, error)
 }
 
 // Images finds out what references of OCI images stand for.
@@ -90,6 +94,8 @@ type Config struct {
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 
+	Wires map[string]Wire // APIs of other systems, by the prefix of their paths
+
 	Now    func() time.Time
 	Random func(n int) int // from 0 to n-1, for aliases to choose by; math/rand/v2's unless set
 	Log    *slog.Logger
@@ -106,7 +112,9 @@ type Server struct {
 	tokens   *cache[warpket.Token]
 	projects *cache[warpket.Project]
 	targets  *cache[callee]
-	pushes   chan struct{} // holds one for each push that is being read
+	pushes   *turns                  // of reading a push
+	fetches  *turns                  // of fetching from elsewhere
+	wires    map[string]http.Handler // by prefix
 	aliases  *cache[warpket.Alias]
 	webhooks *cache[hook]
 	rates    *rates
@@ -125,14 +133,18 @@ func New(c Config) *Server {
 	s := &Server{
 		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{}, reaches: map[string]Reach{}, guards: map[string]huma.Operation{},
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
-		pushes:  make(chan struct{}, maxPushes),
+		pushes:  newTurns(maxPushes), fetches: newTurns(maxFetches),
 		aliases: newCache[warpket.Alias](cacheLife), webhooks: newCache[hook](cacheLife), rates: newRates(),
 	}
 	s.uses = ttlcache.New(ttlcache.WithTTL[string, struct{}](usedLife), ttlcache.WithDisableTouchOnHit[string, struct{}](), ttlcache.WithCapacity[string, struct{}](10_000))
 	s.writes.SetLimit(4)
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addAliases, s.addWebhooks, s.addSchedules, s.addNodes, s.addSecrets, s.addProjects, s.addTokens, s.addMembers, s.addQuotas, s.addUsage, s.addAudit, s.addHealth, s.addMetrics, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addAliases, s.addWebhooks, s.addSchedules, s.addNodes, s.addDevices, s.addSecrets, s.addProjects, s.addTokens, s.addMembers, s.addQuotas, s.addUsage, s.addAudit, s.addHealth, s.addMetrics, s.addDocuments, s.addDocs} {
 		add()
+	}
+	s.wires = map[string]http.Handler{}
+	for prefix, wire := range c.Wires {
+		s.wires[prefix] = wire(s)
 	}
 	return s
 }
@@ -200,7 +212,7 @@ func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(
 		op.Security = []map[string][]string{{"token": {}}}
 		op.Description += "\n\nNeeds the role " + string(scope) + "."
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity)
-		op.Middlewares = append(op.Middlewares, s.guard(scope, by, op))
+		op.Middlewares = append(op.Middlewares, s.guard(scope, by, op, s.refuse))
 	}
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = maxBody
@@ -299,7 +311,7 @@ func (s *Server) refuse(ctx huma.Context, err error) {
 // Handler is the whole server: authentication, idempotency, unknown paths and
 // panics around the operations.
 func (s *Server) Handler() http.Handler {
-	return s.recovered(s.orGateway(s.known(withGitToken(s.authenticated(s.formed(s.repeatable(s.mux)))))))
+	return s.recovered(s.wired(s.orGateway(s.known(withGitToken(s.authenticated(s.formed(s.repeatable(s.mux))))))))
 }
 
 // recovered answers for a handler that panics.

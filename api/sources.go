@@ -33,6 +33,7 @@ type PackageSource struct {
 	ContentBase64 string `json:"contentBase64" doc:"The zip; at most 50 MiB, with plain files of at most 1 MiB. In a form it is the file \"package\""`
 	MD5           string `json:"md5,omitempty" pattern:"^[0-9a-fA-F]{32}$" doc:"MD5 of the zip, to be checked" example:"d41d8cd98f00b204e9800998ecf8427e"`
 	SHA256        string `json:"sha256,omitempty" pattern:"^[0-9a-fA-F]{64}$" doc:"SHA-256 of the zip, to be checked"`
+	Content       []byte `json:"-"` // the zip, in the place of ContentBase64, from another wire
 }
 
 // ObjectSource is an object in an object store elsewhere.
@@ -163,11 +164,17 @@ func (s *Server) code(ctx context.Context, project warpket.ID, in CodeSource, be
 		got, from, err = in.Package.unpack()
 	case in.Object != nil:
 		from = in.Object.source(before)
+		if err := mayShow(ctx, from, before); err != nil {
+			return nil, nil, err
+		}
 		if got, from, err = s.object(ctx, project, from); err != nil {
 			return nil, nil, err
 		}
 	case in.Git != nil:
 		from = in.Git.source(before)
+		if err := mayShow(ctx, from, before); err != nil {
+			return nil, nil, err
+		}
 		if got, from, err = s.commit(ctx, project, from); err != nil {
 			return nil, nil, err
 		}
@@ -190,11 +197,26 @@ func (s *Server) code(ctx context.Context, project warpket.ID, in CodeSource, be
 	return files, &from, nil
 }
 
+// mayShow refuses credentials to those who may bind none, unless they are those
+// that were shown to the same place before.
+func mayShow(ctx context.Context, from warpket.Source, before *warpket.Source) error {
+	same := func(b warpket.Source) bool {
+		return b.Credentials == from.Credentials && b.URL == from.URL && b.Bucket == from.Bucket && b.Key == from.Key
+	}
+	if from.Credentials == "" || before != nil && same(*before) {
+		return nil
+	}
+	return mayBind(ctx, string(from.Kind)+".credentials")
+}
+
 func (p PackageSource) unpack() ([]sources.File, warpket.Source, error) {
 	from := warpket.Source{Kind: warpket.SourcePackage}
-	b, err := base64.StdEncoding.DecodeString(p.ContentBase64)
-	if err != nil {
-		return nil, from, warpket.Errorf(warpket.Invalid, "contentBase64 of the package is not base64").At("package.contentBase64")
+	b := p.Content
+	if b == nil {
+		var err error
+		if b, err = base64.StdEncoding.DecodeString(p.ContentBase64); err != nil {
+			return nil, from, warpket.Errorf(warpket.Invalid, "contentBase64 of the package is not base64").At("package.contentBase64")
+		}
 	}
 	if len(b) > sources.MaxZip {
 		return nil, from, warpket.Errorf(warpket.TooLarge, "the zip has %d bytes; at most %d (50 MiB) are allowed", len(b), sources.MaxZip).At("package")
@@ -238,23 +260,32 @@ func (g GitSource) source(before *warpket.Source) warpket.Source {
 	return from
 }
 
+// maxFetches is how many are made at a time: each may take some hundred MiB.
+const maxFetches = 4
+
 // object fetches from an object store, with what its secret holds.
 func (s *Server) object(ctx context.Context, project warpket.ID, from warpket.Source) ([]sources.File, warpket.Source, error) {
 	if err := from.Check(); err != nil {
 		return nil, from, err
 	}
-	if from.Credentials == "" {
-		return s.Fetcher.Object(ctx, from, nil)
+	var auth *warpket.ObjectAuth
+	if from.Credentials != "" {
+		sealed, err := s.sealed(ctx, project, from)
+		if err != nil {
+			return nil, from, err
+		}
+		opened, err := s.Secrets.ObjectAuth(ctx, project, from.Credentials, sealed)
+		if err != nil {
+			return nil, from, err
+		}
+		auth = &opened
 	}
-	sealed, err := s.sealed(ctx, project, from)
+	done, err := s.fetches.take(ctx, project)
 	if err != nil {
 		return nil, from, err
 	}
-	auth, err := s.Secrets.ObjectAuth(ctx, project, from.Credentials, sealed)
-	if err != nil {
-		return nil, from, err
-	}
-	return s.Fetcher.Object(ctx, from, &auth)
+	defer done()
+	return s.Fetcher.Object(ctx, from, auth)
 }
 
 // commit fetches from a Git repository, with what its secret holds.
@@ -272,6 +303,11 @@ func (s *Server) commit(ctx context.Context, project warpket.ID, from warpket.So
 			return nil, from, err
 		}
 	}
+	done, err := s.fetches.take(ctx, project)
+	if err != nil {
+		return nil, from, err
+	}
+	defer done()
 	return s.Fetcher.Git(ctx, from, auth)
 }
 

@@ -48,10 +48,10 @@ const unsigned = "none"
 // WebhookSettings are what can be set on a webhook, on creation or later. They
 // are exported for huma, which reads no other embedded fields.
 type WebhookSettings struct {
-	FunctionID    string  `json:"functionId,omitempty" maxLength:"64" doc:"ID of the function that it executes"`
+	FunctionID    string  `json:"functionId,omitempty" maxLength:"64" doc:"ID of the function that it executes" example:"01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a"`
 	Version       int     `json:"version,omitempty" minimum:"1" maximum:"2147483647" doc:"Number of the version that it executes; the newest at the time unless set" example:"3"`
 	Alias         string  `json:"alias,omitempty" maxLength:"255" doc:"Name of the alias that it executes, in the place of functionId and version" example:"bell-prod"`
-	Description   *string `json:"description,omitempty" maxLength:"4096" doc:"What it is for"`
+	Description   *string `json:"description,omitempty" maxLength:"4096" doc:"What it is for" example:"Pushes to the lab's repository"`
 	Signature     string  `json:"signature,omitempty" enum:"none,warpket,github" doc:"How requests have to be signed: none, which is the default; warpket, by X-Warpket-Signature: t=SECONDS,v1=HMAC, where HMAC is the HMAC-SHA256, in hexadecimal, of the seconds since 1970, a dot and the body, made at most 5 minutes ago; github, by X-Hub-Signature-256 as GitHub does, which does not expire. A signed webhook takes no query, for that is not signed"`
 	Secret        string  `json:"secret,omitempty" maxLength:"256" doc:"What the signature is made with; 16 to 256 bytes. It is kept encrypted and never answered"`
 	RatePerMinute int     `json:"ratePerMinute,omitempty" minimum:"1" maximum:"6000" doc:"Requests that each server lets through in a minute, also all at once; 60 unless set" example:"60"`
@@ -156,7 +156,7 @@ func (s *Server) addWebhooks() {
 		Alias      string `query:"alias" maxLength:"255" doc:"Only those that execute this alias"`
 	},
 	) (*listOutput[Webhook], error) {
-		filter := postgres.WebhookFilter{Alias: in.Alias}
+		filter := postgres.WebhookFilter{Alias: in.Alias, Functions: reachable(ctx)}
 		if in.FunctionID != "" {
 			id, err := warpket.ParseID("function", in.FunctionID)
 			if err != nil {
@@ -166,12 +166,12 @@ func (s *Server) addWebhooks() {
 		}
 		items, next, err := s.Store.Webhooks(ctx, projectOf(ctx), filter, in.page())
 		return list(items, next, toWebhook), err
-	}, wholeProject)
+	}, byFilter)
 	register(s, Write, huma.Operation{
 		OperationID: "create-webhook", Method: http.MethodPost, Path: "/v1/webhooks", Tags: tags, Summary: "Create a webhook", DefaultStatus: http.StatusOK,
 		Description: "A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.",
 		Errors:      []int{http.StatusNotFound}, Metadata: map[string]any{confidential: true},
-	}, s.createWebhook, wholeProject)
+	}, s.createWebhook, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "get-webhook", Method: http.MethodGet, Path: "/v1/webhooks/{id}", Tags: tags, Summary: "Get a webhook", Description: "Without its secret.", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *WebhookInput) (*webhookOutput, error) {
@@ -183,13 +183,13 @@ func (s *Server) addWebhooks() {
 		if err != nil {
 			return nil, err
 		}
-		return webhookAnswer(w), nil
-	}, wholeProject)
+		return webhookAnswer(w), mayReachWebhook(ctx, w)
+	}, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "update-webhook", Method: http.MethodPatch, Path: "/v1/webhooks/{id}", Tags: tags, Summary: "Change a webhook",
 		Description: "Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.",
 		Errors:      []int{http.StatusNotFound, http.StatusPreconditionFailed},
-	}, s.updateWebhook, wholeProject)
+	}, s.updateWebhook, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-webhook", Method: http.MethodDelete, Path: "/v1/webhooks/{id}", Tags: tags, Summary: "Delete a webhook", DefaultStatus: http.StatusNoContent, Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *WebhookInput) (*struct{}, error) {
@@ -197,9 +197,8 @@ func (s *Server) addWebhooks() {
 		if err != nil {
 			return nil, err
 		}
-		defer s.webhooks.drop()
-		return nil, s.Store.DeleteWebhook(ctx, projectOf(ctx), id)
-	}, wholeProject)
+		return nil, s.RemoveWebhook(ctx, id)
+	}, byLoading)
 	anything := &huma.RequestBody{Description: "Anything, also nothing", Content: map[string]*huma.MediaType{}}
 	for _, t := range []string{"application/json", formType, "text/plain", "application/octet-stream"} {
 		anything.Content[t] = &huma.MediaType{Schema: &huma.Schema{}}
@@ -217,10 +216,17 @@ func (s *Server) addWebhooks() {
 	anything.Required = false // which huma has set
 }
 
+func mayReachWebhook(ctx context.Context, w warpket.Webhook) error {
+	return mayReachThe(ctx, "webhook", w.ID, w.Executes)
+}
+
 // sealWebhook checks and encrypts what requests to a webhook are signed with.
 func (s *Server) sealWebhook(ctx context.Context, id warpket.ID, secret string) ([]byte, error) {
 	if secret == "" {
 		return nil, nil
+	}
+	if err := mayBind(ctx, "secret"); err != nil {
+		return nil, err
 	}
 	if err := warpket.CheckWebhookSecret(secret); err != nil {
 		return nil, err
@@ -242,7 +248,7 @@ func (s *Server) createWebhook(ctx context.Context, in *struct{ Body WebhookSett
 	if err := in.Body.apply(&w, sealed); err != nil {
 		return nil, err
 	}
-	if err := s.Store.CreateWebhook(ctx, w); err != nil {
+	if err := s.AddWebhook(ctx, w); err != nil {
 		return nil, err
 	}
 	return webhookAnswer(w), nil
@@ -262,8 +268,12 @@ func (s *Server) updateWebhook(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	defer s.webhooks.drop()
-	w, err := s.Store.UpdateWebhook(ctx, projectOf(ctx), id, s.Now(), func(w *warpket.Webhook) error {
+	if in.Body.Alias != "" {
+		if err := s.mayAim(ctx, "", in.Body.Alias); err != nil {
+			return nil, err
+		}
+	}
+	w, err := s.ChangeWebhook(ctx, id, func(w *warpket.Webhook) error {
 		if err := in.check("webhook", w.UpdatedDate); err != nil {
 			return err
 		}
@@ -273,6 +283,42 @@ func (s *Server) updateWebhook(ctx context.Context, in *struct {
 		return nil, err
 	}
 	return webhookAnswer(w), nil
+}
+
+// AddWebhook adds a webhook, if it can be one.
+func (s *Server) AddWebhook(ctx context.Context, w warpket.Webhook) error {
+	if err := w.Check(); err != nil {
+		return err
+	}
+	if err := s.mayAim(ctx, w.FunctionID, w.Alias); err != nil {
+		return err
+	}
+	return s.Store.CreateWebhook(ctx, w)
+}
+
+// ChangeWebhook has change alter a webhook.
+func (s *Server) ChangeWebhook(ctx context.Context, id warpket.ID, change func(*warpket.Webhook) error) (warpket.Webhook, error) {
+	defer s.webhooks.drop()
+	return s.Store.UpdateWebhook(ctx, projectOf(ctx), id, s.Now(), func(w *warpket.Webhook) error {
+		if err := mayReachWebhook(ctx, *w); err != nil {
+			return err
+		}
+		if err := change(w); err != nil {
+			return err
+		}
+		if w.FunctionID != "" {
+			if err := mayReach(ctx, w.FunctionID); err != nil {
+				return err
+			}
+		}
+		return w.Check()
+	})
+}
+
+// RemoveWebhook deletes a webhook.
+func (s *Server) RemoveWebhook(ctx context.Context, id warpket.ID) error {
+	defer s.webhooks.drop()
+	return s.Store.DeleteWebhook(ctx, projectOf(ctx), id, func(w warpket.Webhook) error { return mayReachWebhook(ctx, w) })
 }
 
 // hook is a webhook, ready to be invoked.
@@ -300,49 +346,58 @@ func (s *Server) hook(ctx context.Context, text string) (hook, error) {
 	})
 }
 
-func (s *Server) invokeWebhook(ctx context.Context, in *invokeInput) (*invocationOutput, error) {
+// Invoke has a webhook execute what it is for, on behalf of whoever knows it and
+// signs as it asks. header, query and body are the request's, and event makes of
+// it what the handler gets. It waits if the webhook is sync, at most as the
+// request prefers.
+func (s *Server) Invoke(ctx context.Context, id string, header http.Header, query string, body []byte, event func() (Any, error)) (e warpket.Execution, sync bool, err error) {
 	received := time.Now()
-	if len(in.Prefer) > maxPrefer {
-		return nil, warpket.Errorf(warpket.Invalid, "Prefer has at most %d bytes", maxPrefer).At("header.Prefer")
-	}
-	h, err := s.hook(ctx, in.ID)
+	h, err := s.hook(ctx, id)
 	if err != nil {
-		return nil, err
+		return e, false, err
 	}
 	if h.Signature != warpket.Unsigned {
-		if err := h.Signature.Verify(h.secret, in.request.header.Get(h.Signature.Header()), in.RawBody, s.Now()); err != nil {
-			return nil, err
+		if err := h.Signature.Verify(h.secret, header.Get(h.Signature.Header()), body, s.Now()); err != nil {
+			return e, false, err
 		}
-		if in.request.query != "" {
-			return nil, warpket.Errorf(warpket.Invalid, "this webhook is signed, and a query is not: put it into the body")
+		if query != "" {
+			return e, false, warpket.Errorf(warpket.Invalid, "this webhook is signed, and a query is not: put it into the body")
 		}
 	}
 	if err := s.rates.take(h.Webhook, s.Now()); err != nil {
-		return nil, err
+		return e, false, err
 	}
-	event, err := in.event()
+	input, err := event()
 	if err != nil {
-		return nil, err
+		return e, false, err
 	}
 	ctx = inProject(ctx, h.ProjectID)
 	c, err := s.hooked(ctx, h.Webhook)
 	if err != nil {
-		return nil, err
+		return e, false, err
 	}
-	e, err := s.newExecution(ctx, c, CreateExecutionRequest{Description: "Created by Webhook " + string(h.ID)})
-	if err != nil {
-		return nil, err
+	if e, err = s.newExecution(ctx, c, CreateExecutionRequest{Description: "Created by Webhook " + string(h.ID)}); err != nil {
+		return e, false, err
 	}
 	e.Origin = warpket.Origin{Kind: warpket.FromWebhook, ID: h.ID}
 	held, cancel := context.WithTimeout(ctx, publicWait)
 	defer cancel()
-	held, shorter, _ := hold(held, in.Prefer)
+	held, shorter, _ := hold(held, header.Get("Prefer"))
 	defer shorter()
-	if e, err = s.execute(ctx, held, order{callee: c, execution: e, input: event, received: received, queue: true, wait: h.Sync}); err != nil {
+	e, err = s.execute(ctx, held, order{callee: c, execution: e, input: input, received: received, queue: true, wait: h.Sync})
+	return e, h.Sync, err
+}
+
+func (s *Server) invokeWebhook(ctx context.Context, in *invokeInput) (*invocationOutput, error) {
+	if len(in.Prefer) > maxPrefer { // huma checks nothing here
+		return nil, warpket.Errorf(warpket.Invalid, "Prefer has at most %d bytes", maxPrefer).At("header.Prefer")
+	}
+	e, sync, err := s.Invoke(ctx, in.ID, in.request.header, in.request.query, in.RawBody, in.event)
+	if err != nil {
 		return nil, err
 	}
 	out := &invocationOutput{http.StatusAccepted, Invocation{ExecutionID: string(e.ID), Status: string(warpket.Queued)}}
-	if !h.Sync {
+	if !sync {
 		return out, nil
 	}
 	if out.Body.Status = string(e.Status); !e.Status.Final() {

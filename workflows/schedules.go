@@ -62,10 +62,15 @@ func (a *Activities) fire(ctx context.Context, sc warpket.Schedule, at time.Time
 		f.Reason = fmt.Sprintf("what was due at %s was missed: nobody could do it until %s later", at.UTC().Format(time.RFC3339), warpket.CatchUp)
 	} else if e, err := a.scheduled(ctx, sc, now); err == nil {
 		f.Execution = &e
-	} else if f.Reason = messageOf(err); warpket.KindOf(err).Retryable() {
+	} else if f.Reason = messageOf(err); warpket.KindOf(err).Retryable() && warpket.KindOf(err) != warpket.OverQuota {
 		return err
 	}
 	sc, fired, err := a.Store.FireSchedule(ctx, sc.ID, f, now)
+	if f.Execution != nil && fired {
+		a.recorded(*f.Execution)
+	} else if f.Execution != nil {
+		a.dropped(*f.Execution)
+	}
 	if err != nil || !fired {
 		return err
 	}
@@ -82,14 +87,19 @@ func (a *Activities) fire(ctx context.Context, sc warpket.Schedule, at time.Time
 	return nil
 }
 
-// scheduled makes the execution that a schedule asks for. It is durable whatever
-// its function's lane is, for nobody waits for it.
+// scheduled makes the execution that a schedule asks for, if its project's quota
+// has room for it. It is durable whatever its function's lane is, for nobody
+// waits for it.
 func (a *Activities) scheduled(ctx context.Context, sc warpket.Schedule, now time.Time) (warpket.Execution, error) {
-	f, err := a.Store.Function(ctx, sc.ProjectID, sc.FunctionID)
+	function, number, err := a.target(ctx, sc)
 	if err != nil {
 		return warpket.Execution{}, err
 	}
-	v, err := a.versionOf(ctx, sc)
+	f, err := a.Store.Function(ctx, sc.ProjectID, function)
+	if err != nil {
+		return warpket.Execution{}, err
+	}
+	v, err := a.versionOf(ctx, f, number)
 	if err != nil {
 		return warpket.Execution{}, err
 	}
@@ -101,20 +111,50 @@ func (a *Activities) scheduled(ctx context.Context, sc warpket.Schedule, now tim
 		}
 		target = t.Targets[0]
 	}
-	return warpket.Execution{
+	e := warpket.Execution{
 		ID: warpket.NewID(now), ProjectID: f.ProjectID, FunctionID: f.ID, FunctionName: f.Name, VersionNumber: v.Number, SnapshotID: v.Snapshot.ID, RuntimeID: v.Snapshot.RuntimeID,
 		Lane: warpket.Durable, Target: target, Description: sc.Description, Tags: []string{}, Input: warpket.Payload{Inline: sc.Input, Size: int64(len(sc.Input))},
 		Shots: warpket.DefaultShots, Seed: rand.Int64N(1 << 31), //nolint:gosec // for simulations, not for secrets
 		Resources: f.Settings.Resources, Revision: f.Revision, Retries: f.Settings.Retries, Status: warpket.Queued, CreatedDate: now,
-	}, nil
+		Alias: sc.Alias, Origin: warpket.Origin{Kind: warpket.FromSchedule, ID: sc.ID},
+	}
+	if err := a.admit(ctx, e); err != nil {
+		return e, err
+	}
+	if err := a.mayWait(e); err != nil {
+		a.dropped(e)
+		return e, err
+	}
+	return e, nil
 }
 
-// versionOf finds what a schedule executes now.
-func (a *Activities) versionOf(ctx context.Context, sc warpket.Schedule) (warpket.Version, error) {
-	if sc.Alias != "" || sc.Draft {
-		return warpket.Version{}, warpket.Errorf(warpket.Invalid, "schedules execute published versions")
+// target finds which function a schedule executes now, and the number of the
+// version; nil is the newest.
+func (a *Activities) target(ctx context.Context, sc warpket.Schedule) (function warpket.ID, number *int, err error) {
+	switch {
+	case sc.Alias != "":
+		alias, err := a.Store.Alias(ctx, sc.ProjectID, sc.Alias)
+		if err != nil {
+			return "", nil, err
+		}
+		return alias.FunctionID, new(alias.Pick(a.Random)), nil
+	case sc.Draft:
+		return sc.FunctionID, new(warpket.DraftNumber), nil
+	case sc.Version != 0:
+		return sc.FunctionID, &sc.Version, nil
 	}
-	return a.Store.Version(ctx, sc.ProjectID, sc.FunctionID, sc.Version)
+	return sc.FunctionID, nil, nil
+}
+
+func (a *Activities) versionOf(ctx context.Context, f warpket.Function, number *int) (warpket.Version, error) {
+	if number == nil {
+		return a.Store.Version(ctx, f.ProjectID, f.ID, 0)
+	}
+	if *number == warpket.DraftNumber {
+		d, err := a.Store.Draft(ctx, f.ProjectID, f.ID)
+		return d.Version(), err
+	}
+	return a.Store.Version(ctx, f.ProjectID, f.ID, *number)
 }
 
 // ScheduleChanged has Temporal's schedule made as the record says. That was

@@ -69,7 +69,7 @@ func reenter(ctx context.Context, tx pgx.Tx, f warpket.Function, now time.Time) 
 	if err := addFiles(ctx, tx, &old.Snapshot); err != nil {
 		return err
 	}
-	runtime, err := one(ctx, tx, scanRuntime, `select `+runtimeColumns+` from runtimes where id = $1`, old.Snapshot.RuntimeID)
+	runtime, err := one(ctx, tx, scanRuntime, `select `+runtimeColumns+` where r.id = $1`, old.Snapshot.RuntimeID)
 	if err != nil {
 		return err
 	}
@@ -91,13 +91,24 @@ func lockFunction(ctx context.Context, tx pgx.Tx, project, function warpket.ID) 
 // draftOf gives the draft of a function without its files. There is none if the
 // function has no code at all.
 func draftOf(ctx context.Context, q querier, project, function warpket.ID) (warpket.Draft, error) {
-	return one(ctx, q, scanDraft, `select coalesce(newest.number, 0), (select count(*) from versions v where v.function_id = f.id), newest.digest is distinct from n.digest,
-			exists (select from deployments d where d.function_id = f.id and d.version_number = 0 and d.status not in ('failed', 'detached')), `+snapshotColumns+`
+	return one(ctx, q, scanDraft, draftColumns+` where f.id = $1 and f.project_id = $2`, function, project)
+}
+
+// Drafts gives the drafts of functions of a project, without their files.
+func (s *Store) Drafts(ctx context.Context, project warpket.ID, functions ...warpket.ID) (map[warpket.ID]warpket.Draft, error) {
+	all, err := many(ctx, s.pool, scanDraft, draftColumns+` where f.id = any ($1::uuid[]) and f.project_id = $2`, functions, project)
+	drafts := make(map[warpket.ID]warpket.Draft, len(all))
+	for _, d := range all {
+		drafts[d.Snapshot.FunctionID] = d
+	}
+	return drafts, explain(err, "draft", "")
+}
+
+const draftColumns = `select coalesce(newest.number, 0), (select count(*) from versions v where v.function_id = f.id), newest.digest is distinct from n.digest,
+			exists (select from deployments d where d.function_id = f.id and d.version_number = 0 and d.status not in ('failed', 'detached')), ` + snapshotColumns + `
 		from functions f
 		left join lateral (select v.number, v.snapshot_id, m.digest from versions v join snapshots m on m.id = v.snapshot_id where v.function_id = f.id order by v.number desc limit 1) newest on true
-		join snapshots n on n.id = coalesce(f.draft_id, newest.snapshot_id) join runtimes r on r.id = n.runtime_id
-		where f.id = $1 and f.project_id = $2`, function, project)
-}
+		join snapshots n on n.id = coalesce(f.draft_id, newest.snapshot_id) join runtimes r on r.id = n.runtime_id`
 
 func scanDraft(row pgx.CollectableRow) (d warpket.Draft, err error) {
 	err = row.Scan(append([]any{&d.Newest, &d.Versions, &d.Changed, &d.Deployed}, snapshotFields(&d.Snapshot)...)...)

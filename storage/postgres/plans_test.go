@@ -43,7 +43,7 @@ const mayLook = postgres.MaxLooked + 1500
 // nature, that all of it may be looked at where no index knows what fits: in the
 // order of an index, which is that of the primary key where the project has half
 // of a table, as here. A list of runtimes looks at two rows for each.
-var bounded = []string{"Functions", "Aliases", "Webhooks", "Schedules", "Deployments", "Runtimes", "Tokens", "UsageByFunction", "UsageByDay"}
+var bounded = []string{"Functions", "Aliases", "Webhooks", "Schedules", "Deployments", "Runtimes", "Tokens", "UsageByFunction", "UsageByDay", "Nodes", "Devices"}
 
 // list is a list method of the store with values for each field of its filter.
 type list struct {
@@ -177,18 +177,21 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 			"Since":       {recently, long},
 			"Until":       {recently, long},
 			"Functions":   {[]warpket.ID{fillFunction}, []warpket.ID{nobody}},
+			"Small":       {true},
 		}, func(f postgres.ExecutionFilter, p postgres.Page) ([]warpket.Execution, string, error) {
 			return s.Executions(ctx, fillProject, f, p)
 		}),
 		"Aliases": listOf(t, map[string][]any{
 			"FunctionID": {fillFunction, nobody},
 			"Version":    {&one, &none},
+			"Functions":  {[]warpket.ID{fillFunction}, []warpket.ID{nobody}},
 		}, func(f postgres.AliasFilter, p postgres.Page) ([]warpket.Alias, string, error) {
 			return s.Aliases(ctx, fillProject, f, p)
 		}),
 		"Webhooks": listOf(t, map[string][]any{
 			"FunctionID": {fillFunction, nobody},
 			"Alias":      {"alias-1", "nothing"},
+			"Functions":  {[]warpket.ID{fillFunction}, []warpket.ID{nobody}},
 		}, func(f postgres.WebhookFilter, p postgres.Page) ([]warpket.Webhook, string, error) {
 			return s.Webhooks(ctx, fillProject, f, p)
 		}),
@@ -196,6 +199,7 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 			"FunctionID": {fillFunction, nobody},
 			"Status":     {warpket.ScheduleStatus("running"), warpket.ScheduleStatus("cancelled")},
 			"Name":       {is(warpket.Eq, "s-1"), is(warpket.Has, "nothing")},
+			"Functions":  {[]warpket.ID{fillFunction}, []warpket.ID{nobody}},
 		}, func(f postgres.ScheduleFilter, p postgres.Page) ([]warpket.Schedule, string, error) {
 			return s.Schedules(ctx, fillProject, f, p)
 		}),
@@ -257,7 +261,22 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 			return s.Members(ctx, fillProject, p)
 		}),
 		"Projects": listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.Project, string, error) { return s.Projects(ctx, p) }),
-		"Nodes":    listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.Node, string, error) { return s.Nodes(ctx, p) }),
+		"Nodes": listOf(t, map[string][]any{
+			"Live":     {&yes, &no},
+			"Cordoned": {&yes, &no},
+			"Labels":   {map[string]string{"room": "nothing"}},
+		}, func(f postgres.NodeFilter, p postgres.Page) ([]warpket.Node, string, error) {
+			return s.Nodes(ctx, f, p)
+		}),
+		"Devices": listOf(t, map[string][]any{
+			"Kind":   {warpket.NVIDIA, warpket.DeviceKind("nothing")},
+			"NodeID": {nobody},
+			"Free":   {&yes, &no},
+			"Name":   {is(warpket.Has, "nothing")},
+			"Memory": {is(warpket.Gte, "1")},
+		}, func(f postgres.DeviceFilter, p postgres.Page) ([]warpket.NodeDevice, string, error) {
+			return s.Devices(ctx, f, p)
+		}),
 		"Secrets": listOf(t, nil, func(_ nothing, p postgres.Page) ([]warpket.StoredSecret, string, error) {
 			return s.Secrets(ctx, fillProject, p)
 		}),
@@ -408,6 +427,12 @@ func literal(arg any) string {
 		return "null"
 	case v.Kind() == reflect.Pointer && v.IsNil(), v.Kind() == reflect.Slice && v.IsNil():
 		return "null"
+	case v.Kind() == reflect.Map:
+		text, err := json.Marshal(arg)
+		if err != nil {
+			return err.Error() // which is no SQL
+		}
+		return quote(string(text))
 	case v.Kind() == reflect.Pointer:
 		return literal(v.Elem().Interface())
 	case v.Kind() == reflect.Slice:

@@ -66,13 +66,13 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 			_, err := w.UpdateAlias(ctx, stranger, alias.Name, now(), func(*warpket.Alias) error { t.Error("changed"); return nil })
 			return err
 		},
-		"deleting its alias": func() error { return w.DeleteAlias(ctx, stranger, alias.Name) },
+		"deleting its alias": func() error { return w.DeleteAlias(ctx, stranger, alias.Name, always[warpket.Alias]) },
 		"its webhook":        func() error { _, err := w.Webhook(ctx, stranger, hook.ID); return err },
 		"changing its webhook": func() error {
 			_, err := w.UpdateWebhook(ctx, stranger, hook.ID, now(), func(*warpket.Webhook) error { t.Error("changed"); return nil })
 			return err
 		},
-		"deleting its webhook": func() error { return w.DeleteWebhook(ctx, stranger, hook.ID) },
+		"deleting its webhook": func() error { return w.DeleteWebhook(ctx, stranger, hook.ID, always[warpket.Webhook]) },
 	} {
 		if err := call(); warpket.KindOf(err) != warpket.NotFound {
 			t.Errorf("%s: %v", name, err)
@@ -171,13 +171,23 @@ func TestTokensAreRevokedForGood(t *testing.T) {
 	if err := w.CreateToken(t.Context(), bad); err == nil {
 		t.Error("an operator's token belongs to a project")
 	}
+	// Whoever asks again for the same has not got the first secret.
+	again := token
+	again.SecretHash = warpket.HashSecret("again")
+	w.must(w.CreateToken(t.Context(), again))
+	if got, err := w.Token(t.Context(), token.ID); err != nil || !got.Holds("again", now()) {
+		t.Errorf("what was answered last does not hold (%v)", err)
+	}
+	elsewhere := again
+	elsewhere.ProjectID, elsewhere.SecretHash = w.addProject("elsewhere"), warpket.HashSecret("other")
+	wantKind(t, w.CreateToken(t.Context(), elsewhere), warpket.Conflict)
 	first := now()
 	for _, at := range []time.Time{first, first.Add(time.Hour)} {
 		w.must(w.RevokeToken(t.Context(), w.project, token.ID, at))
 	}
 	got, err := w.Token(t.Context(), token.ID)
 	w.must(err)
-	if got.RevokedDate == nil || !got.RevokedDate.Equal(first) || got.Holds("s", now()) {
+	if got.RevokedDate == nil || !got.RevokedDate.Equal(first) || got.Holds("again", now()) {
 		t.Errorf("it is %+v", got)
 	}
 	if list, _, err := w.Tokens(t.Context(), w.project, "", postgres.Page{Limit: 5}); len(list) != 0 || err != nil {
@@ -265,7 +275,7 @@ func TestEveryListPages(t *testing.T) {
 			return ids(l, func(x warpket.Deployment) warpket.ID { return x.ID }), next, err
 		},
 		"nodes": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Nodes(ctx, p)
+			l, next, err := w.Nodes(ctx, postgres.NodeFilter{}, p)
 			return ids(l, func(x warpket.Node) warpket.ID { return x.ID }), next, err
 		},
 		"tokens": func(p postgres.Page) ([]warpket.ID, string, error) {
@@ -340,8 +350,9 @@ func TestListenHearsWhatIsCommitted(t *testing.T) {
 
 	for _, want := range []change{
 		{postgres.DeploymentChanged, d.ID},
-		{postgres.CapacityFreed, ""}, // a node is up
-		{postgres.CapacityFreed, ""}, // a slot is free
+		{postgres.NodeChanged, node.ID},
+		{postgres.CapacityFreed, node.ID}, // a node is up
+		{postgres.CapacityFreed, node.ID}, // a slot is free
 		{postgres.ExecutionWoken, e.ID},
 		{postgres.RuntimeChanged, w.runtime.ID},
 		{postgres.NodeChanged, node.ID},

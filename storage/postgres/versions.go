@@ -162,6 +162,7 @@ var referrers = []struct{ what, query string }{
 	{"deployments", `select id::text from deployments where function_id = $1 and version_number = $2 and status not in ('failed', 'detached') order by id limit 20`},
 	{"aliases", `select a.name from alias_versions r join aliases a on a.id = r.alias_id where r.function_id = $1 and r.version_number = $2 order by a.name limit 20`},
 	{"webhooks", `select id::text from webhooks where function_id = $1 and version_number = $2 order by id limit 20`},
+	{"schedules", `select id::text from schedules where function_id = $1 and version_number = $2 and status in ('running', 'paused') order by id limit 20`},
 }
 
 // DeleteVersion deletes a version to which nothing refers. Its number is not
