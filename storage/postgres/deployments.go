@@ -189,7 +189,7 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 		leaving    bool
 		warpket.SlotPlace
 	}
-	places, err := many(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
+	places, err := planned(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
 		err = row.Scan(&p.deployment, &p.revision, &p.snapshot, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices, &p.Simulated, &p.leaving, &p.Decision, &p.Yields)
 		return p, err
 	}, `select deployment_id, revision, snapshot_id, slots.id, n.name, status, reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = slots.id order by v.id),

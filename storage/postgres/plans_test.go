@@ -199,6 +199,7 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 			"FunctionID": {fillFunction, nobody},
 			"Status":     {warpket.ScheduleStatus("running"), warpket.ScheduleStatus("cancelled")},
 			"Name":       {is(warpket.Eq, "s-1"), is(warpket.Has, "nothing")},
+			"Alias":      {"", "nothing"},
 			"Functions":  {[]warpket.ID{fillFunction}, []warpket.ID{nobody}},
 		}, func(f postgres.ScheduleFilter, p postgres.Page) ([]warpket.Schedule, string, error) {
 			return s.Schedules(ctx, fillProject, f, p)
