@@ -193,7 +193,7 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 		err = row.Scan(&p.deployment, &p.revision, &p.snapshot, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices, &p.Simulated, &p.leaving, &p.Decision, &p.Yields)
 		return p, err
 	}, `select deployment_id, revision, snapshot_id, slots.id, n.name, status, reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = slots.id order by v.id),
-		exists (select from devices v where v.slot_id = slots.id and v.device @> '{"simulated": true}'), `+leaving+`, decision, yields_to is not null
+		(select count(*) from devices v where v.slot_id = slots.id and v.device @> '{"simulated": true}') > 0, `+leaving+`, decision, yields_to is not null
 		from slots join nodes n on n.id = slots.node_id where deployment_id = any ($1::uuid[]) order by slots.id`, ids)
 	if err != nil {
 		return explain(err, "slot", "")
