@@ -71,6 +71,16 @@ func (s *Server) Authenticated(tokenOf func(*http.Request) string, next http.Han
 	})
 }
 
+// Identify finds out who a token is, and in which project an operator's works if
+// it names one.
+func (s *Server) Identify(ctx context.Context, token, project string) Caller {
+	r := (&http.Request{Header: http.Header{}}).WithContext(ctx)
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("X-Project-Id", project)
+	c := s.identify(r)
+	return Caller{Role: c.role, Project: c.project, Err: c.err}
+}
+
 // Guard is what an operation of a wire has in front of it: it lets through who
 // has the scope, has what changes anything written to the audit, and counts
 // requests. Others are answered by refuse. Wires know nothing of tokens that are
