@@ -57,7 +57,7 @@ func (s *Server) addDiff() {
 		OperationID: "compare-versions", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/diff/{other}", Tags: []string{"Functions"}, Summary: "Compare two versions",
 		Description: "What one has to change in the version to get the other. 0 stands for the draft. At most 8 MiB of files are compared line by line, 50,000 lines and 1 MiB of differences of each.",
 		Errors:      []int{http.StatusNotFound},
-	}, s.compareVersions)
+	}, s.compareVersions, byPath)
 }
 
 func (s *Server) compareVersions(ctx context.Context, in *struct {

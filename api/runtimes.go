@@ -155,7 +155,7 @@ func (s *Server) addRuntimes() {
 	register(s, Read, huma.Operation{
 		OperationID: "get-runtime-pool", Method: http.MethodGet, Path: "/v1/runtimes/{id}/pool", Tags: tags, Summary: "Get the pool of a runtime",
 		Description: "How many workers there are for it now, on all nodes that answer. Operators see those of all projects; others their own, and those that are nobody's yet. What nodes keep ready is known to within four seconds.", Errors: []int{http.StatusNotFound},
-	}, s.getRuntimePool)
+	}, s.getRuntimePool, wholeProject)
 }
 
 func (s *Server) listRuntimes(ctx context.Context, in *struct {

@@ -69,7 +69,7 @@ func reenter(ctx context.Context, tx pgx.Tx, f warpket.Function, now time.Time) 
 	if err := addFiles(ctx, tx, &old.Snapshot); err != nil {
 		return err
 	}
-	runtime, err := one(ctx, tx, scanRuntime, `select `+runtimeColumns+` from runtimes where id = $1`, old.Snapshot.RuntimeID)
+	runtime, err := one(ctx, tx, scanRuntime, `select `+runtimeColumns+` where r.id = $1`, old.Snapshot.RuntimeID)
 	if err != nil {
 		return err
 	}

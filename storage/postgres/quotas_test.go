@@ -310,7 +310,7 @@ func TestADeletedProjectLeavesOnlyItsUsageAndAudit(t *testing.T) {
 func TestNothingKeepsADeletedProject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	byHand := map[string]bool{"functions": true, "snapshots": true, "versions": true, "deployments": true, "slots": true, "objects": true}
+	byHand := map[string]bool{"functions": true, "snapshots": true, "versions": true, "deployments": true, "slots": true, "objects": true, "schedules": true}
 	w.conn(func(conn *pgx.Conn) {
 		rows, err := conn.Query(t.Context(), `select conrelid::regclass::text from pg_constraint where contype = 'f' and confrelid = 'projects'::regclass and confdeltype <> 'c' and conparentid = 0`)
 		w.must(err)
@@ -332,8 +332,10 @@ func TestTheAuditIsListedByWhatItHas(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	tokens := []warpket.ID{newID(), newID()}
+	began := now().Add(-time.Minute)
 	add := func(token warpket.ID, member, operation, subject string, status int) warpket.ID {
-		a := warpket.Act{ID: newID(), ProjectID: w.project, TokenID: token, TokenName: "ci", Member: member, Role: warpket.Member, Operation: operation, Subject: subject, Address: "::1", Agent: "test", CreatedDate: now()}
+		began = began.Add(time.Second) // the IDs of one moment are in no order
+		a := warpket.Act{ID: warpket.NewID(began), ProjectID: w.project, TokenID: token, TokenName: "ci", Member: member, Role: warpket.Member, Operation: operation, Subject: subject, Address: "::1", Agent: "test", CreatedDate: now()}
 		w.must(w.BeginAct(ctx, a))
 		if status != 0 {
 			w.must(w.EndAct(ctx, a.ID, status))
