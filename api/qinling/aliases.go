@@ -108,7 +108,7 @@ func (w *wire) onlyAlias(ctx context.Context, a warpket.Alias) error {
 	return nil
 }
 
-func (w *wire) createAlias(ctx context.Context, in *Body) (*output[aliasObject], error) {
+func (w *wire) createAlias(ctx context.Context, in *Sent) (*output[aliasObject], error) {
 	said, err := in.object("body", "name", "function_id", "function_version", "description")
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func (w *wire) createAlias(ctx context.Context, in *Body) (*output[aliasObject],
 
 func (w *wire) updateAlias(ctx context.Context, in *struct {
 	ByName
-	Body
+	Sent
 },
 ) (*output[aliasObject], error) {
 	said, err := in.object("body", "name", "function_id", "function_version", "description")

@@ -273,7 +273,7 @@ func (w *wire) target(ctx context.Context, said fields) (t target, err error) {
 	return t, notFound(err, "FunctionVersion", "function_id=%s, version_number=%d", t.function.ID, t.version)
 }
 
-func (w *wire) createExecution(ctx context.Context, in *Body) (*output[executionObject], error) {
+func (w *wire) createExecution(ctx context.Context, in *Sent) (*output[executionObject], error) {
 	said, err := in.object("execution", "function_id", "function_version", "function_alias", "input", "sync", "description")
 	if err != nil {
 		return nil, err

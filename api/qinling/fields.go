@@ -20,7 +20,7 @@ type fields struct {
 }
 
 // object reads a body that is a JSON object. argument is what Qinling calls it.
-func (b *Body) object(argument string, known ...string) (fields, error) {
+func (b *Sent) object(argument string, known ...string) (fields, error) {
 	f, err := b.json()
 	if err != nil {
 		return f, err
@@ -33,7 +33,7 @@ func (b *Body) object(argument string, known ...string) (fields, error) {
 	return f, nil
 }
 
-func (b *Body) json() (fields, error) {
+func (b *Sent) json() (fields, error) {
 	f := fields{values: map[string]any{}}
 	d := json.NewDecoder(bytes.NewReader(b.RawBody))
 	d.UseNumber()
@@ -48,7 +48,7 @@ func (b *Body) json() (fields, error) {
 
 // either reads a body that is a form, of either sort, or JSON. What nobody knows
 // in it is let be.
-func (b *Body) either() (fields, error) {
+func (b *Sent) either() (fields, error) {
 	kind, parameters, _ := mime.ParseMediaType(b.kind)
 	switch kind {
 	case "multipart/form-data":
@@ -70,7 +70,7 @@ func (b *Body) either() (fields, error) {
 	return b.json()
 }
 
-func (b *Body) multipart(boundary string) (fields, error) {
+func (b *Sent) multipart(boundary string) (fields, error) {
 	f := fields{values: map[string]any{}, form: true}
 	parts := multipart.NewReader(bytes.NewReader(b.RawBody), boundary)
 	for {

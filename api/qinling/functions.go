@@ -313,7 +313,7 @@ func (s *swift) object() (*api.ObjectSource, error) {
 	return &api.ObjectSource{Bucket: s.Container, Key: s.Object}, nil
 }
 
-func (w *wire) createFunction(ctx context.Context, in *Body) (*output[functionObject], error) {
+func (w *wire) createFunction(ctx context.Context, in *Sent) (*output[functionObject], error) {
 	f, err := in.either()
 	if err != nil {
 		return nil, err
@@ -384,7 +384,7 @@ func (w *wire) usable(ctx context.Context, text string) (string, error) {
 
 func (w *wire) updateFunction(ctx context.Context, in *struct {
 	ByID
-	Body
+	Sent
 },
 ) (*output[functionObject], error) {
 	f, ctx, err := w.function(ctx, in.ID)

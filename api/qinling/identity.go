@@ -101,7 +101,7 @@ func (w *wire) addIdentity() {
 		}{"self", base + identityPath + "/"})
 		return v
 	}
-	type versions struct {
+	type identityVersions struct {
 		Versions struct {
 			Values []identityVersion `json:"values"`
 		} `json:"versions"`
@@ -110,8 +110,8 @@ func (w *wire) addIdentity() {
 		Version identityVersion `json:"version"`
 	}
 	register(w, api.Public, huma.Operation{OperationID: "get-identity-versions", Method: http.MethodGet, Path: "/identity", Tags: tags, Summary: "Show the versions of the identity API"},
-		func(_ context.Context, in *struct{ Query }) (*output[versions], error) {
-			out := &output[versions]{}
+		func(_ context.Context, in *struct{ Query }) (*output[identityVersions], error) {
+			out := &output[identityVersions]{}
 			out.Body.Versions.Values = []identityVersion{version(in.base)}
 			return out, nil
 		})
@@ -130,7 +130,7 @@ func (w *wire) addIdentity() {
 		})
 }
 
-func (w *wire) logIn(ctx context.Context, in *Body) (*issuedOutput, error) {
+func (w *wire) logIn(ctx context.Context, in *Sent) (*issuedOutput, error) {
 	var c credentials
 	if json.Unmarshal(in.RawBody, &c) != nil || len(c.Auth.Identity.Methods) == 0 {
 		return nil, invalid("The body is to be {\"auth\": {\"identity\": {\"methods\": [\"password\"], ...}}}")
@@ -168,6 +168,11 @@ func (w *wire) logIn(ctx context.Context, in *Body) (*issuedOutput, error) {
 	}
 	if project != "" && caller.Role == warpket.Operator {
 		token += ":" + project
+	}
+	if p, err := w.server.Store.Project(ctx, string(caller.Project)); err != nil {
+		return nil, err
+	} else if project != "" && project != string(p.ID) && project != p.Name {
+		return nil, newFault(http.StatusUnauthorized, "The token is not for this project.")
 	}
 	name := i.Password.User.Name
 	if name == "" {

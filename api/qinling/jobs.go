@@ -133,7 +133,7 @@ func (f fields) moment(name string, now time.Time) (*time.Time, error) {
 	return nil, invalid("Unrecognizable date. Value: '%.40s'. Give %s such as 2030-01-31T12:00:00.", text, name)
 }
 
-func (w *wire) createJob(ctx context.Context, in *Body) (*output[jobObject], error) {
+func (w *wire) createJob(ctx context.Context, in *Sent) (*output[jobObject], error) {
 	said, err := in.object("job", "name", "function_id", "function_version", "function_alias", "function_input", "pattern", "count", "first_execution_time")
 	if err != nil {
 		return nil, err
@@ -186,7 +186,7 @@ func (w *wire) createJob(ctx context.Context, in *Body) (*output[jobObject], err
 
 func (w *wire) updateJob(ctx context.Context, in *struct {
 	ByID
-	Body
+	Sent
 },
 ) (*output[jobObject], error) {
 	s, ctx, err := w.job(ctx, in.ByID)

@@ -85,6 +85,9 @@ func register[I, O any](w *wire, scope api.Scope, op huma.Operation, handler fun
 	if op.DefaultStatus == 0 && op.Method != http.MethodDelete {
 		op.DefaultStatus = http.StatusOK
 	}
+	if _, ok := any(new(I)).(interface{ sent() }); ok && op.RequestBody == nil {
+		op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{}}}}
+	}
 	huma.Register(w.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err == nil {
@@ -205,12 +208,14 @@ func (q *Query) only(known ...string) error {
 	return nil
 }
 
-// Body is what operations get that take a body. It is exported for huma, which
+// Sent is what operations get that take a body. It is exported for huma, which
 // reads no other embedded fields.
-type Body struct {
+type Sent struct {
 	Query
 	RawBody []byte
 }
+
+func (*Sent) sent() {}
 
 // ByID names a thing in a path. It is exported for huma, which reads no other
 // embedded fields.
@@ -240,20 +245,20 @@ func (w *wire) addRoot() {
 		Target string `json:"target"`
 		Rel    string `json:"rel"`
 	}
-	type version struct {
+	type apiVersion struct {
 		ID     string `json:"id"`
 		Status string `json:"status"`
 		Links  []link `json:"links"`
 	}
-	type versions struct {
-		Versions []version `json:"versions"`
+	type apiVersions struct {
+		Versions []apiVersion `json:"versions"`
 	}
 	type uri struct {
 		URI string `json:"uri"`
 	}
 	register(w, api.Public, huma.Operation{OperationID: "get-versions", Method: http.MethodGet, Path: "/{$}", Summary: "Show the versions of the API"},
-		func(_ context.Context, in *struct{ Query }) (*output[versions], error) {
-			return &output[versions]{versions{[]version{{"v1.0", "CURRENT", []link{{in.base + "/v1", "v1", "self"}}}}}}, nil
+		func(_ context.Context, in *struct{ Query }) (*output[apiVersions], error) {
+			return &output[apiVersions]{apiVersions{[]apiVersion{{"v1.0", "CURRENT", []link{{in.base + "/v1", "v1", "self"}}}}}}, nil
 		})
 	register(w, api.Public, huma.Operation{OperationID: "get-version-root", Method: http.MethodGet, Path: "/v1/{$}", Summary: "Show where the API is"},
 		func(_ context.Context, in *struct{ Query }) (*output[uri], error) {

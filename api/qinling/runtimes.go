@@ -162,7 +162,7 @@ func (w *wire) runtime(ctx context.Context, in ByID) (r warpket.Runtime, _ conte
 	return r, ctx, err
 }
 
-func (w *wire) createRuntime(ctx context.Context, in *Body) (*output[runtimeObject], error) {
+func (w *wire) createRuntime(ctx context.Context, in *Sent) (*output[runtimeObject], error) {
 	f, err := in.object("runtime", "name", "image", "description", "is_public", "trusted")
 	if err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ func (w *wire) createRuntime(ctx context.Context, in *Body) (*output[runtimeObje
 
 func (w *wire) updateRuntime(ctx context.Context, in *struct {
 	ByID
-	Body
+	Sent
 },
 ) (*output[runtimeObject], error) {
 	f, err := in.object("runtime", "name", "image", "description", "is_public", "trusted")

@@ -133,7 +133,7 @@ func (w *wire) version(ctx context.Context, in ByVersion) (f warpket.Function, v
 
 func (w *wire) createVersion(ctx context.Context, in *struct {
 	ByID
-	Body
+	Sent
 },
 ) (*output[versionObject], error) {
 	f, err := w.own(ctx, in.ID)

@@ -88,7 +88,7 @@ func (w *wire) addWebhooks() {
 	register(w, api.Public, huma.Operation{OperationID: "invoke-webhook", Method: http.MethodPost, Path: "/v1/webhooks/{id}/invoke", Tags: tags, Summary: "Invoke a webhook, without a token", DefaultStatus: http.StatusAccepted},
 		func(ctx context.Context, in *struct {
 			ByID
-			Body
+			Sent
 		},
 		) (*invoked, error) {
 			id, err := in.parse()
@@ -107,7 +107,7 @@ func (w *wire) addWebhooks() {
 
 // arguments are what a function gets from a webhook: the object or the form of
 // the body as its parameters.
-func (b *Body) arguments() (api.Any, error) {
+func (b *Sent) arguments() (api.Any, error) {
 	if len(b.RawBody) == 0 {
 		return inputOf("", false), nil
 	}
@@ -146,7 +146,7 @@ func (t target) aim(h *warpket.Webhook) {
 	}
 }
 
-func (w *wire) createWebhook(ctx context.Context, in *Body) (*output[webhookObject], error) {
+func (w *wire) createWebhook(ctx context.Context, in *Sent) (*output[webhookObject], error) {
 	said, err := in.object("webhook", "function_id", "function_version", "function_alias", "description")
 	if err != nil {
 		return nil, err
@@ -168,7 +168,7 @@ func (w *wire) createWebhook(ctx context.Context, in *Body) (*output[webhookObje
 
 func (w *wire) updateWebhook(ctx context.Context, in *struct {
 	ByID
-	Body
+	Sent
 },
 ) (*output[webhookObject], error) {
 	id, err := in.parse()

@@ -57,7 +57,7 @@ func (w *wire) addWorkers() {
 		register(w, api.Operate, huma.Operation{OperationID: way.id + "-function", Method: http.MethodPost, Path: "/v1/functions/{id}/" + way.name, Tags: tags, Summary: way.summary + " a function", DefaultStatus: http.StatusAccepted},
 			func(ctx context.Context, in *struct {
 				ByID
-				Body
+				Sent
 			},
 			) (*nothing, error) {
 				f, ctx, err := w.function(ctx, in.ID)
@@ -68,19 +68,19 @@ func (w *wire) addWorkers() {
 				if err != nil {
 					return nil, err
 				}
-				return w.scale(ctx, f, d.Version(), &in.Body, way.more, in.base)
+				return w.scale(ctx, f, d.Version(), &in.Sent, way.more, in.base)
 			})
 		register(w, api.Operate, huma.Operation{OperationID: way.id + "-version", Method: http.MethodPost, Path: "/v1/functions/{id}/versions/{version}/" + way.name, Tags: tags, Summary: way.summary + " a version", DefaultStatus: http.StatusAccepted},
 			func(ctx context.Context, in *struct {
 				ByVersion
-				Body
+				Sent
 			},
 			) (*nothing, error) {
 				f, v, ctx, err := w.version(ctx, in.ByVersion)
 				if err != nil {
 					return nil, err
 				}
-				return w.scale(ctx, f, v, &in.Body, way.more, in.base)
+				return w.scale(ctx, f, v, &in.Sent, way.more, in.base)
 			})
 	}
 	register(w, api.Operate, huma.Operation{OperationID: "detach-function", Method: http.MethodPost, Path: "/v1/functions/{id}/detach", Tags: tags, Summary: "Detach a function from its workers", DefaultStatus: http.StatusAccepted},
@@ -123,7 +123,7 @@ func (w *wire) open(ctx context.Context, f warpket.Function, number int) ([]warp
 
 // scale gives a version more workers or fewer, but not less than one. What is
 // scaled is a deployment: slots on demand come and go by themselves.
-func (w *wire) scale(ctx context.Context, f warpket.Function, v warpket.Version, in *Body, more bool, base string) (*nothing, error) {
+func (w *wire) scale(ctx context.Context, f warpket.Function, v warpket.Version, in *Sent, more bool, base string) (*nothing, error) {
 	said, err := in.either()
 	if err != nil {
 		return nil, err
