@@ -56,7 +56,7 @@ func result(e warpket.Execution) *string {
 		Duration float64         `json:"duration"`
 		Output   json.RawMessage `json:"output"`
 	}
-	t := told{Duration: float64(e.Timings.Ran.Round(time.Millisecond)) / float64(time.Second)}
+	t := told{Duration: float64(e.Timings.Ran.Round(time.Microsecond)) / float64(time.Second)}
 	switch {
 	case !e.Status.Final():
 		return nil

@@ -37,12 +37,16 @@ func (w *wire) addWorkers() {
 				return nil, err
 			}
 			number, err := strconv.Atoi(in.query.Get("function_version"))
-			if err != nil && in.query.Has("function_version") {
+			if in.query.Has("function_version") && (err != nil || number < 0) {
 				return nil, invalid("Invalid function_version specified. An integer is required.")
 			}
-			slots, err := list(ctx, []warpket.ID{f.ProjectID}, func(s warpket.Worker) warpket.ID { return s.Slot }, always,
+			snapshot, err := w.snapshotOf(ctx, f, number)
+			if err != nil {
+				return nil, err
+			}
+			slots, err := list(ctx, []warpket.ID{f.ProjectID}, func(s warpket.Worker) warpket.ID { return s.Slot }, func(s warpket.Worker) bool { return s.Snapshot == snapshot },
 				func(ctx context.Context, project warpket.ID, page postgres.Page) ([]warpket.Worker, string, error) {
-					return w.server.Store.Workers(ctx, project, f.ID, postgres.WorkerFilter{Version: &number}, page)
+					return w.server.Store.Workers(ctx, project, f.ID, postgres.WorkerFilter{}, page)
 				})
 			out := workers{Workers: []workerObject{}}
 			for i := len(slots) - 1; i >= 0; i -= slotsPerWorker {
@@ -107,6 +111,17 @@ func (w *wire) addWorkers() {
 			}
 			return w.detach(ctx, f, v.Number, in.base)
 		})
+}
+
+// snapshotOf is the code of a version, or of the draft as it is now: workers that
+// still have an earlier one are on their way out.
+func (w *wire) snapshotOf(ctx context.Context, f warpket.Function, number int) (warpket.ID, error) {
+	if number == warpket.DraftNumber {
+		d, err := w.server.Store.Draft(ctx, f.ProjectID, f.ID)
+		return d.Snapshot.ID, err
+	}
+	v, err := w.server.Store.Version(ctx, f.ProjectID, f.ID, number)
+	return v.Snapshot.ID, notFound(err, "FunctionVersion", "function_id=%s, version_number=%d", f.ID, number)
 }
 
 // open are the deployments of a version that hold slots or want them.
