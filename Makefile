@@ -19,7 +19,7 @@ export GOFLAGS     := $(strip $(GOFLAGS) -buildvcs=false)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint fmt generate bench e2e clean devstack \
+.PHONY: help build run test test-gpu lint fmt generate bench e2e clean devstack \
 	bin/warpket lint-go lint-devstack lint-workflows lint-python lint-generated
 
 help: ## list the targets
@@ -99,6 +99,11 @@ generate: ## write the generated files: node channel, OpenAPI, clients
 	@$(GO) run ./tools/openapi > .cache/openapi.yaml && mv .cache/openapi.yaml api/openapi.yaml
 	@$(GO) run ./tools/openapi 3.0 > .cache/openapi.yaml && mv .cache/openapi.yaml api/openapi-3.0.yaml
 	@$(GO) tool -modfile=tools/generate.mod oapi-codegen -config clients/go/oapi-codegen.yaml api/openapi-3.0.yaml
+
+# The test program needs nothing beside it, so it can be taken to a machine without Go.
+test-gpu: ## test with this machine's GPU (bin/gpu.test also runs alone)
+	@if command -v $(GO) > /dev/null; then $(GO) test -c -o bin/gpu.test ./accelerators; fi
+	@cd accelerators && ../bin/gpu.test -test.v -test.run 'GPUsAreRead|OnTheCard'
 
 bench: build ## measure, see bench/README.md (ARGS="..." for its flags)
 	$(GO) run ./bench $(ARGS)

@@ -17,11 +17,12 @@ type Deployment struct {
 	RuntimeID     ID
 	Slots         int // wanted
 	Revision      int // of its function's configuration
-	Ready         int // slots that are ready now, with that revision
+	Ready         int // slots that are ready now, with that revision, and do not have to leave their node
 	Resources     Resources
 	Status        DeploymentStatus
 	Message       string // progress, or why it failed
 	Placement     []SlotPlace
+	Waiting       *Waiting // while it waits for room
 	CreatedDate   time.Time
 	UpdatedDate   time.Time
 }
@@ -35,6 +36,9 @@ type SlotPlace struct {
 	Reason  string
 	// Isolation is what keeps its programs apart from others of its node.
 	Isolation Isolation
+	Decision  *Decision // what else was looked at; nil where that is not known
+	Yields    bool      // it ends when what runs in it has ended, for something more urgent
+	Simulated bool      // whether any of its devices is declared, not found
 }
 
 // DeploymentStatus says how far a deployment is.
@@ -102,6 +106,8 @@ type Slot struct {
 	Devices      []string
 	Reason       string // why it is where it is
 	CreatedDate  time.Time
+	Decision     *Decision // what else was looked at; nil where that is not known
+	Leaving      bool      // its node is being drained, or a device of it has a fault: it moves elsewhere
 }
 
 // SlotStatus says what a slot is doing.

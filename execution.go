@@ -42,7 +42,8 @@ type Execution struct {
 	NodeName   string
 	SlotID     ID
 	Generation int64
-	Reason     string // why it ran there
+	Reason     string   // why it ran there
+	Devices    []string // that its slot held alone
 	Result     Payload
 	Error      *Failure
 	Log        Payload
@@ -102,6 +103,10 @@ type Timings struct {
 type Usage struct {
 	CPU        time.Duration // of all its processes
 	PeakMemory int64         // bytes; of its worker so far when it is kept between executions; 0 if the node cannot tell
+	// Of its GPUs, while it ran; zero where there are none or the driver cannot tell.
+	GPUMemory  int64   // bytes at the peak of samples, of all its processes
+	GPUJoules  float64 // energy, idle power included
+	GPUSeconds float64 // time in which they computed, summed, from samples of the driver's counter
 }
 
 // Failure says why an execution did not succeed.
@@ -133,12 +138,13 @@ const (
 	NoRuntime          FailureCode = "runtime_failed"       // its runtime could not be built
 	NotPlaced          FailureCode = "no_capacity"          // nothing can hold it
 	NotPrepared        FailureCode = "preparation_failed"   // its node could not prepare it
+	SimulatedDevice    FailureCode = "simulated_device"     // its slot holds devices that are only declared: they run no code
 )
 
 // FailureCodes are all reasons why an execution fails.
 var FailureCodes = []FailureCode{
 	ImportFailed, NoEntry, Raised, BadArguments, ResultNotEncodable, ResultTooLarge, Exited, Crashed, OutOfMemory, TooManyProcesses, DiskFull,
-	TimedOutCode, CancelledCode, LostCode, NoRuntime, NotPlaced, NotPrepared,
+	TimedOutCode, CancelledCode, LostCode, NoRuntime, NotPlaced, NotPrepared, SimulatedDevice,
 }
 
 // Status says how far an execution is.
@@ -205,6 +211,20 @@ func (e Execution) Retry(id ID, now time.Time) (Execution, error) {
 		again.Callback = &Callback{URL: e.Callback.URL, Secret: e.Callback.Secret, Status: CallbackPending}
 	}
 	return again, nil
+}
+
+// Waits is where a queued execution stands: with so many of its snapshot before
+// it, so many slots that serve these, and what they have taken lately if that
+// is known. room is what its snapshot waits for, if it waits for room.
+func (e *Execution) Waits(before, slots int, took time.Duration, room *Waiting, now time.Time) *Waiting {
+	w := Waiting{Position: before + 1}
+	if room != nil {
+		w.Position += room.Position - 1
+		w.Reason, w.Decision = room.Reason, room.Decision
+	} else if slots > 0 && took > 0 {
+		w.StartDate = now.Add(took * time.Duration(before+1) / time.Duration(slots))
+	}
+	return &w
 }
 
 // Outcome is how one attempt of an execution ended on its node.

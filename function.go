@@ -104,48 +104,6 @@ const (
 	ReuseNone    Reuse = "none"    // a fresh worker for each execution
 )
 
-// Resources are what a worker may use.
-type Resources struct {
-	CPU     int           `json:"cpu"`     // thousandths of a core
-	Memory  int64         `json:"memory"`  // bytes
-	Timeout time.Duration `json:"timeout"` // of one execution
-}
-
-// DefaultResources are what a function gets that asks for nothing.
-var DefaultResources = Resources{CPU: 1000, Memory: 512 << 20, Timeout: time.Minute}
-
-// Or fills what r leaves open from other.
-func (r Resources) Or(other Resources) Resources {
-	if r.CPU == 0 {
-		r.CPU = other.CPU
-	}
-	if r.Memory == 0 {
-		r.Memory = other.Memory
-	}
-	if r.Timeout == 0 {
-		r.Timeout = other.Timeout
-	}
-	return r
-}
-
-// Cover reports whether a slot with r has room for what asks for other.
-func (r Resources) Cover(other Resources) bool {
-	return r.CPU >= other.CPU && r.Memory >= other.Memory
-}
-
-// Check reports what of r is out of bounds.
-func (r Resources) Check() error {
-	switch {
-	case r.CPU < 10 || r.CPU > 256_000:
-		return Errorf(Invalid, "cpu is in thousandths of a core, from 10 to 256000, not %d", r.CPU).At("resources.cpu")
-	case r.Memory < 16<<20 || r.Memory > 4<<40:
-		return Errorf(Invalid, "memory is in bytes, from 16777216 (16 MiB) to 4398046511104 (4 TiB), not %d", r.Memory).At("resources.memory")
-	case r.Timeout < time.Millisecond || r.Timeout > 24*time.Hour:
-		return Errorf(Invalid, "timeout is in seconds, from 0.001 to 86400 (24 h), not %g", r.Timeout.Seconds()).At("resources.timeout")
-	}
-	return nil
-}
-
 // NeedNewSlots reports whether slots that were prepared with old no longer do.
 // The resources of a deployment are its own, and an execution picks a slot
 // that covers its own; what else there is, the server reads for each execution.

@@ -56,15 +56,3 @@ func TestSettingsCheck(t *testing.T) {
 		})
 	}
 }
-
-func TestResourcesOrFillsWhatIsOpen(t *testing.T) {
-	t.Parallel()
-	got := warpket.Resources{CPU: 250}.Or(warpket.DefaultResources)
-	want := warpket.Resources{CPU: 250, Memory: warpket.DefaultResources.Memory, Timeout: warpket.DefaultResources.Timeout}
-	if got != want {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if !got.Cover(got) || got.Cover(warpket.DefaultResources) || got.Cover(warpket.Resources{CPU: 1, Memory: got.Memory + 1}) {
-		t.Error("Cover is wrong")
-	}
-}

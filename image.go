@@ -21,6 +21,21 @@ func (i Image) Digest() string {
 	return digest
 }
 
+// SameRepository reports whether a reference names an image of the repository
+// that this one is of: another tag or digest at most.
+func (i Image) SameRepository(reference string) bool {
+	return repositoryOf(i.Reference) == repositoryOf(reference)
+}
+
+// repositoryOf is a reference without its tag and digest.
+func repositoryOf(reference string) string {
+	reference, _, _ = strings.Cut(reference, "@")
+	if colon := strings.LastIndex(reference, ":"); colon > strings.LastIndex(reference, "/") {
+		return reference[:colon]
+	}
+	return reference
+}
+
 // SnapshotDigest is one digest over all that decides a result, as for files.
 // Where the image is kept decides nothing.
 func (i Image) SnapshotDigest(runtimeKey string) string {

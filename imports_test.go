@@ -48,7 +48,7 @@ var rows = []map[string][]string{
 		"api/qinling": {"api", "sources", "storage/postgres"},
 		"cli":         {"clients/go"},
 		"clients/go":  {},
-		"node":        {"channel", "channel/wire", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker"},
+		"node":        {"accelerators", "channel", "channel/wire", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker"},
 		"workflows":   {"accelerators/placement", "channel", "channel/wire", "live", "metrics", "secrets", "storage/blob", "storage/postgres", "templates"},
 	},
 	{ // wiring
@@ -58,6 +58,7 @@ var rows = []map[string][]string{
 		},
 	},
 	{ // tests and tools: nothing above imports them
+		"bench/fleet":                   {"accelerators/placement"},
 		"runners/image/imagetest":       {},
 		"runners/runtimes/runtimestest": {"pypi", "runners/runtimes", "runners/sandbox"},
 		"teststack":                     {"migrations", "storage/blob"},

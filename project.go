@@ -20,6 +20,8 @@ type Project struct {
 	CreatedDate time.Time
 	Description string
 	UpdatedDate time.Time
+	Weight      float64 // its share of the fleet beside other projects
+	MaxPriority int     // up to which its priorities count beside other projects
 }
 
 // DefaultProject is the name of the project that an operator works in unless

@@ -67,6 +67,12 @@ func (s Schedule) Check() error {
 			return Errorf(Invalid, "a %s has no NUL characters", field).At("%s", field)
 		}
 	}
+	switch {
+	case s.Alias != "" && (s.Version != 0 || s.Draft):
+		return Errorf(Invalid, "an alias says itself which version runs: leave version and draft out, or leave alias out").At("alias")
+	case s.Version != 0 && s.Draft:
+		return Errorf(Invalid, "version and draft cannot both be given").At("draft")
+	}
 	if len(s.Input) > MaxScheduleInput {
 		return Errorf(TooLarge, "the input has %d bytes; a schedule takes at most %d", len(s.Input), MaxScheduleInput).At("input")
 	}

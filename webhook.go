@@ -24,6 +24,7 @@ type Webhook struct {
 	Sync          bool   // whoever invokes it waits for the result and gets it
 	CreatedDate   time.Time
 	UpdatedDate   time.Time
+	Executes      ID // the function that it executes, itself or by its alias; set when it is read
 }
 
 // Signature says how the requests to a webhook are signed.

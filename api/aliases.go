@@ -103,7 +103,7 @@ func (s *Server) addAliases() {
 		Version    int    `query:"version" minimum:"1" doc:"Only those that stand for the version with this number, among others; needs functionId"`
 	},
 	) (*listOutput[Alias], error) {
-		filter := postgres.AliasFilter{}
+		filter := postgres.AliasFilter{Functions: reachable(ctx)}
 		if in.FunctionID != "" {
 			id, err := warpket.ParseID("function", in.FunctionID)
 			if err != nil {
@@ -119,12 +119,12 @@ func (s *Server) addAliases() {
 		}
 		items, next, err := s.Store.Aliases(ctx, projectOf(ctx), filter, in.page())
 		return list(items, next, toAlias), err
-	}, wholeProject)
+	}, byFilter)
 	register(s, Write, huma.Operation{
 		OperationID: "create-alias", Method: http.MethodPost, Path: "/v1/aliases", Tags: tags, Summary: "Create an alias", DefaultStatus: http.StatusOK,
 		Description: "Executions name it in the place of a function and a version. What it stands for can be changed; a version that it stands for cannot be deleted.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
-	}, s.createAlias, wholeProject)
+	}, s.createAlias, byLoading)
 	register(s, Read, huma.Operation{
 		OperationID: "get-alias", Method: http.MethodGet, Path: "/v1/aliases/{name}", Tags: tags, Summary: "Get an alias", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *AliasInput) (*aliasOutput, error) {
@@ -132,19 +132,36 @@ func (s *Server) addAliases() {
 		if err != nil {
 			return nil, err
 		}
-		return aliasAnswer(a), nil
-	}, wholeProject)
+		return aliasAnswer(a), mayReachAlias(ctx, a)
+	}, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "update-alias", Method: http.MethodPatch, Path: "/v1/aliases/{name}", Tags: tags, Summary: "Change an alias",
 		Description: "Changes what is set and leaves the rest; version or versions replace all that it stood for. An execution that is asked for after the answer runs what it stands for now, if it is asked for on the same server; on others that holds from a second later.",
 		Errors:      []int{http.StatusNotFound, http.StatusPreconditionFailed},
-	}, s.updateAlias, wholeProject)
+	}, s.updateAlias, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-alias", Method: http.MethodDelete, Path: "/v1/aliases/{name}", Tags: tags, Summary: "Delete an alias", DefaultStatus: http.StatusNoContent,
-		Description: "Refused while a webhook executes it.", Errors: []int{http.StatusNotFound, http.StatusConflict},
+		Description: "Refused while a webhook executes it, or a schedule that is running or paused.", Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, in *AliasInput) (*struct{}, error) {
 		return nil, s.RemoveAlias(ctx, in.Name)
-	}, wholeProject)
+	}, byLoading)
+}
+
+func mayReachAlias(ctx context.Context, a warpket.Alias) error {
+	return mayReachThe(ctx, "alias", a.Name, a.FunctionID)
+}
+
+// mayAim refuses to have a function or an alias executed by something else when
+// the caller's token is not for it.
+func (s *Server) mayAim(ctx context.Context, function warpket.ID, alias string) error {
+	if alias == "" || reachable(ctx) == nil {
+		return mayReach(ctx, function)
+	}
+	a, err := s.Store.Alias(ctx, projectOf(ctx), alias)
+	if err != nil {
+		return err
+	}
+	return mayReachAlias(ctx, a)
 }
 
 func (s *Server) createAlias(ctx context.Context, in *struct{ Body CreateAliasRequest }) (*aliasOutput, error) {
@@ -172,6 +189,9 @@ func (s *Server) AddAlias(ctx context.Context, a warpket.Alias) error {
 	if err := a.Check(); err != nil {
 		return err
 	}
+	if err := mayReach(ctx, a.FunctionID); err != nil {
+		return err
+	}
 	defer s.aliases.drop()
 	return s.Store.CreateAlias(ctx, a)
 }
@@ -180,17 +200,23 @@ func (s *Server) AddAlias(ctx context.Context, a warpket.Alias) error {
 func (s *Server) ChangeAlias(ctx context.Context, name string, change func(*warpket.Alias) error) (warpket.Alias, error) {
 	defer s.aliases.drop()
 	return s.Store.UpdateAlias(ctx, projectOf(ctx), name, s.Now(), func(a *warpket.Alias) error {
+		if err := mayReachAlias(ctx, *a); err != nil {
+			return err
+		}
 		if err := change(a); err != nil {
+			return err
+		}
+		if err := mayReach(ctx, a.FunctionID); err != nil {
 			return err
 		}
 		return a.Check()
 	})
 }
 
-// RemoveAlias deletes an alias that no webhook executes.
+// RemoveAlias deletes an alias that no webhook executes and no schedule.
 func (s *Server) RemoveAlias(ctx context.Context, name string) error {
 	defer s.aliases.drop()
-	return s.Store.DeleteAlias(ctx, projectOf(ctx), name)
+	return s.Store.DeleteAlias(ctx, projectOf(ctx), name, func(a warpket.Alias) error { return mayReachAlias(ctx, a) })
 }
 
 func (s *Server) updateAlias(ctx context.Context, in *struct {

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/accelerators/placement"
 	"github.com/warpket/warpket/api"
 	"github.com/warpket/warpket/channel"
 	client "github.com/warpket/warpket/clients/go"
@@ -89,7 +90,19 @@ func (f fleet) Launch(ctx context.Context, e warpket.Execution, _ bool) error {
 func (f fleet) CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error) {
 	return f.store.AskCancel(ctx, project, id, warpket.Failure{Code: warpket.CancelledCode}, time.Now())
 }
-func (f fleet) FollowLog(context.Context, warpket.Execution)             {}
+
+func (f fleet) Room(ctx context.Context, need warpket.Need, _ bool) error {
+	nodes, err := f.store.Fleet(ctx)
+	if err == nil {
+		_, err = placement.Place(nodes, placement.RequestOf(need))
+	}
+	return err
+}
+func (f fleet) FollowLog(context.Context, warpket.Execution) {}
+func (f fleet) Fence(ctx context.Context, node warpket.ID) (warpket.Node, error) {
+	n, _, err := f.store.FenceNode(ctx, node, time.Now())
+	return n, err
+}
 func (f fleet) ReleaseAll(context.Context, warpket.ID, postgres.Deleted) {}
 func (f fleet) ScheduleChanged(context.Context, warpket.ID)              {}
 

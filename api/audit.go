@@ -24,7 +24,7 @@ type Act struct {
 	TokenName   string    `json:"tokenName" doc:"Its name then" example:"notebook"`
 	Member      string    `json:"member,omitempty" doc:"Name of the member whom it was issued to; absent for a token of the project" example:"ada"`
 	Role        string    `json:"role" enum:"viewer,member,admin,operator" doc:"Its role then"`
-	Operation   string    `json:"operation" doc:"ID of the operation, as in the OpenAPI document" example:"delete-function"`
+	Operation   string    `json:"operation" doc:"ID of the operation, as in the OpenAPI document, or push-version" example:"delete-function"`
 	Subject     string    `json:"subject" doc:"What it was done to: the IDs and names in the path, with slashes between; or the ID of what was to be made"`
 	Address     string    `json:"address" doc:"Address of the caller" example:"203.0.113.7"`
 	UserAgent   string    `json:"userAgent" doc:"What the caller's program calls itself, at most 200 bytes"`
@@ -43,7 +43,7 @@ func toAct(a warpket.Act) Act {
 func (s *Server) addAudit() {
 	register(s, Manage, huma.Operation{
 		OperationID: "list-audit", Method: http.MethodGet, Path: "/v1/audit", Tags: []string{"Projects"}, Summary: "List what was done",
-		Description: "Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. " +
+		Description: "Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. " +
 			"An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.",
 	}, s.listAudit, wholeProject)
 }
@@ -98,40 +98,50 @@ func (s *Server) recorded(ctx huma.Context, op huma.Operation, refuse func(huma.
 		ctx = huma.WithValue(ctx, subjectKey{}, id)
 		subject = string(id)
 	}
-	act := s.act(ctx.Context(), op, subject)
-	if err := s.Store.BeginAct(ctx.Context(), act); err != nil {
-		s.Log.ErrorContext(ctx.Context(), "audit not written, so nothing was done", "operation", op.OperationID, "error", err)
-		refuse(ctx, warpket.Because(warpket.Unavailable, err, "what was asked for could not be written down, so it was not done; try again in a moment"))
+	end, err := s.begin(ctx.Context(), op.OperationID, subject)
+	if err != nil {
+		refuse(ctx, err)
 		return
 	}
 	status := http.StatusInternalServerError // unless it comes to an answer
-	defer func() {
-		if err := s.Store.EndAct(context.WithoutCancel(ctx.Context()), act.ID, status); err != nil {
-			s.Log.ErrorContext(ctx.Context(), "outcome not written to the audit; it is unknown there", "act", act.ID, "status", status, "error", err)
-		}
-	}()
+	defer func() { end(status) }()
 	do(ctx)
 	status = statusOr(ctx.Status(), http.StatusOK)
 }
 
+// begin writes down what is about to be done; without that it must not be. end
+// writes down how it was answered.
+func (s *Server) begin(ctx context.Context, operation, subject string) (end func(status int), err error) {
+	act := s.act(ctx, operation, subject)
+	if err := s.Store.BeginAct(ctx, act); err != nil {
+		s.Log.ErrorContext(ctx, "audit not written, so nothing was done", "operation", operation, "error", err)
+		return nil, warpket.Because(warpket.Unavailable, err, "what was asked for could not be written down, so it was not done; try again in a moment")
+	}
+	return func(status int) {
+		if err := s.Store.EndAct(context.WithoutCancel(ctx), act.ID, status); err != nil {
+			s.Log.ErrorContext(ctx, "outcome not written to the audit; it is unknown there", "act", act.ID, "status", status, "error", err)
+		}
+	}, nil
+}
+
 // denied writes down what was refused before it came to its operation.
-func (s *Server) denied(r *http.Request, op huma.Operation, cause error) {
-	if warpket.KindOf(cause) != warpket.Denied || op.Metadata[ownRecord] != nil {
+func (s *Server) denied(ctx context.Context, operation, subject string, cause error) {
+	if warpket.KindOf(cause) != warpket.Denied {
 		return
 	}
-	act := s.act(r.Context(), op, subjectOf(op.Path, pathParam(op.Path, r.URL.Path)))
+	act := s.act(ctx, operation, subject)
 	act.Status = http.StatusForbidden
-	if err := s.Store.BeginAct(r.Context(), act); err != nil {
-		s.Log.ErrorContext(r.Context(), "denied attempt not written to the audit", "operation", op.OperationID, "error", err)
+	if err := s.Store.BeginAct(ctx, act); err != nil {
+		s.Log.ErrorContext(ctx, "denied attempt not written to the audit", "operation", operation, "error", err)
 	}
 }
 
-func (s *Server) act(ctx context.Context, op huma.Operation, subject string) warpket.Act {
+func (s *Server) act(ctx context.Context, operation, subject string) warpket.Act {
 	c := callerOf(ctx)
 	now := s.Now()
 	return warpket.Act{
 		ID: warpket.NewID(now), ProjectID: c.project, TokenID: c.token.ID, TokenName: c.token.Name, Member: c.token.Member, Role: c.role,
-		Operation: op.OperationID, Subject: subject, Address: c.address, Agent: c.agent, CreatedDate: now,
+		Operation: operation, Subject: subject, Address: c.address, Agent: c.agent, CreatedDate: now,
 	}
 }
 

@@ -23,6 +23,7 @@ type Deployment struct {
 	Message      string    `json:"message" doc:"Progress, or why it failed"`
 	Resources    Resources `json:"resources" doc:"What each slot has"`
 	Placement    Placement `json:"placement" doc:"Where its slots are, and why there"`
+	Queue        *Queue    `json:"queue,omitempty" doc:"Its place while slots of it wait for room; absent in lists"`
 	Isolation    string    `json:"isolation" doc:"What keeps it apart from other functions, where that is weakest, and what it lacks; none: plain processes; empty while it holds no slot" example:"namespaces"`
 	TemporalURL  string    `json:"temporalUrl,omitempty" doc:"Its page in the Temporal UI"`
 	CreatedDate  time.Time `json:"createdDate" doc:"When it was asked for"`
@@ -36,24 +37,33 @@ type Placement struct {
 
 // SlotPlace says where one slot is.
 type SlotPlace struct {
-	SlotID  string   `json:"slotId" doc:"ID of the slot"`
-	Node    string   `json:"node" doc:"Name of its node"`
-	Status  string   `json:"status" enum:"preparing,ready,lost" doc:"lost: its node is silent"`
-	Devices []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
-	Reason  string   `json:"reason" doc:"Why it is there"`
+	SlotID    string   `json:"slotId" doc:"ID of the slot"`
+	Node      string   `json:"node" doc:"Name of its node"`
+	Status    string   `json:"status" enum:"preparing,ready,lost" doc:"lost: its node is silent"`
+	Devices   []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
+	Reason    string   `json:"reason" doc:"Why it is there"`
+	Simulated bool     `json:"simulated,omitempty" doc:"Its devices are only declared, for tests and plans: no code runs on them"`
+	Yields    bool     `json:"yields,omitempty" doc:"Whether it ends, for something more urgent, when what runs in it has ended"`
+
+	Candidates []Candidate `json:"candidates,omitempty" doc:"The best of the nodes that had room when it was placed, the chosen one first"`
+	Rejected   []Rejection `json:"rejected,omitempty" doc:"Why the other nodes had none"`
 }
 
 func (s *Server) toDeployment(d warpket.Deployment) Deployment {
 	out := Deployment{
 		ID: string(d.ID), FunctionID: string(d.FunctionID), FunctionName: d.FunctionName, Version: d.VersionNumber, Slots: d.Slots, Ready: d.Ready,
 		Status: string(d.Status), Message: d.Message, Resources: toResources(d.Resources), Placement: Placement{Slots: []SlotPlace{}},
-		TemporalURL: s.Workflows.DeploymentURL(d.ID), CreatedDate: d.CreatedDate, UpdatedDate: d.UpdatedDate,
+		Queue: toQueue(d.Waiting), TemporalURL: s.Workflows.DeploymentURL(d.ID), CreatedDate: d.CreatedDate, UpdatedDate: d.UpdatedDate,
 	}
 	for _, p := range d.Placement {
 		if out.Isolation == "" || !p.Isolation.Complete() {
 			out.Isolation = p.Isolation.String() // the weakest counts
 		}
-		out.Placement.Slots = append(out.Placement.Slots, SlotPlace{SlotID: string(p.Slot), Node: p.Node, Status: string(p.Status), Devices: orEmpty(p.Devices), Reason: p.Reason})
+		place := SlotPlace{SlotID: string(p.Slot), Node: p.Node, Status: string(p.Status), Devices: orEmpty(p.Devices), Reason: p.Reason, Yields: p.Yields, Simulated: p.Simulated}
+		if p.Decision != nil {
+			place.Candidates, place.Rejected = toCandidates(p.Decision.Candidates), toRejections(p.Decision.Rejected)
+		}
+		out.Placement.Slots = append(out.Placement.Slots, place)
 	}
 	return out
 }
@@ -177,14 +187,19 @@ func (s *Server) createDeployment(ctx context.Context, in *struct {
 
 // deploy deploys a version, or the draft as one, and answers how far it is.
 func (s *Server) deploy(ctx context.Context, f warpket.Function, v warpket.Version, b *CreateDeploymentRequest, prefer string) (*deploymentOutput, error) {
-	slots, resources := 1, f.Settings.Resources
+	slots, explicit := 1, warpket.Resources{}
 	if b != nil {
 		if b.Slots != nil {
 			slots = *b.Slots
 		}
-		resources = b.Resources.domain().Or(resources)
+		explicit = b.Resources.domain()
 	}
-	if err := resources.Check(); err != nil {
+	targets, err := s.targetsOf(f, v)
+	if err != nil {
+		return nil, err
+	}
+	resources := explicit.Or(f.Settings.Resources)
+	if resources, err = resources.For(resources.Target(targets), explicit); err != nil {
 		return nil, err
 	}
 	now := s.Now()
@@ -222,6 +237,11 @@ func (s *Server) followDeployment(ctx context.Context, id warpket.ID, prefer str
 			case <-news.C:
 				continue
 			case <-held.Done():
+			}
+		}
+		if !d.Settled() {
+			if d.Waiting, err = s.waitingOf(ctx, d.ID); err != nil {
+				return nil, err
 			}
 		}
 		out := &deploymentOutput{Status: http.StatusOK, Body: s.toDeployment(d)}

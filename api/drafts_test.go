@@ -169,7 +169,7 @@ func TestPutSetsAllThatPatchLeaves(t *testing.T) {
 			match += seen
 		}
 		set, head := ask[api.Function](t, w, 200, "PUT", path, `{"functionName":"bell-2","resources":{"cpu":500}}`, "If-Match", match)
-		if set.FunctionName != "bell-2" || set.Label != "" || set.Description != "" || set.Retries != 0 || set.Lane != "durable" || set.Entry != "handler.handler" || set.Resources != (api.Resources{CPU: 500, Memory: 512 << 20, Timeout: 60}) {
+		if set.FunctionName != "bell-2" || set.Label != "" || set.Description != "" || set.Retries != 0 || set.Lane != "durable" || set.Entry != "handler.handler" || !cmp.Equal(set.Resources, api.Resources{CPU: 500, Memory: 512 << 20, Timeout: 60}) {
 			t.Errorf("set, it is %+v", set)
 		}
 		ask[api.Problem](t, w, 412, "PATCH", path, `{"retries":1}`, "If-Match", seen)

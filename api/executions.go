@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/warpket/warpket"
-	"github.com/warpket/warpket/accelerators/placement"
 	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/storage/postgres"
 )
@@ -35,10 +34,12 @@ type Execution struct {
 	ResultSize   int64       `json:"resultSize" doc:"Bytes of the result"`
 	Error        *Failure    `json:"error,omitempty" doc:"Why it did not succeed; absent unless it is final and did not"`
 	Shots        int         `json:"shots" doc:"context.shots of the handler" example:"1024"`
+	Device       string      `json:"device,omitempty" doc:"ID of the device that it has to run on"`
 	Seed         int64       `json:"seed" doc:"Seed of its random numbers: the same seed gives the same result, as far as the SDK allows"`
 	Resources    Resources   `json:"resources" doc:"What it may use"`
 	Attempt      int         `json:"attempt" doc:"Which attempt this is or was; 0 before the first"`
 	Placement    *ExecutedAt `json:"placement,omitempty" doc:"Where it runs or ran; absent while it is queued"`
+	Queue        *Queue      `json:"queue,omitempty" doc:"Its place while it is queued; absent in lists"`
 	Timings      *Timings    `json:"timings,omitempty" doc:"How long each phase took; absent until it is final"`
 	Usage        *Usage      `json:"usage,omitempty" doc:"What it used; absent until it is final, and when that is not known"`
 	Isolation    string      `json:"isolation,omitempty" doc:"What kept it apart from other functions, and what that lacked; none: it was a plain process" example:"namespaces"`
@@ -84,10 +85,11 @@ func (FailureCode) Schema(huma.Registry) *huma.Schema {
 
 // ExecutedAt says where an execution runs.
 type ExecutedAt struct {
-	Node    string   `json:"node" doc:"Name of the node"`
-	SlotID  string   `json:"slotId" doc:"ID of the slot"`
-	Devices []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
-	Reason  string   `json:"reason" doc:"Why there"`
+	Node      string   `json:"node" doc:"Name of the node"`
+	SlotID    string   `json:"slotId" doc:"ID of the slot"`
+	Devices   []string `json:"devices" nullable:"false" doc:"Devices that it holds alone"`
+	Reason    string   `json:"reason" doc:"Why there"`
+	Simulated bool     `json:"simulated,omitempty" doc:"Its devices were only declared, for tests and plans: no code has run"`
 }
 
 // Timings are how long each phase took, in milliseconds.
@@ -104,6 +106,9 @@ type Timings struct {
 type Usage struct {
 	CPUSeconds float64 `json:"cpuSeconds" doc:"Time on processors, of all its processes"`
 	PeakMemory int64   `json:"peakMemory" doc:"Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell"`
+	GPUMemory  int64   `json:"gpuMemory,omitempty" doc:"Bytes of its GPUs' memory at the peak, from samples; absent when it used none"`
+	GPUJoules  float64 `json:"gpuJoules,omitempty" doc:"Energy of its GPUs while it ran, idle power included; absent for slices of a GPU, which share a counter"`
+	GPUSeconds float64 `json:"gpuSeconds,omitempty" doc:"Time in which its GPUs computed, summed, from samples of the driver's counter; absent when they did not, and for slices"`
 }
 
 // Callback says how far the callback of an execution is.
@@ -119,7 +124,7 @@ type Callback struct {
 func (s *Server) toExecution(e warpket.Execution) Execution {
 	out := Execution{
 		ID: string(e.ID), FunctionID: string(e.FunctionID), FunctionName: e.FunctionName, Version: e.VersionNumber, Status: string(e.Status), Lane: string(e.Lane), Target: string(e.Target),
-		Input: e.Input.Inline, Result: e.Result.Inline, ResultSize: e.Result.Size, Shots: e.Shots, Seed: e.Seed, Resources: toResources(e.Resources), Attempt: e.Attempt,
+		Input: e.Input.Inline, Result: e.Result.Inline, ResultSize: e.Result.Size, Shots: e.Shots, Device: e.Resources.Device, Seed: e.Seed, Resources: toResources(e.Resources), Attempt: e.Attempt,
 		LogSize: e.LogSize, Description: e.Description, Tags: orEmpty(e.Tags), Isolation: e.Isolation,
 		CreatedDate: e.CreatedDate, StartedDate: e.StartedDate, FinishedDate: e.FinishedDate, CreatedBy: string(e.CreatedBy),
 	}
@@ -127,7 +132,7 @@ func (s *Server) toExecution(e warpket.Execution) Execution {
 		out.TemporalURL = s.Workflows.ExecutionURL(e.ID)
 	}
 	if e.Usage != (warpket.Usage{}) && e.Status.Final() {
-		out.Usage = &Usage{CPUSeconds: e.Usage.CPU.Seconds(), PeakMemory: e.Usage.PeakMemory}
+		out.Usage = &Usage{CPUSeconds: e.Usage.CPU.Seconds(), PeakMemory: e.Usage.PeakMemory, GPUMemory: e.Usage.GPUMemory, GPUJoules: e.Usage.GPUJoules, GPUSeconds: e.Usage.GPUSeconds}
 	}
 	if e.Result.SHA256 != "" {
 		out.ResultURL = "/v1/executions/" + string(e.ID) + "/result"
@@ -146,7 +151,7 @@ func (s *Server) toExecution(e warpket.Execution) Execution {
 		out.Error = &Failure{FailureCode(e.Error.Code), e.Error.Message, e.Error.Traceback}
 	}
 	if e.NodeName != "" {
-		out.Placement = &ExecutedAt{Node: e.NodeName, SlotID: string(e.SlotID), Devices: []string{}, Reason: e.Reason}
+		out.Placement = &ExecutedAt{Node: e.NodeName, SlotID: string(e.SlotID), Devices: orEmpty(e.Devices), Reason: e.Reason, Simulated: e.Error != nil && e.Error.Code == warpket.SimulatedDevice}
 	}
 	if e.Status.Final() {
 		t := e.Timings
@@ -172,7 +177,8 @@ type CreateExecutionRequest struct {
 	Input       Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB"`
 	Sync        *bool      `json:"sync,omitempty" default:"true" doc:"Whether the answer is held until the execution is final; Prefer: wait=SECONDS bounds that"`
 	Lane        string     `json:"lane,omitempty" enum:"durable,express" doc:"durable: a Temporal workflow drives it; express: the server does, which is faster; the function's unless set"`
-	Target      string     `json:"target,omitempty" enum:"cpu,simulator,gpu,compile,sim" doc:"Where it is to run; the template's first target unless set. It never runs elsewhere"`
+	Target      string     `json:"target,omitempty" enum:"cpu,simulator,gpu,compile,sim" doc:"Where it is to run; unless set, gpu if GPUs are asked for, else the template's first target. It never runs elsewhere"`
+	Device      string     `json:"device,omitempty" maxLength:"128" doc:"ID of the device that it has to run on, see GET /v1/devices"`
 	Queue       *bool      `json:"queue,omitempty" default:"true" doc:"false answers 503 no_capacity at once when there is no room, and records nothing"`
 	Shots       int        `json:"shots,omitempty" minimum:"1" maximum:"100000000" default:"1024" doc:"context.shots of the handler" example:"1024"`
 	Seed        *int64     `json:"seed,omitempty" minimum:"0" maximum:"2147483647" doc:"Seed of its random numbers; chosen unless set"`
@@ -309,14 +315,18 @@ func (s *Server) callee(ctx context.Context, function string, version int, draft
 		if err := cmp.Or(err, reads.Wait()); err != nil {
 			return c, err
 		}
-		if c.version.Snapshot.Image != nil {
-			c.targets = []warpket.Target{warpket.CPU}
-			return c, nil
-		}
-		template, err := s.Catalog.Template(c.function.TemplateTag)
-		c.targets = template.Targets
+		c.targets, err = s.targetsOf(c.function, c.version)
 		return c, err
 	})
+}
+
+// targetsOf is where a version can run.
+func (s *Server) targetsOf(f warpket.Function, v warpket.Version) ([]warpket.Target, error) {
+	if v.Snapshot.Image != nil {
+		return []warpket.Target{warpket.CPU}, nil
+	}
+	template, err := s.Catalog.Template(f.TemplateTag)
+	return template.Targets, err
 }
 
 // calleeOf finds what an alias has an execution run; a warm call finds it in
@@ -325,6 +335,9 @@ func (s *Server) calleeOf(ctx context.Context, alias string) (callee, error) {
 	project := projectOf(ctx)
 	a, err := s.aliases.get(string(project)+" "+alias, func() (warpket.Alias, error) { return s.Store.Alias(ctx, project, alias) })
 	if err != nil {
+		return callee{}, err
+	}
+	if err := mayReachAlias(ctx, a); err != nil {
 		return callee{}, err
 	}
 	version := a.Pick(s.Random)
@@ -406,6 +419,9 @@ func (s *Server) callback(ctx context.Context, e *warpket.Execution, b CreateExe
 		return err
 	}
 	if b.CallbackSecret != "" {
+		if err := mayBind(ctx, "callbackSecret"); err != nil {
+			return err
+		}
 		if _, err := s.Store.Secret(ctx, e.ProjectID, b.CallbackSecret); warpket.KindOf(err) == warpket.NotFound {
 			return warpket.Errorf(warpket.Invalid, "this project has no secret %q: create it first", b.CallbackSecret).At("callbackSecret")
 		} else if err != nil {
@@ -442,7 +458,7 @@ func (s *Server) retryExecution(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	e.FunctionName, e.Revision = f.Name, f.Revision
+	e.FunctionName, e.Revision, e.CreatedBy = f.Name, f.Revision, callerOf(ctx).token.ID
 	if e.Input.SHA256 != "" {
 		if err := s.Store.TouchObjects(ctx, []postgres.Object{{ProjectID: e.ProjectID, SHA256: e.Input.SHA256, Size: e.Input.Size}}, s.Now()); err != nil {
 			return nil, err
@@ -486,14 +502,17 @@ func (s *Server) launch(ctx, held context.Context, e warpket.Execution, received
 
 // newExecution checks a request and makes an execution of it.
 func (s *Server) newExecution(ctx context.Context, c callee, b CreateExecutionRequest) (warpket.Execution, error) {
-	target := c.targets[0]
+	explicit := b.Resources.domain()
+	explicit.Device = b.Device
+	resources := explicit.Or(c.function.Settings.Resources)
+	target := resources.Target(c.targets)
 	if b.Target != "" {
 		if target = warpket.Target(b.Target); !slices.Contains(c.targets, target) {
 			return warpket.Execution{}, warpket.Errorf(warpket.Invalid, "functions of %s run on %s, not on %q", cmp.Or(c.function.TemplateTag, "an image"), text(c.targets), b.Target).At("target")
 		}
 	}
-	resources := b.Resources.domain().Or(c.function.Settings.Resources)
-	if err := resources.Check(); err != nil {
+	resources, err := resources.For(target, explicit)
+	if err != nil {
 		return warpket.Execution{}, err
 	}
 	for i, tag := range b.Tags {
@@ -522,15 +541,11 @@ func (s *Server) room(ctx context.Context, e warpket.Execution, c callee, queue 
 	if known, idle := s.Nodes.Serves(e.SnapshotID, e.Revision, e.Resources); idle || known && queue {
 		return nil
 	}
-	fleet, err := s.Store.Fleet(ctx)
-	if err != nil {
-		return err
-	}
 	runtime, err := s.Store.FunctionRuntime(ctx, c.function.ID, c.version.Snapshot.RuntimeID)
 	if err != nil {
 		return err
 	}
-	_, err = placement.Place(fleet, placement.Request{Resources: e.Resources, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages(), Isolated: !runtime.Trusted})
+	err = s.Fleet.Room(ctx, warpket.NeedOf(e.Resources, runtime), queue)
 	if warpket.KindOf(err) == warpket.NoCapacity && queue {
 		return nil
 	}
@@ -566,7 +581,9 @@ func (s *Server) followExecution(ctx, held context.Context, id warpket.ID, wait 
 	if err != nil {
 		return nil, err
 	}
-	return s.executionAnswer(e), nil
+	out := s.executionAnswer(e)
+	out.Body.Queue, err = s.queueOf(ctx, e)
+	return out, err
 }
 
 // await gives an execution, if wait when it is final or held has ended.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -91,7 +90,10 @@ func (s *Server) serveByFunction(w http.ResponseWriter, r *http.Request) (*gatew
 	if err != nil {
 		return nil, err
 	}
-	ctx := inProject(r.Context(), f.ProjectID)
+	ctx := r.Context()
+	if f.Settings.Gateway == warpket.GatewayPublic {
+		ctx = inProject(ctx, f.ProjectID) // whoever calls
+	}
 	c, err := s.callee(ctx, id, newest, false)
 	if aliased {
 		c, err = s.calleeOf(ctx, alias)
@@ -139,7 +141,7 @@ func (s *Server) served(ctx context.Context, text string) (warpket.Function, err
 		return f, err
 	}
 	switch {
-	case err != nil || f.ProjectID != projectOf(ctx):
+	case err != nil || f.ProjectID != projectOf(ctx) || mayReach(ctx, f.ID) != nil:
 		return f, warpket.Errorf(warpket.NotFound, "there is no function %q", clip(text, 64))
 	case f.Settings.Gateway == warpket.GatewayOff:
 		return f, warpket.Errorf(warpket.NotFound, "function %s does not serve HTTP: its gateway is off", f.ID)
@@ -182,10 +184,7 @@ func gatewayEvent(r *http.Request, rawPath string, body []byte, public bool) (An
 	if err != nil {
 		return nil, warpket.Because(warpket.Malformed, err, "the query cannot be read: it is to be name=value&..., with %%XX for what is special")
 	}
-	e := httpEvent{Method: r.Method, Path: path, RawPath: rawPath, Query: query, RemoteAddress: r.RemoteAddr}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		e.RemoteAddress = host
-	}
+	e := httpEvent{Method: r.Method, Path: path, RawPath: rawPath, Query: query, RemoteAddress: callerOf(r.Context()).address}
 	own := public && !strings.Contains(r.Header.Get("Authorization"), "wk_") // it is for the function, and no token of ours
 	e.Headers = eventHeaders(r.Header, func(name string) bool {
 		return name == "authorization" && own || !slices.Contains(keptFromFunctions, name) && !slices.ContainsFunc(proxyPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })

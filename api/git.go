@@ -68,10 +68,14 @@ func (s *Server) gitRepository(r *http.Request, service string) (f warpket.Funct
 	if service == git.ReceivePack {
 		scope = Write
 	}
+	id := strings.TrimSuffix(r.PathValue("repository"), ".git")
 	if err := permit(r.Context(), scope); err != nil {
+		if service == git.ReceivePack {
+			s.denied(r.Context(), pushVersion, plain(id, 300), err)
+		}
 		return f, nil, err
 	}
-	if f, err = s.function(r.Context(), strings.TrimSuffix(r.PathValue("repository"), ".git")); err != nil {
+	if f, err = s.function(r.Context(), id); err != nil {
 		return f, nil, err
 	}
 	if err := mayReach(r.Context(), f.ID); err != nil {
@@ -196,14 +200,11 @@ func (s *Server) gitPush(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	gitHeader(w, git.ReceivePack, "result")
-	if push == nil {
+	if push == nil { // git asks whether it may, before a large one
 		return
 	}
 	answer := push.Answer(w, func() { _ = control.Flush() })
-	var v warpket.Version
-	if err == nil {
-		v, err = s.publishPush(r.Context(), f, push)
-	}
+	v, err := s.publishRecorded(r.Context(), f, push, err)
 	refused := ""
 	if err == nil {
 		s.sayVersion(r.Context(), answer, f, v)
@@ -215,6 +216,28 @@ func (s *Server) gitPush(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	_ = answer.Close(refused) // the client may have gone
+}
+
+// pushVersion is what the audit calls a push: no operation of the OpenAPI
+// document does the same.
+const pushVersion = "push-version"
+
+// publishRecorded is publishPush for a push that was read, or refused for a
+// reason, with its entry in the audit.
+func (s *Server) publishRecorded(ctx context.Context, f warpket.Function, p *git.Push, refused error) (v warpket.Version, err error) {
+	end, err := s.begin(ctx, pushVersion, string(f.ID))
+	if err != nil {
+		return v, err
+	}
+	status := http.StatusInternalServerError // unless it comes to an answer
+	defer func() { end(status) }()
+	if err = refused; err == nil {
+		v, err = s.publishPush(ctx, f, p)
+	}
+	if status = http.StatusOK; err != nil {
+		status = problemOf(err).Status
+	}
+	return v, err
 }
 
 // readPush reads a push when it is its turn.

@@ -90,8 +90,10 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		if err == nil {
 			err = callerOf(r.Context()).admits(s.reaches[op.OperationID], pathParam(op.Path, r.URL.Path)("functionId"))
 		}
+		if err != nil && op.Metadata[ownRecord] == nil {
+			s.denied(r.Context(), op.OperationID, subjectOf(op.Path, pathParam(op.Path, r.URL.Path)), err)
+		}
 		if err != nil {
-			s.denied(r, op, err)
 			return nil, err
 		}
 	}

@@ -54,6 +54,11 @@ func (s *Server) imageVersion(ctx context.Context, f warpket.Function, descripti
 	if err := warpket.CheckCommand(in.Command); err != nil {
 		return v, err
 	}
+	if f.Settings.Credentials != "" && (f.Image == nil || !f.Image.SameRepository(in.Image)) {
+		if err := mayBind(ctx, "image"); err != nil { // another registry would be shown them
+			return v, err
+		}
+	}
 	image := warpket.Image{Reference: in.Image, Command: in.Command}
 	if image.Pinned, err = s.resolve(ctx, f.ProjectID, f.Settings.Credentials, in.Image); err != nil {
 		return v, err

@@ -17,12 +17,14 @@ type Project struct {
 	Name        string    `json:"name" doc:"Its name, unique" example:"chemistry"`
 	Description string    `json:"description" doc:"What it is for"`
 	AllowEgress bool      `json:"allowEgress" doc:"Whether its functions may have the network egress"`
+	Weight      float64   `json:"weight" doc:"Its share of the fleet beside other projects, when there is not enough for all" example:"1"`
+	MaxPriority int       `json:"maxPriority" doc:"Up to which its priorities count beside other projects; among its own work they count as they are"`
 	CreatedDate time.Time `json:"createdDate" doc:"When it was created"`
 	UpdatedDate time.Time `json:"updatedDate" doc:"When it last changed"`
 }
 
 func toProject(p warpket.Project) Project {
-	return Project{ID: string(p.ID), Name: p.Name, Description: p.Description, AllowEgress: p.AllowEgress, CreatedDate: p.CreatedDate, UpdatedDate: p.UpdatedDate}
+	return Project{ID: string(p.ID), Name: p.Name, Description: p.Description, AllowEgress: p.AllowEgress, Weight: p.Weight, MaxPriority: p.MaxPriority, CreatedDate: p.CreatedDate, UpdatedDate: p.UpdatedDate}
 }
 
 // CreateProjectRequest asks for a project.
@@ -33,8 +35,10 @@ type CreateProjectRequest struct {
 
 // UpdateProjectRequest changes what it sets.
 type UpdateProjectRequest struct {
-	Description *string `json:"description,omitempty" maxLength:"4096" doc:"What it is for"`
-	AllowEgress *bool   `json:"allowEgress,omitempty" doc:"Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run"`
+	Description *string  `json:"description,omitempty" maxLength:"4096" doc:"What it is for"`
+	AllowEgress *bool    `json:"allowEgress,omitempty" doc:"Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run"`
+	Weight      *float64 `json:"weight,omitempty" minimum:"0.001" maximum:"1000" doc:"Its share of the fleet beside other projects; 1 unless set" example:"2"`
+	MaxPriority *int     `json:"maxPriority,omitempty" minimum:"-100" maximum:"100" doc:"Up to which its priorities count beside other projects; 0 unless set"`
 }
 
 type (
@@ -72,7 +76,7 @@ func (s *Server) addProjects() {
 			return nil, err
 		}
 		now := s.Now()
-		p := warpket.Project{ID: s.newID(ctx), Name: in.Body.Name, Description: in.Body.Description, CreatedDate: now, UpdatedDate: now}
+		p := warpket.Project{ID: s.newID(ctx), Name: in.Body.Name, Description: in.Body.Description, Weight: 1, CreatedDate: now, UpdatedDate: now}
 		return projectAnswer(p), s.Store.CreateProject(ctx, p)
 	}, wholeProject)
 	register(s, Manage, huma.Operation{
@@ -98,6 +102,12 @@ func (s *Server) addProjects() {
 			}
 			if in.Body.Description != nil {
 				p.Description = *in.Body.Description
+			}
+			if in.Body.Weight != nil {
+				p.Weight = *in.Body.Weight
+			}
+			if in.Body.MaxPriority != nil {
+				p.MaxPriority = *in.Body.MaxPriority
 			}
 			if err := in.check("project", p.UpdatedDate); err != nil {
 				return err

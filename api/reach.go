@@ -67,7 +67,7 @@ func mayReach(ctx context.Context, function warpket.ID) error {
 
 // mayReachThe refuses something of a function that the caller's token is not
 // for, with the words for what is not there at all.
-func mayReachThe(ctx context.Context, what string, id, function warpket.ID) error {
+func mayReachThe[ID ~string](ctx context.Context, what string, id ID, function warpket.ID) error {
 	if mayReach(ctx, function) != nil {
 		return warpket.Errorf(warpket.NotFound, "there is no %s %q", what, id)
 	}

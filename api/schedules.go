@@ -16,9 +16,11 @@ import (
 type Schedule struct {
 	ID                 string     `json:"id" doc:"ID of the schedule, and of Temporal's"`
 	Name               string     `json:"name" doc:"What you call it; empty if you gave none"`
-	FunctionID         string     `json:"functionId" doc:"ID of the function that it executes"`
+	FunctionID         string     `json:"functionId" doc:"ID of the function that it executes, itself or by its alias"`
 	FunctionName       string     `json:"functionName" doc:"Name of that function" example:"bell"`
-	Version            int        `json:"version,omitempty" doc:"Number of the version that it executes; absent: the newest when it fires" example:"1"`
+	Version            int        `json:"version,omitempty" doc:"Number of the version that it executes; absent: the newest when it fires, unless it has an alias or is for the draft" example:"1"`
+	Alias              string     `json:"alias,omitempty" doc:"Name of the alias that chooses the version when it fires; absent for a function" example:"bell-prod"`
+	Draft              bool       `json:"draft,omitempty" doc:"It executes the draft as it is when it fires"`
 	Input              Any        `json:"input" doc:"What the handler gets as its event"`
 	Pattern            string     `json:"pattern,omitempty" doc:"When it fires; absent: once, at firstExecutionTime" example:"30 8 * * MON-FRI"`
 	TimeZone           string     `json:"timeZone,omitempty" doc:"Time zone of the pattern; absent: UTC" example:"Europe/Berlin"`
@@ -36,7 +38,7 @@ type Schedule struct {
 
 func (s *Server) toSchedule(sc warpket.Schedule) Schedule {
 	out := Schedule{
-		ID: string(sc.ID), Name: sc.Name, FunctionID: string(sc.FunctionID), FunctionName: sc.FunctionName, Version: sc.Version, Input: sc.Input,
+		ID: string(sc.ID), Name: sc.Name, FunctionID: string(sc.FunctionID), FunctionName: sc.FunctionName, Version: sc.Version, Alias: sc.Alias, Draft: sc.Draft, Input: sc.Input,
 		Pattern: sc.Pattern, TimeZone: sc.TimeZone, FirstExecutionTime: sc.FirstTime, Count: sc.Count, Status: string(sc.Status), NextExecutionTime: sc.NextTime,
 		LastExecutionTime: sc.LastTime, LastExecutionID: string(sc.LastExecutionID), LastError: sc.LastError, CreatedDate: sc.CreatedDate, UpdatedDate: sc.UpdatedDate,
 	}
@@ -49,8 +51,10 @@ func (s *Server) toSchedule(sc warpket.Schedule) Schedule {
 // CreateScheduleRequest asks for a schedule.
 type CreateScheduleRequest struct {
 	Name               string     `json:"name,omitempty" maxLength:"255" doc:"What you call it"`
-	FunctionID         string     `json:"functionId" minLength:"1" maxLength:"64" doc:"ID of the function"`
+	FunctionID         string     `json:"functionId,omitempty" maxLength:"64" doc:"ID of the function; needed unless an alias is named"`
 	Version            int        `json:"version,omitempty" minimum:"1" maximum:"2147483647" doc:"Number of the version; unless set, the newest when it fires" example:"1"`
+	Alias              string     `json:"alias,omitempty" maxLength:"255" doc:"Name of an alias, in the place of functionId and version: it chooses the version when the schedule fires" example:"bell-prod"`
+	Draft              bool       `json:"draft,omitempty" doc:"Execute the function's draft, as it is when the schedule fires, instead of a version"`
 	Input              Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value, an empty object unless set; at most 64 KiB"`
 	Pattern            string     `json:"pattern,omitempty" maxLength:"200" doc:"Five fields, minute, hour, day of the month, month and day of the week, with names such as SUN and JAN; or @hourly, @daily, @weekly, @monthly, @yearly. A day counts that fits either of its two fields when both are given" example:"30 8 * * MON-FRI"`
 	TimeZone           string     `json:"timeZone,omitempty" maxLength:"64" doc:"Time zone of the pattern, by its IANA name; UTC unless set. A time that daylight saving skips does not come; one that it repeats may come twice" example:"Europe/Berlin"`
@@ -61,7 +65,9 @@ type CreateScheduleRequest struct {
 // UpdateScheduleRequest changes a schedule. What is absent stays as it is.
 type UpdateScheduleRequest struct {
 	Name               *string    `json:"name,omitempty" maxLength:"255" doc:"What you call it"`
-	Version            *int       `json:"version,omitempty" minimum:"0" maximum:"2147483647" doc:"Number of the version; 0: the newest when it fires"`
+	Version            *int       `json:"version,omitempty" minimum:"0" maximum:"2147483647" doc:"Number of the version, in the place of an alias or the draft; 0: the newest when it fires" example:"2"`
+	Alias              string     `json:"alias,omitempty" maxLength:"255" doc:"Name of an alias, in the place of the version or the draft" example:"bell-prod"`
+	Draft              bool       `json:"draft,omitempty" doc:"Execute the draft, in the place of the version or an alias"`
 	Input              Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value; at most 64 KiB"`
 	Pattern            *string    `json:"pattern,omitempty" maxLength:"200" doc:"When it fires; empty: once, at firstExecutionTime" example:"@hourly"`
 	TimeZone           *string    `json:"timeZone,omitempty" maxLength:"64" doc:"Time zone of the pattern; empty: UTC" example:"Europe/Berlin"`
@@ -86,13 +92,13 @@ func (s *Server) addSchedules() {
 	tags := []string{"Schedules"}
 	register(s, Write, huma.Operation{
 		OperationID: "create-schedule", Method: http.MethodPost, Path: "/v1/schedules", Tags: tags, Summary: "Schedule a function", DefaultStatus: http.StatusOK,
-		Description: "Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. " +
-			"A time at which no execution could be created does not count.",
+		Description: "Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. " +
+			"A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.",
 		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge},
-	}, s.createSchedule, wholeProject)
+	}, s.createSchedule, byLoading)
 	register(s, Read, huma.Operation{
 		OperationID: "list-schedules", Method: http.MethodGet, Path: "/v1/schedules", Tags: tags, Summary: "List schedules",
-	}, s.listSchedules, wholeProject)
+	}, s.listSchedules, byFilter)
 	register(s, Read, huma.Operation{
 		OperationID: "get-schedule", Method: http.MethodGet, Path: "/v1/schedules/{id}", Tags: tags, Summary: "Get a schedule", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *ScheduleInput) (*scheduleOutput, error) {
@@ -101,13 +107,16 @@ func (s *Server) addSchedules() {
 			return nil, err
 		}
 		sc, err := s.Store.Schedule(ctx, projectOf(ctx), id)
-		return s.scheduleAnswer(sc), err
-	}, wholeProject)
+		if err != nil {
+			return nil, err
+		}
+		return s.scheduleAnswer(sc), mayReachSchedule(ctx, sc)
+	}, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "update-schedule", Method: http.MethodPatch, Path: "/v1/schedules/{id}", Tags: tags, Summary: "Change, pause, resume or cancel a schedule",
 		Description: "What is done or cancelled cannot be changed.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge},
-	}, s.updateSchedule, wholeProject)
+	}, s.updateSchedule, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-schedule", Method: http.MethodDelete, Path: "/v1/schedules/{id}", Tags: tags, Summary: "Delete a schedule", DefaultStatus: http.StatusNoContent,
 		Description: "The executions that it has created stay.", Errors: []int{http.StatusNotFound},
@@ -117,7 +126,11 @@ func (s *Server) addSchedules() {
 			return nil, err
 		}
 		return nil, s.RemoveSchedule(ctx, id)
-	}, wholeProject)
+	}, byLoading)
+}
+
+func mayReachSchedule(ctx context.Context, sc warpket.Schedule) error {
+	return mayReachThe(ctx, "schedule", sc.ID, sc.FunctionID)
 }
 
 func (s *Server) scheduleAnswer(sc warpket.Schedule) *scheduleOutput {
@@ -126,12 +139,18 @@ func (s *Server) scheduleAnswer(sc warpket.Schedule) *scheduleOutput {
 
 func (s *Server) createSchedule(ctx context.Context, in *struct{ Body CreateScheduleRequest }) (*scheduleOutput, error) {
 	b, now := in.Body, s.Now()
-	function, err := warpket.ParseID("function", b.FunctionID)
-	if err != nil {
-		return nil, err
+	if (b.FunctionID == "") == (b.Alias == "") {
+		return nil, warpket.Errorf(warpket.Invalid, "a schedule executes a function or an alias: give one of functionId and alias").At("functionId")
+	}
+	var function warpket.ID // the alias tells it
+	if b.Alias == "" {
+		var err error
+		if function, err = warpket.ParseID("function", b.FunctionID); err != nil {
+			return nil, err
+		}
 	}
 	sc := warpket.Schedule{
-		ID: s.newID(ctx), ProjectID: projectOf(ctx), FunctionID: function, Name: b.Name, Version: b.Version, Input: given(b.Input),
+		ID: s.newID(ctx), ProjectID: projectOf(ctx), FunctionID: function, Name: b.Name, Version: b.Version, Alias: b.Alias, Draft: b.Draft, Input: given(b.Input),
 		Pattern: b.Pattern, TimeZone: b.TimeZone, Count: b.Count, Status: warpket.ScheduleRunning, CreatedDate: now, UpdatedDate: now,
 	}
 	sc.Description = "Created by schedule " + string(sc.ID)
@@ -140,7 +159,7 @@ func (s *Server) createSchedule(ctx context.Context, in *struct{ Body CreateSche
 			return nil, err
 		}
 	}
-	sc, err = s.AddSchedule(ctx, sc)
+	sc, err := s.AddSchedule(ctx, sc)
 	return s.scheduleAnswer(sc), err
 }
 
@@ -150,6 +169,9 @@ func (s *Server) AddSchedule(ctx context.Context, sc warpket.Schedule) (warpket.
 		return sc, err
 	}
 	if err := sc.Begin(s.Now()); err != nil {
+		return sc, err
+	}
+	if err := s.mayAim(ctx, sc.FunctionID, sc.Alias); err != nil {
 		return sc, err
 	}
 	if err := s.Store.CreateSchedule(ctx, sc); err != nil {
@@ -163,7 +185,15 @@ func (s *Server) AddSchedule(ctx context.Context, sc warpket.Schedule) (warpket.
 // is at that moment.
 func (s *Server) ChangeSchedule(ctx context.Context, id warpket.ID, b UpdateScheduleRequest, check func(warpket.Schedule) error) (warpket.Schedule, error) {
 	now := s.Now()
+	if b.Alias != "" {
+		if err := s.mayAim(ctx, "", b.Alias); err != nil {
+			return warpket.Schedule{}, err
+		}
+	}
 	sc, err := s.Store.UpdateSchedule(ctx, projectOf(ctx), id, now, func(sc *warpket.Schedule) error {
+		if err := mayReachSchedule(ctx, *sc); err != nil {
+			return err
+		}
 		if err := check(*sc); err != nil {
 			return err
 		}
@@ -177,7 +207,7 @@ func (s *Server) ChangeSchedule(ctx context.Context, id warpket.ID, b UpdateSche
 
 // RemoveSchedule deletes a schedule.
 func (s *Server) RemoveSchedule(ctx context.Context, id warpket.ID) error {
-	err := s.Store.DeleteSchedule(ctx, projectOf(ctx), id)
+	err := s.Store.DeleteSchedule(ctx, projectOf(ctx), id, func(sc warpket.Schedule) error { return mayReachSchedule(ctx, sc) })
 	if err == nil {
 		s.Fleet.ScheduleChanged(ctx, id)
 	}
@@ -195,7 +225,8 @@ func given(input Any) Any {
 func (s *Server) listSchedules(ctx context.Context, in *struct {
 	PageInput
 	FunctionID string `query:"functionId" maxLength:"64" doc:"Only those of this function"`
-	Status     string `query:"status" enum:"running,paused,done,cancelled" doc:"Only those with this status"`
+	Alias      string `query:"alias" maxLength:"255" doc:"Only those that execute this alias" example:"bell-prod"`
+	Status     string `query:"status" enum:"running,paused,done,cancelled" doc:"Only those with this status" example:"running"`
 	Name       string `query:"name" maxLength:"1000" doc:"Only those with this name, or eq:, neq:, in:, has: and a text" example:"has:night"`
 },
 ) (*listOutput[Schedule], error) {
@@ -203,7 +234,7 @@ func (s *Server) listSchedules(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	filter := postgres.ScheduleFilter{Status: warpket.ScheduleStatus(in.Status), Name: name}
+	filter := postgres.ScheduleFilter{Alias: in.Alias, Status: warpket.ScheduleStatus(in.Status), Name: name, Functions: reachable(ctx)}
 	if in.FunctionID != "" {
 		if filter.FunctionID, err = warpket.ParseID("function", in.FunctionID); err != nil {
 			return list[warpket.Schedule](nil, "", s.toSchedule), nil //nolint:nilerr // no such function has no schedules
@@ -236,7 +267,7 @@ func (b UpdateScheduleRequest) apply(sc *warpket.Schedule, now time.Time) error 
 		return warpket.Errorf(warpket.Conflict, "schedule %s is %s: it does not change any more, create another", sc.ID, sc.Status)
 	}
 	set(&sc.Name, b.Name)
-	set(&sc.Version, b.Version)
+	b.aim(sc)
 	set(&sc.Pattern, b.Pattern)
 	set(&sc.TimeZone, b.TimeZone)
 	if len(b.Input) > 0 {
@@ -262,6 +293,16 @@ func (b UpdateScheduleRequest) apply(sc *warpket.Schedule, now time.Time) error 
 		return nil // and what is about to be made up for stays so
 	}
 	return sc.Begin(now)
+}
+
+// aim has a schedule execute something else of what its function has, or what an
+// alias stands for. What is not said any more goes.
+func (b UpdateScheduleRequest) aim(sc *warpket.Schedule) {
+	if b.Version == nil && b.Alias == "" && !b.Draft {
+		return
+	}
+	sc.Version, sc.Alias, sc.Draft = 0, b.Alias, b.Draft
+	set(&sc.Version, b.Version)
 }
 
 // set takes a value that was given.

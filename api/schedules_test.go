@@ -277,3 +277,50 @@ func TestAReaderOfEventsWhoConnectsAnewGetsWhatHasChangedSince(t *testing.T) {
 		t.Errorf("after the last came %v", got)
 	}
 }
+
+func TestAScheduleMayNameAnAliasOrTheDraft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.addFunction(t)
+	id := string(f.ID)
+	w.ok(t, 200, "POST", "/v1/aliases", `{"name":"prod","functionId":"`+id+`","version":1}`)
+	_, body := w.ok(t, 200, "POST", "/v1/schedules", `{"alias":"prod","pattern":"@daily"}`)
+	s := decode[api.Schedule](t, body)
+	if s.Alias != "prod" || s.FunctionID != id || s.FunctionName != "bell" || s.Version != 0 {
+		t.Fatalf("created %s", body)
+	}
+	path := "/v1/schedules/" + s.ID
+	for name, bad := range map[string]struct {
+		status             int
+		method, path, body string
+	}{
+		"neither":                  {422, "POST", "/v1/schedules", `{"pattern":"@daily"}`},
+		"both":                     {422, "POST", "/v1/schedules", `{"functionId":"` + id + `","alias":"prod","pattern":"@daily"}`},
+		"an alias with a version":  {422, "POST", "/v1/schedules", `{"alias":"prod","version":1,"pattern":"@daily"}`},
+		"an alias with the draft":  {422, "PATCH", path, `{"alias":"prod","draft":true}`},
+		"the draft with a version": {422, "POST", "/v1/schedules", `{"functionId":"` + id + `","draft":true,"version":1,"pattern":"@daily"}`},
+		"no such alias":            {404, "POST", "/v1/schedules", `{"alias":"none","pattern":"@daily"}`},
+		"the alias of a schedule":  {409, "DELETE", "/v1/aliases/prod", ""},
+	} {
+		if status, _, answer := w.send(t, bad.method, bad.path, bad.body); status != bad.status {
+			t.Errorf("%s: %d %s", name, status, answer)
+		}
+	}
+	_, body = w.ok(t, 200, "GET", "/v1/schedules?alias=prod", "")
+	if l := decode[api.List[api.Schedule]](t, body).Items; len(l) != 1 || l[0].ID != s.ID {
+		t.Errorf("listed %s", body)
+	}
+	_, body = w.ok(t, 200, "PATCH", path, `{"draft":true}`)
+	if s = decode[api.Schedule](t, body); s.Alias != "" || !s.Draft || s.FunctionID != id {
+		t.Errorf("for the draft it is %s", body)
+	}
+	w.ok(t, 204, "DELETE", "/v1/aliases/prod", "")
+	_, body = w.ok(t, 200, "PATCH", path, `{"version":1}`)
+	if s = decode[api.Schedule](t, body); s.Draft || s.Version != 1 {
+		t.Errorf("for a version it is %s", body)
+	}
+	_, body = w.ok(t, 200, "PATCH", path, `{"version":0}`)
+	if s = decode[api.Schedule](t, body); s.Version != 0 {
+		t.Errorf("for the newest it is %s", body)
+	}
+}

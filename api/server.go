@@ -48,9 +48,13 @@ type Workflows interface {
 type Fleet interface {
 	Launch(ctx context.Context, e warpket.Execution, held bool) error
 	CancelExecution(ctx context.Context, project, id warpket.ID) (warpket.Execution, error)
+	// Room reports whether a slot could be placed now, as far as one can tell
+	// before. With queue it may be after others.
+	Room(ctx context.Context, need warpket.Need, queue bool) error
 	FollowLog(ctx context.Context, e warpket.Execution)
 	ReleaseAll(ctx context.Context, project warpket.ID, left postgres.Deleted)
 	ScheduleChanged(ctx context.Context, id warpket.ID)
+	Fence(ctx context.Context, node warpket.ID) (warpket.Node, error)
 }
 
 // Images finds out what references of OCI images stand for.
@@ -134,7 +138,7 @@ func New(c Config) *Server {
 	s.uses = ttlcache.New(ttlcache.WithTTL[string, struct{}](usedLife), ttlcache.WithDisableTouchOnHit[string, struct{}](), ttlcache.WithCapacity[string, struct{}](10_000))
 	s.writes.SetLimit(4)
 	s.api = humago.New(s.mux, humaConfig())
-	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addAliases, s.addWebhooks, s.addSchedules, s.addNodes, s.addSecrets, s.addProjects, s.addTokens, s.addMembers, s.addQuotas, s.addUsage, s.addAudit, s.addHealth, s.addMetrics, s.addDocuments, s.addDocs} {
+	for _, add := range []func(){s.addTemplates, s.addRuntimes, s.addFunctions, s.addEnvironment, s.addDrafts, s.addVersions, s.addDiff, s.addGit, s.addWorkers, s.addDeployments, s.addExecutions, s.addAliases, s.addWebhooks, s.addSchedules, s.addNodes, s.addDevices, s.addSecrets, s.addProjects, s.addTokens, s.addMembers, s.addQuotas, s.addUsage, s.addAudit, s.addHealth, s.addMetrics, s.addDocuments, s.addDocs} {
 		add()
 	}
 	s.wires = map[string]http.Handler{}

@@ -164,11 +164,17 @@ func (s *Server) code(ctx context.Context, project warpket.ID, in CodeSource, be
 		got, from, err = in.Package.unpack()
 	case in.Object != nil:
 		from = in.Object.source(before)
+		if err := mayShow(ctx, from, before); err != nil {
+			return nil, nil, err
+		}
 		if got, from, err = s.object(ctx, project, from); err != nil {
 			return nil, nil, err
 		}
 	case in.Git != nil:
 		from = in.Git.source(before)
+		if err := mayShow(ctx, from, before); err != nil {
+			return nil, nil, err
+		}
 		if got, from, err = s.commit(ctx, project, from); err != nil {
 			return nil, nil, err
 		}
@@ -189,6 +195,18 @@ func (s *Server) code(ctx context.Context, project warpket.ID, in CodeSource, be
 		return nil, nil, err
 	}
 	return files, &from, nil
+}
+
+// mayShow refuses credentials to those who may bind none, unless they are those
+// that were shown to the same place before.
+func mayShow(ctx context.Context, from warpket.Source, before *warpket.Source) error {
+	same := func(b warpket.Source) bool {
+		return b.Credentials == from.Credentials && b.URL == from.URL && b.Bucket == from.Bucket && b.Key == from.Key
+	}
+	if from.Credentials == "" || before != nil && same(*before) {
+		return nil
+	}
+	return mayBind(ctx, string(from.Kind)+".credentials")
 }
 
 func (p PackageSource) unpack() ([]sources.File, warpket.Source, error) {

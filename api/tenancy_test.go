@@ -63,10 +63,21 @@ func TestATokenForAFunctionReachesNothingOfAnother(t *testing.T) {
 	execution := decode[api.Execution](t, answer).ID
 	_, answer = w.want(t, 202, "POST", "/v1/functions/"+other+"/versions/1/deployments", ``)
 	deployment := decode[api.Deployment](t, answer).ID
+	w.want(t, 200, "POST", "/v1/aliases", `{"name":"theirs","functionId":"`+other+`","version":1}`)
+	_, answer = w.want(t, 200, "POST", "/v1/webhooks", `{"alias":"theirs"}`)
+	webhook := decode[api.Webhook](t, answer).ID
+	_, answer = w.want(t, 200, "POST", "/v1/schedules", `{"alias":"theirs","pattern":"@yearly"}`)
+	schedule := decode[api.Schedule](t, answer).ID
 	s := api.New(api.Config{Log: slog.New(slog.DiscardHandler)})
 	bodies := map[string]string{ // so that what finds out by itself comes to that
 		"create-execution": `{"functionId":"` + other + `"}`,
 		"scale-deployment": `{"slots":1}`,
+		"create-alias":     `{"name":"new","functionId":"` + other + `","version":1}`,
+		"update-alias":     `{"description":"new"}`,
+		"create-webhook":   `{"functionId":"` + other + `"}`,
+		"update-webhook":   `{"description":"new"}`,
+		"create-schedule":  `{"functionId":"` + other + `","pattern":"@yearly"}`,
+		"update-schedule":  `{"name":"new"}`,
 	}
 	checked := 0
 	for path, item := range s.OpenAPI().Paths {
@@ -75,10 +86,12 @@ func TestATokenForAFunctionReachesNothingOfAnother(t *testing.T) {
 				continue
 			}
 			id := execution
-			if strings.Contains(path, "deployments") {
-				id = deployment
+			for part, its := range map[string]string{"/deployments": deployment, "/webhooks": webhook, "/schedules": schedule} {
+				if strings.Contains(path, part) {
+					id = its
+				}
 			}
-			concrete := strings.NewReplacer("{functionId}", other, "{version}", "1", "{path}", "handler.py", "{id}", id, "{tag}", "Python", "{name}", "x").Replace(path)
+			concrete := strings.NewReplacer("{functionId}", other, "{version}", "1", "{path}", "handler.py", "{id}", id, "{tag}", "Python", "{name}", "theirs").Replace(path)
 			body := bodies[op.OperationID]
 			status, _, answer := w.send(t, op.Method, concrete, body, "Authorization", header)
 			switch reach := s.Reach(op.OperationID); reach {
@@ -376,5 +389,176 @@ func (w *world) exec(t *testing.T, sql string) {
 	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 	if _, err := conn.Exec(t.Context(), sql); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestATokenForAFunctionSeesToItsAliasesWebhooksAndSchedules(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.buildsAll(t)
+	mine, other := w.function(t, "mine"), w.function(t, "other")
+	token, header := w.newToken(t, `{"role":"member","name":"one-function","functions":["`+mine+`"]}`)
+	auth := []string{"Authorization", header}
+	w.want(t, 200, "POST", "/v1/aliases", `{"name":"theirs","functionId":"`+other+`","version":1}`)
+	w.want(t, 200, "POST", "/v1/secrets", `{"name":"KEY","value":"{\"token\":\"x\"}"}`)
+
+	w.want(t, 200, "POST", "/v1/aliases", `{"name":"prod","functionId":"`+mine+`","version":1}`, auth...)
+	_, answer := w.want(t, 200, "POST", "/v1/webhooks", `{"alias":"prod"}`, auth...)
+	webhook := "/v1/webhooks/" + decode[api.Webhook](t, answer).ID
+	_, answer = w.want(t, 200, "POST", "/v1/schedules", `{"alias":"prod","pattern":"@yearly"}`, auth...)
+	schedule := "/v1/schedules/" + decode[api.Schedule](t, answer).ID
+	for _, path := range []string{"/v1/aliases/prod", webhook, schedule} {
+		w.want(t, 200, "GET", path, "", auth...)
+		w.want(t, 200, "PATCH", path, `{}`, auth...)
+	}
+	for _, list := range []string{"aliases", "webhooks", "schedules"} {
+		_, answer := w.want(t, 200, "GET", "/v1/"+list, "", auth...)
+		if n := len(decode[api.List[struct{}]](t, answer).Items); n != 1 {
+			t.Errorf("it lists %d %s: %s", n, list, answer)
+		}
+		w.want(t, 200, "GET", "/v1/"+list+"?functionId=none", "", auth...)
+	}
+	for name, r := range map[string]struct {
+		status             int
+		method, path, body string
+	}{
+		"an alias moved to another function":     {404, "PATCH", "/v1/aliases/prod", `{"functionId":"` + other + `","version":1}`},
+		"a webhook of another's alias":           {404, "POST", "/v1/webhooks", `{"alias":"theirs"}`},
+		"a webhook moved to another's alias":     {404, "PATCH", webhook, `{"alias":"theirs"}`},
+		"a webhook moved to another function":    {404, "PATCH", webhook, `{"functionId":"` + other + `"}`},
+		"a schedule of another's alias":          {404, "POST", "/v1/schedules", `{"alias":"theirs","pattern":"@yearly"}`},
+		"a schedule moved to another's alias":    {404, "PATCH", schedule, `{"alias":"theirs"}`},
+		"an execution by another's alias":        {404, "POST", "/v1/executions", `{"alias":"theirs"}`},
+		"an execution by an alias of its own":    {202, "POST", "/v1/executions", `{"alias":"prod","sync":false}`},
+		"a webhook with a secret":                {403, "POST", "/v1/webhooks", `{"functionId":"` + mine + `","signature":"warpket","secret":"0123456789abcdef"}`},
+		"a callback that a secret signs":         {403, "POST", "/v1/executions", `{"functionId":"` + mine + `","sync":false,"callbackUrl":"https://example.com/","callbackSecret":"KEY"}`},
+		"a version with credentials for Git":     {403, "POST", "/v1/functions/" + mine + "/versions", `{"git":{"url":"https://git.example/x.git","credentials":"KEY"}}`},
+		"a version with credentials for objects": {403, "POST", "/v1/functions/" + mine + "/versions", `{"object":{"bucket":"functions","key":"x.zip","credentials":"KEY"}}`},
+		"credentials for images":                 {403, "PUT", "/v1/functions/" + mine, `{"functionName":"mine","credentials":"KEY"}`},
+		"a runtime":                              {403, "POST", "/v1/runtimes", `{"name":"x","image":"registry.example/x:1","credentials":"KEY"}`},
+	} {
+		if status, _, answer := w.send(t, r.method, r.path, r.body, auth...); status != r.status || strings.Contains(answer, other) && !strings.Contains(r.body, other) {
+			t.Errorf("%s: %d %.300s, want %d", name, status, answer, r.status)
+		}
+	}
+	for _, path := range []string{webhook, schedule, "/v1/aliases/prod"} {
+		w.want(t, 204, "DELETE", path, "", auth...)
+	}
+
+	w.always(t, `{"statusCode":200}`)
+	head, _ := w.want(t, 200, "GET", "/gateway/"+mine+"/x", "", auth...)
+	w.want(t, 404, "GET", "/gateway/"+other+"/x", "", auth...)
+	w.want(t, 404, "GET", "/gateway/"+mine+"@theirs/x", "", auth...)
+	if e, err := w.store.ExecutionByID(t.Context(), warpket.ID(head.Get("Warpket-Execution-Id"))); err != nil || string(e.CreatedBy) != token.ID {
+		t.Errorf("who has called the gateway? %+v (%v)", e, err)
+	}
+
+	g := w.clone(t, mine)
+	g.write(t, "new.txt", "new")
+	g.commit(t, "more")
+	by := func(function string) string { return strings.Replace(w.gitURL(function), w.token, token.Token, 1) }
+	g.git(t, "fetch", by(mine))
+	g.git(t, "push", by(mine), "main")
+	g.refused(t, "there is no function", "fetch", by(other))
+	g.refused(t, "there is no function", "push", by(other), "main")
+}
+
+func TestATokenForAFunctionShowsItsCredentialsNowhereElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.images.auth = warpket.RegistryAuth{Token: "x"}
+	w.images.tags["registry.example/bell:1"], w.images.tags["registry.example/bell:2"], w.images.tags["elsewhere.example/bell:1"] = digest1, digest2, digest1
+	w.want(t, 200, "POST", "/v1/secrets", `{"name":"KEY","value":"{\"token\":\"x\"}"}`)
+	_, answer := w.want(t, 200, "POST", "/v1/functions", strings.Replace(bell, "}", `,"credentials":"KEY"}`, 1))
+	id := decode[api.CreatedFunction](t, answer).FunctionID
+	_, header := w.newToken(t, `{"role":"member","name":"one-function","functions":["`+id+`"]}`)
+	versions := "/v1/functions/" + id + "/versions"
+	w.want(t, 403, "POST", versions, `{"image":"elsewhere.example/bell:1"}`, "Authorization", header)
+	w.want(t, 403, "PUT", "/v1/functions/"+id+"/draft", `{"image":"elsewhere.example/bell:1"}`, "Authorization", header)
+	w.want(t, 200, "POST", versions, `{"image":"registry.example/bell:2"}`, "Authorization", header)
+	w.want(t, 200, "POST", versions, `{"image":"elsewhere.example/bell:1"}`)
+}
+
+func TestEveryOperationThatMayChangeAnythingIsInTheAudit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := api.New(api.Config{Log: slog.New(slog.DiscardHandler)})
+	tried := 0
+	for path, item := range s.OpenAPI().Paths {
+		for _, op := range operations(item) {
+			scope, _ := s.Scope(op.OperationID)
+			if op.Method == http.MethodGet || scope == api.Public {
+				continue
+			}
+			concrete := strings.NewReplacer("{functionId}", "x", "{version}", "1", "{other}", "1", "{path}", "x", "{id}", "x", "{tag}", "x", "{name}", "x", "{member}", "x").Replace(path)
+			w.send(t, op.Method, concrete, "no JSON")
+			_, answer := w.want(t, 200, "GET", "/v1/audit?operation="+op.OperationID, "")
+			acts := decode[api.List[api.Act]](t, answer).Items
+			want := 1
+			if op.OperationID == "create-execution" { // which is its own record
+				want = 0
+			}
+			if len(acts) != want || want > 0 && acts[0].Outcome == "unknown" {
+				t.Errorf("%s %s is in the audit as %s", op.Method, concrete, answer)
+			}
+			tried++
+		}
+	}
+	if tried < 35 {
+		t.Errorf("there are only %d", tried)
+	}
+}
+
+func TestAPushIsInTheAudit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.buildsAll(t)
+	id := w.function(t, "pushed")
+	g := w.clone(t, id)
+	g.write(t, "new.txt", "new")
+	g.commit(t, "more")
+	g.git(t, "push", "origin", "main")
+	g.refused(t, "main only", "push", "origin", "main:other")
+	viewer, _ := w.newToken(t, `{"role":"viewer","name":"viewer"}`)
+	g.refused(t, "needs the role member", "push", strings.Replace(g.url, w.token, viewer.Token, 1), "main")
+	_, answer := w.want(t, 200, "GET", "/v1/audit?operation=push-version&subject="+id, "")
+	outcomes := map[string]int{}
+	for _, a := range decode[api.List[api.Act]](t, answer).Items {
+		outcomes[a.Outcome]++
+	}
+	if diff := cmp.Diff(map[string]int{"succeeded": 1, "refused": 1, "denied": 1}, outcomes); diff != "" {
+		t.Errorf("%s\n%s", diff, answer)
+	}
+	w.exec(t, `alter table audit rename to elsewhere`)
+	g.write(t, "new.txt", "newer")
+	g.commit(t, "yet more")
+	g.refused(t, "could not be written down", "push", "origin", "main")
+	_, answer = w.want(t, 200, "GET", "/v1/functions/"+id+"/versions", "")
+	if n := len(decode[api.List[api.FunctionVersion]](t, answer).Items); n != 2 {
+		t.Errorf("there are %d versions", n)
+	}
+}
+
+func TestWhatIsOverTheStorageQuotaIsRefusedHoweverItComes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.function(t, "full")
+	g := w.clone(t, id)
+	_, answer := w.want(t, 200, "GET", "/v1/projects/default/quotas", "")
+	used := *decode[api.Quota](t, answer).Used.Storage
+	w.want(t, 200, "PUT", "/v1/projects/default/quotas", fmt.Sprintf(`{"storage":%d}`, used+10))
+	g.write(t, "large.txt", strings.Repeat("x", 100))
+	g.commit(t, "large")
+	g.refused(t, "bytes stored", "push", "origin", "main")
+	g.refused(t, "remote rejected", "push", "origin", "main")
+	files := `"templateFiles":[{"filename":"handler.py","content":"` + strings.Repeat("y", 100) + `"}]`
+	w.want(t, 429, "PUT", "/v1/functions/"+id+"/draft", "{"+files+"}")
+	w.want(t, 429, "POST", "/v1/functions/"+id+"/versions", "{"+files+"}")
+	if status, body := w.form(t, "/v1/functions/"+id+"/versions", map[string]string{"package": zipped(t, map[string]string{"handler.py": strings.Repeat("z", 100)})}); status != 429 {
+		t.Errorf("a package: %d %s", status, body)
+	}
+	_, answer = w.want(t, 200, "GET", "/v1/functions/"+id+"/versions", "")
+	if n := len(decode[api.List[api.FunctionVersion]](t, answer).Items); n != 1 {
+		t.Errorf("there are %d versions", n)
 	}
 }

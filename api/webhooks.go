@@ -156,7 +156,7 @@ func (s *Server) addWebhooks() {
 		Alias      string `query:"alias" maxLength:"255" doc:"Only those that execute this alias"`
 	},
 	) (*listOutput[Webhook], error) {
-		filter := postgres.WebhookFilter{Alias: in.Alias}
+		filter := postgres.WebhookFilter{Alias: in.Alias, Functions: reachable(ctx)}
 		if in.FunctionID != "" {
 			id, err := warpket.ParseID("function", in.FunctionID)
 			if err != nil {
@@ -166,12 +166,12 @@ func (s *Server) addWebhooks() {
 		}
 		items, next, err := s.Store.Webhooks(ctx, projectOf(ctx), filter, in.page())
 		return list(items, next, toWebhook), err
-	}, wholeProject)
+	}, byFilter)
 	register(s, Write, huma.Operation{
 		OperationID: "create-webhook", Method: http.MethodPost, Path: "/v1/webhooks", Tags: tags, Summary: "Create a webhook", DefaultStatus: http.StatusOK,
 		Description: "A URL that executes a function, or what an alias stands for, without a token. Whoever knows the URL may invoke it, and whoever sees the project's executions can learn it: give it a signature to keep others out.",
 		Errors:      []int{http.StatusNotFound}, Metadata: map[string]any{confidential: true},
-	}, s.createWebhook, wholeProject)
+	}, s.createWebhook, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "get-webhook", Method: http.MethodGet, Path: "/v1/webhooks/{id}", Tags: tags, Summary: "Get a webhook", Description: "Without its secret.", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *WebhookInput) (*webhookOutput, error) {
@@ -183,13 +183,13 @@ func (s *Server) addWebhooks() {
 		if err != nil {
 			return nil, err
 		}
-		return webhookAnswer(w), nil
-	}, wholeProject)
+		return webhookAnswer(w), mayReachWebhook(ctx, w)
+	}, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "update-webhook", Method: http.MethodPatch, Path: "/v1/webhooks/{id}", Tags: tags, Summary: "Change a webhook",
 		Description: "Changes what is set and leaves the rest. What it executes is replaced as a whole. A request that is sent after the answer meets what holds now, on the same server; on others from a second later.",
 		Errors:      []int{http.StatusNotFound, http.StatusPreconditionFailed},
-	}, s.updateWebhook, wholeProject)
+	}, s.updateWebhook, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-webhook", Method: http.MethodDelete, Path: "/v1/webhooks/{id}", Tags: tags, Summary: "Delete a webhook", DefaultStatus: http.StatusNoContent, Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *WebhookInput) (*struct{}, error) {
@@ -198,7 +198,7 @@ func (s *Server) addWebhooks() {
 			return nil, err
 		}
 		return nil, s.RemoveWebhook(ctx, id)
-	}, wholeProject)
+	}, byLoading)
 	anything := &huma.RequestBody{Description: "Anything, also nothing", Content: map[string]*huma.MediaType{}}
 	for _, t := range []string{"application/json", formType, "text/plain", "application/octet-stream"} {
 		anything.Content[t] = &huma.MediaType{Schema: &huma.Schema{}}
@@ -216,10 +216,17 @@ func (s *Server) addWebhooks() {
 	anything.Required = false // which huma has set
 }
 
+func mayReachWebhook(ctx context.Context, w warpket.Webhook) error {
+	return mayReachThe(ctx, "webhook", w.ID, w.Executes)
+}
+
 // sealWebhook checks and encrypts what requests to a webhook are signed with.
 func (s *Server) sealWebhook(ctx context.Context, id warpket.ID, secret string) ([]byte, error) {
 	if secret == "" {
 		return nil, nil
+	}
+	if err := mayBind(ctx, "secret"); err != nil {
+		return nil, err
 	}
 	if err := warpket.CheckWebhookSecret(secret); err != nil {
 		return nil, err
@@ -241,7 +248,7 @@ func (s *Server) createWebhook(ctx context.Context, in *struct{ Body WebhookSett
 	if err := in.Body.apply(&w, sealed); err != nil {
 		return nil, err
 	}
-	if err := s.Store.CreateWebhook(ctx, w); err != nil {
+	if err := s.AddWebhook(ctx, w); err != nil {
 		return nil, err
 	}
 	return webhookAnswer(w), nil
@@ -261,6 +268,11 @@ func (s *Server) updateWebhook(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	if in.Body.Alias != "" {
+		if err := s.mayAim(ctx, "", in.Body.Alias); err != nil {
+			return nil, err
+		}
+	}
 	w, err := s.ChangeWebhook(ctx, id, func(w *warpket.Webhook) error {
 		if err := in.check("webhook", w.UpdatedDate); err != nil {
 			return err
@@ -273,9 +285,12 @@ func (s *Server) updateWebhook(ctx context.Context, in *struct {
 	return webhookAnswer(w), nil
 }
 
-// AddWebhook adds an unsigned webhook that lets the rate of its requests through.
+// AddWebhook adds a webhook, if it can be one.
 func (s *Server) AddWebhook(ctx context.Context, w warpket.Webhook) error {
 	if err := w.Check(); err != nil {
+		return err
+	}
+	if err := s.mayAim(ctx, w.FunctionID, w.Alias); err != nil {
 		return err
 	}
 	return s.Store.CreateWebhook(ctx, w)
@@ -285,8 +300,16 @@ func (s *Server) AddWebhook(ctx context.Context, w warpket.Webhook) error {
 func (s *Server) ChangeWebhook(ctx context.Context, id warpket.ID, change func(*warpket.Webhook) error) (warpket.Webhook, error) {
 	defer s.webhooks.drop()
 	return s.Store.UpdateWebhook(ctx, projectOf(ctx), id, s.Now(), func(w *warpket.Webhook) error {
+		if err := mayReachWebhook(ctx, *w); err != nil {
+			return err
+		}
 		if err := change(w); err != nil {
 			return err
+		}
+		if w.FunctionID != "" {
+			if err := mayReach(ctx, w.FunctionID); err != nil {
+				return err
+			}
 		}
 		return w.Check()
 	})
@@ -295,7 +318,7 @@ func (s *Server) ChangeWebhook(ctx context.Context, id warpket.ID, change func(*
 // RemoveWebhook deletes a webhook.
 func (s *Server) RemoveWebhook(ctx context.Context, id warpket.ID) error {
 	defer s.webhooks.drop()
-	return s.Store.DeleteWebhook(ctx, projectOf(ctx), id)
+	return s.Store.DeleteWebhook(ctx, projectOf(ctx), id, func(w warpket.Webhook) error { return mayReachWebhook(ctx, w) })
 }
 
 // hook is a webhook, ready to be invoked.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/storage/postgres"
 )
 
@@ -65,24 +64,6 @@ func (a *Any) UnmarshalJSON(b []byte) error {
 
 // ms is a duration on the wire: milliseconds, fractional.
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-// Resources are what a worker may use.
-type Resources struct {
-	CPU     int     `json:"cpu,omitempty" minimum:"10" maximum:"256000" doc:"Thousandths of a core; 1000 unless set" example:"1000"`
-	Memory  int64   `json:"memory,omitempty" minimum:"16777216" maximum:"4398046511104" doc:"Bytes; 536870912 (512 MiB) unless set" example:"536870912"`
-	Timeout float64 `json:"timeout,omitempty" minimum:"0.001" maximum:"86400" doc:"Seconds that one execution may run; 60 unless set" example:"60"`
-}
-
-func (r *Resources) domain() warpket.Resources {
-	if r == nil {
-		return warpket.Resources{}
-	}
-	return warpket.Resources{CPU: r.CPU, Memory: r.Memory, Timeout: time.Duration(r.Timeout * float64(time.Second))}
-}
-
-func toResources(r warpket.Resources) Resources {
-	return Resources{CPU: r.CPU, Memory: r.Memory, Timeout: r.Timeout.Seconds()}
-}
 
 var waitForm = regexp.MustCompile(`(?i)(?:^|[,;\s])wait=(\d{1,5})(?:$|[,;\s])`)
 

@@ -29,13 +29,15 @@ type fleet struct {
 	up      chan map[warpket.ID]int64
 	end     map[warpket.ID]int64
 	renewed chan []warpket.KeptReady
+	loads   chan map[string]warpket.Load
+	devices chan []warpket.Device
 	gone    chan warpket.ID
 	logged  chan string
 	renew   error
 }
 
 func newFleet() *fleet {
-	return &fleet{secret: warpket.Secret(), up: make(chan map[warpket.ID]int64, 10), renewed: make(chan []warpket.KeptReady, 10), gone: make(chan warpket.ID, 10), logged: make(chan string, 10)}
+	return &fleet{secret: warpket.Secret(), up: make(chan map[warpket.ID]int64, 10), renewed: make(chan []warpket.KeptReady, 10), loads: make(chan map[string]warpket.Load, 10), devices: make(chan []warpket.Device, 10), gone: make(chan warpket.ID, 10), logged: make(chan string, 10)}
 }
 
 func (f *fleet) Join(_ context.Context, _ warpket.ID, secret, _ string) (warpket.ID, error) {
@@ -57,9 +59,15 @@ func (f *fleet) Recorded(context.Context, []warpket.ID) ([]warpket.ID, error) {
 	return []warpket.ID{"recorded"}, nil
 }
 
-func (f *fleet) Renew(_ context.Context, _, _ warpket.ID, kept []warpket.KeptReady) error {
+func (f *fleet) Renew(_ context.Context, _, _ warpket.ID, kept []warpket.KeptReady, loads map[string]warpket.Load) error {
 	f.renewed <- kept
+	f.loads <- loads
 	return f.renew
+}
+
+func (f *fleet) Devices(_ context.Context, _, _ warpket.ID, devices []warpket.Device) error {
+	f.devices <- devices
+	return nil
 }
 func (f *fleet) SlotGone(_ context.Context, _, slot warpket.ID, _ int64) { f.gone <- slot }
 func (f *fleet) Upload(_ context.Context, _, e warpket.ID, sum string, _ int64) (string, map[string]string, error) {
@@ -78,6 +86,7 @@ func (f *fleet) Servers() []string { return nil }
 type agent struct {
 	slots  []*wire.SlotState
 	kept   []*wire.Ack
+	loads  []byte
 	ended  chan []*wire.SlotRef
 	answer func(ctx context.Context, from *Link, call *wire.Call) *wire.Reply
 }
@@ -90,6 +99,7 @@ func (a *agent) Kept() []*wire.KeptReady {
 	return []*wire.KeptReady{{Runtime: "runtime/a", Workers: 1}, {Runtime: "runtime/a", Project: string(nodeID), Workers: 2}, {Runtime: "runtime/a", Project: "no ID", Workers: 9}}
 }
 
+func (a *agent) Loads() []byte             { return a.loads }
 func (a *agent) End(slots []*wire.SlotRef) { a.ended <- slots }
 func (a *agent) Call(ctx context.Context, from *Link, call *wire.Call) *wire.Reply {
 	return a.answer(ctx, from, call)
@@ -277,7 +287,7 @@ func TestSlotsAreReservedOnceTheLeastRecentlyUsedFirst(t *testing.T) {
 	t.Parallel()
 	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
 	for _, id := range []warpket.ID{"a", "b"} {
-		s.ReadySlot(Ready{ID: id, SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30})
+		s.ReadySlot(Ready{ID: id, SnapshotID: "v", Generation: 1, Resources: warpket.Resources{CPU: 1000, Memory: 1 << 30}})
 	}
 	one, _ := s.Reserve("1", "v", 0, warpket.Resources{})
 	two, _ := s.Reserve("2", "v", 0, warpket.Resources{})
@@ -322,7 +332,7 @@ func TestASlotOfAnEarlierRevisionIsNotReserved(t *testing.T) {
 func TestAFreedSlotGoesToTheOldestThatFits(t *testing.T) {
 	t.Parallel()
 	s := NewServer("", nil, nil, slog.New(slog.DiscardHandler))
-	small := Ready{ID: "a", SnapshotID: "v", Generation: 1, CPU: 1000, Memory: 1 << 30}
+	small := Ready{ID: "a", SnapshotID: "v", Generation: 1, Resources: warpket.Resources{CPU: 1000, Memory: 1 << 30}}
 	s.ReadySlot(small)
 	s.Reserve("9", "v", 0, warpket.Resources{})
 	young := s.Queue("3", "v", 0, warpket.Resources{})
@@ -344,7 +354,7 @@ func TestAFreedSlotGoesToTheOldestThatFits(t *testing.T) {
 	if r := <-young.C; r.ID != "a" {
 		t.Fatalf("the youngest got %+v", r)
 	}
-	s.ReadySlot(Ready{ID: "b", SnapshotID: "v", Generation: 1, CPU: 4000, Memory: 1 << 30})
+	s.ReadySlot(Ready{ID: "b", SnapshotID: "v", Generation: 1, Resources: warpket.Resources{CPU: 4000, Memory: 1 << 30}})
 	if r := <-big.C; r.ID != "b" {
 		t.Errorf("the big one got %+v", r)
 	}
@@ -547,5 +557,60 @@ func TestANodeSaysWithItsLeaseWhatItKeepsReady(t *testing.T) {
 	want := []warpket.KeptReady{{Runtime: "runtime/a", Workers: 1}, {Runtime: "runtime/a", Project: nodeID, Workers: 2}}
 	if diff := cmp.Diff(want, <-p.fleet.renewed); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestANodeTellsWhatItsDevicesDoOnlyWhenThatHasChanged(t *testing.T) {
+	t.Parallel()
+	l := &Link{stream: &renewals{sent: make(chan *wire.Renew, 1)}}
+	now := make(chan string, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	tick := make(chan time.Time)
+	go l.renewAt(ctx, tick, changing{&agent{}, now})
+	for _, step := range []struct{ does, told string }{{"", ""}, {"a", "a"}, {"a", ""}, {"b", "b"}} {
+		now <- step.does
+		tick <- time.Time{}
+		if got := <-l.stream.(*renewals).sent; string(got.GetLoads()) != step.told {
+			t.Errorf("%q was told as %q", step.does, got.GetLoads())
+		}
+	}
+}
+
+// changing is an agent whose devices do what it is given.
+type changing struct {
+	*agent
+	now chan string
+}
+
+func (c changing) Loads() []byte { return []byte(<-c.now) }
+
+// renewals is a stream of renewals.
+type renewals struct {
+	wire.Channel_ConnectClient
+	sent chan *wire.Renew
+}
+
+func (r *renewals) Send(m *wire.FromNode) error {
+	r.sent <- m.GetRenew()
+	return nil
+}
+
+func TestWhatANodeSaysOfItsDevicesArrives(t *testing.T) {
+	t.Parallel()
+	p := connect(t, &agent{loads: []byte(`{"GPU-1":{"memoryFree":7}}`)})
+	p.client.Devices([]byte(`[{"id":"GPU-1","fault":"Xid 79"}]`))
+	if got := <-p.fleet.devices; len(got) != 1 || got[0].Fault != "Xid 79" {
+		t.Errorf("the devices are %+v", got)
+	}
+	if got := <-p.fleet.loads; got["GPU-1"].MemoryFree != 7 {
+		t.Errorf("they do %+v", got)
+	}
+	for _, wrong := range []string{`{`, `[{"id":""}]`, `[{"id":"a\u0000"}]`, `[{"id":"` + strings.Repeat("x", 129) + `"}]`} {
+		p.client.Devices([]byte(wrong)) // the node has to say all anew
+		<-p.agent.ended
+	}
+	if len(p.fleet.devices) > 0 {
+		t.Errorf("what no node has was taken: %+v", <-p.fleet.devices)
 	}
 }

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -23,6 +24,8 @@ type Agent interface {
 	Hello() *wire.Hello
 	// Kept says what the node keeps ready.
 	Kept() []*wire.KeptReady
+	// Loads is what the node's devices do, JSON; empty when it has none.
+	Loads() []byte
 	// End ends slots that are no longer the node's. It is called before a
 	// new connection takes calls.
 	End(slots []*wire.SlotRef)
@@ -148,13 +151,13 @@ func (c *Client) connect(ctx, work context.Context, address string, servers chan
 	if link.logs, err = client.Logs(ctx); err != nil {
 		return explain(err)
 	}
-	// Held from before Hello, so that news of slots cannot overtake it.
+	// Held from before Hello, so that news cannot overtake it.
 	link.sending.Lock()
-	hello := c.agent.Hello()
-	hello.Protocol = protocol
 	c.mu.Lock()
 	c.links[address] = link
 	c.mu.Unlock()
+	hello := c.agent.Hello() // what changes after it is told once it is sent
+	hello.Protocol = protocol
 	err = link.stream.Send(&wire.FromNode{Message: &wire.FromNode_Hello{Hello: hello}})
 	link.sending.Unlock()
 	defer func() {
@@ -243,16 +246,31 @@ func (l *Link) send(m *wire.FromNode) error {
 	return l.stream.Send(m)
 }
 
-// renew keeps the lease, three times within it.
+// Devices tells all servers what the node has, JSON, after a change.
+func (c *Client) Devices(devices []byte) {
+	c.tell(&wire.FromNode{Message: &wire.FromNode_Devices{Devices: &wire.Devices{Devices: devices}}})
+}
+
+// renew keeps the lease, three times within it, and tells what the node keeps
+// ready and what its devices do.
 func (l *Link) renew(ctx context.Context, agent Agent) {
 	tick := time.NewTicker(warpket.Lease / 3)
 	defer tick.Stop()
+	l.renewAt(ctx, tick.C, agent)
+}
+
+func (l *Link) renewAt(ctx context.Context, tick <-chan time.Time, agent Agent) {
+	var told []byte
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			if l.send(&wire.FromNode{Message: &wire.FromNode_Renew{Renew: &wire.Renew{Kept: agent.Kept()}}}) != nil {
+		case <-tick:
+			renew := &wire.Renew{Kept: agent.Kept()}
+			if now := agent.Loads(); !bytes.Equal(now, told) {
+				renew.Loads, told = now, now
+			}
+			if l.send(&wire.FromNode{Message: &wire.FromNode_Renew{Renew: renew}}) != nil {
 				return
 			}
 		}

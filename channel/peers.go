@@ -168,7 +168,7 @@ func (s *Server) tellPeers(m *wire.FromPeer) {
 func (c *connection) up() *wire.FromPeer {
 	up := &wire.NodeUp{Name: c.name, Boot: string(c.boot)}
 	for _, r := range c.slots {
-		up.Slots = append(up.Slots, &wire.SlotState{Slot: string(r.ID), Generation: r.Generation, Snapshot: string(r.SnapshotID), Ready: true, Cpu: int32(r.CPU), Memory: r.Memory}) //nolint:gosec // bounded by Resources.Check
+		up.Slots = append(up.Slots, slotState(r))
 	}
 	return &wire.FromPeer{Node: string(c.id), Message: &wire.FromPeer_Up{Up: up}}
 }

@@ -43,8 +43,11 @@ type Fleet interface {
 	Up(ctx context.Context, node, boot warpket.ID, inventory warpket.Inventory, held map[warpket.ID]int64) (name string, end map[warpket.ID]int64, err error)
 	// Recorded gives those of some executions whose outcome is recorded.
 	Recorded(ctx context.Context, executions []warpket.ID) ([]warpket.ID, error)
-	// Renew extends the node's lease, and takes what it keeps ready.
-	Renew(ctx context.Context, node, boot warpket.ID, kept []warpket.KeptReady) error
+	// Renew extends the node's lease, and takes what it keeps ready. loads is
+	// what its devices do; nil when that has not changed.
+	Renew(ctx context.Context, node, boot warpket.ID, kept []warpket.KeptReady, loads map[string]warpket.Load) error
+	// Devices says that a device of the node has changed. devices are all.
+	Devices(ctx context.Context, node, boot warpket.ID, devices []warpket.Device) error
 	// SlotGone says that a slot of the node serves no longer.
 	SlotGone(ctx context.Context, node, slot warpket.ID, generation int64)
 	// Upload gives a node that runs an execution the right to store bytes.
@@ -193,6 +196,9 @@ func (s *Server) welcome(ctx context.Context, c *nodeStream, hello *wire.Hello) 
 	if err := json.Unmarshal(hello.GetInventory(), &inventory); err != nil {
 		return warpket.Errorf(warpket.Invalid, "the inventory cannot be read: %v", err)
 	}
+	if err := warpket.CheckDevices(inventory.Devices); err != nil {
+		return err
+	}
 	held := make(map[warpket.ID]int64, len(hello.GetSlots()))
 	for _, slot := range hello.GetSlots() {
 		held[warpket.ID(slot.GetSlot())] = slot.GetGeneration()
@@ -240,10 +246,7 @@ func (s *Server) forget(ctx context.Context, c *connection, kept []*wire.Ack) {
 }
 
 func (c *connection) ready(slot *wire.SlotState) Ready {
-	return Ready{
-		ID: warpket.ID(slot.GetSlot()), NodeID: c.id, NodeName: c.name, SnapshotID: warpket.ID(slot.GetSnapshot()),
-		Generation: slot.GetGeneration(), Revision: int(slot.GetRevision()), CPU: int(slot.GetCpu()), Memory: slot.GetMemory(),
-	}
+	return readyOf(c.id, c.name, slot)
 }
 
 // enter adds a way to a node. A node has one stream to a server: an older one
@@ -351,6 +354,8 @@ func (s *Server) heard(ctx context.Context, c *nodeStream, m *wire.FromNode) err
 		go s.fleet.SlotGone(context.WithoutCancel(ctx), c.id, warpket.ID(m.SlotGone.GetSlot()), m.SlotGone.GetGeneration())
 	case *wire.FromNode_Renew:
 		return s.renew(ctx, c, m.Renew)
+	case *wire.FromNode_Devices:
+		return s.devices(ctx, c, m.Devices)
 	case *wire.FromNode_Upload:
 		go s.upload(ctx, c, m.Upload)
 	}
@@ -366,7 +371,13 @@ func (s *Server) renew(ctx context.Context, c *nodeStream, in *wire.Renew) error
 			kept = append(kept, warpket.KeptReady{Runtime: k.GetRuntime(), Project: project, Workers: int(k.GetWorkers())})
 		}
 	}
-	err := s.fleet.Renew(ctx, c.id, c.boot, kept)
+	var loads map[string]warpket.Load
+	if b := in.GetLoads(); len(b) > 0 && len(b) <= maxLoads {
+		if err := json.Unmarshal(b, &loads); err != nil {
+			return warpket.Errorf(warpket.Invalid, "what the devices do cannot be read: %v", err)
+		}
+	}
+	err := s.fleet.Renew(ctx, c.id, c.boot, kept, loads)
 	if err == nil {
 		return c.send(&wire.ToNode{Message: &wire.ToNode_Renewed{Renewed: &wire.Renewed{Servers: s.fleet.Servers()}}})
 	}
@@ -375,6 +386,22 @@ func (s *Server) renew(ctx context.Context, c *nodeStream, in *wire.Renew) error
 	}
 	s.log.Warn("lease not renewed", "node", c.name, "error", err)
 	return nil
+}
+
+// maxLoads bounds what a node may say of its devices' load, in bytes.
+const maxLoads = 1 << 20
+
+// devices records a change of a node's devices. When that fails the node
+// connects anew, and says all that it has.
+func (s *Server) devices(ctx context.Context, c *nodeStream, in *wire.Devices) error {
+	var devices []warpket.Device
+	if err := json.Unmarshal(in.GetDevices(), &devices); err != nil {
+		return warpket.Errorf(warpket.Invalid, "the devices cannot be read: %v", err)
+	}
+	if err := warpket.CheckDevices(devices); err != nil {
+		return err
+	}
+	return s.fleet.Devices(ctx, c.id, c.boot, devices)
 }
 
 func (s *Server) upload(ctx context.Context, c *nodeStream, in *wire.UploadRequest) {

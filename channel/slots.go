@@ -2,10 +2,12 @@ package channel
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"sync"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/channel/wire"
 )
 
 // Ready is a slot that serves, as this server knows it: a hint. The node is
@@ -17,14 +19,37 @@ type Ready struct {
 	SnapshotID warpket.ID
 	Generation int64
 	Revision   int // of its function's configuration
-	CPU        int
-	Memory     int64
+	Resources  warpket.Resources
+	Devices    []string // that it holds alone
 }
 
 // fits reports whether it serves what was accepted at a revision of the
 // function's configuration, and has the resources.
 func (r Ready) fits(revision int, need warpket.Resources) bool {
-	return r.Revision >= revision && r.CPU >= need.CPU && r.Memory >= need.Memory
+	return r.Revision >= revision && r.Resources.Cover(need)
+}
+
+// slotState is a slot that serves, on the wire.
+func slotState(r Ready) *wire.SlotState {
+	resources, _ := json.Marshal(r.Resources) // of strings and numbers
+	return &wire.SlotState{
+		Slot: string(r.ID), Generation: r.Generation, Snapshot: string(r.SnapshotID), Ready: true, Revision: int32(r.Revision), //nolint:gosec // an integer in the database
+		Cpu: int32(r.Resources.CPU), Memory: r.Resources.Memory, Resources: resources, Devices: r.Devices, //nolint:gosec // bounded by Resources.Check
+	}
+}
+
+// readyOf is a slot that serves, as a node or server tells it. One of the
+// release before tells of its cores and memory only.
+func readyOf(node warpket.ID, name string, slot *wire.SlotState) Ready {
+	r := Ready{
+		ID: warpket.ID(slot.GetSlot()), NodeID: node, NodeName: name, SnapshotID: warpket.ID(slot.GetSnapshot()),
+		Generation: slot.GetGeneration(), Revision: int(slot.GetRevision()), Devices: slot.GetDevices(),
+	}
+	if json.Unmarshal(slot.GetResources(), &r.Resources) != nil {
+		r.Resources = warpket.Resources{}
+	}
+	r.Resources.CPU, r.Resources.Memory = int(slot.GetCpu()), slot.GetMemory()
+	return r
 }
 
 // pool holds the slots that serve, and the turns of executions that wait for
@@ -122,8 +147,8 @@ type Turn struct {
 }
 
 // Queue asks for a slot that serves a snapshot and has the resources. Whoever
-// frees one gives it to the oldest execution in the queue, by ID, whatever its
-// lane and since when it is in the queue. Close the turn.
+// frees one gives it to the execution of the highest priority in the queue, and
+// of these to the oldest, by ID, whatever its lane and since when it is there. Close the turn.
 func (s *Server) Queue(execution, snapshot warpket.ID, revision int, need warpket.Resources) *Turn {
 	t := &Turn{c: make(chan Ready, 1), pool: &s.pool, id: execution, snapshot: snapshot, revision: revision, need: need}
 	t.C = t.c
@@ -135,7 +160,9 @@ func (s *Server) Queue(execution, snapshot warpket.ID, revision int, need warpke
 		return t
 	}
 	turns := s.pool.turns[snapshot]
-	i, _ := slices.BinarySearchFunc(turns, t, func(a, b *Turn) int { return cmp.Compare(a.id, b.id) })
+	i, _ := slices.BinarySearchFunc(turns, t, func(a, b *Turn) int {
+		return cmp.Or(cmp.Compare(b.need.Priority, a.need.Priority), cmp.Compare(a.id, b.id))
+	})
 	s.pool.turns[snapshot] = slices.Insert(turns, i, t)
 	return t
 }

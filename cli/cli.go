@@ -42,6 +42,7 @@ func AddTo(root *cobra.Command, env Env) {
 	root.AddGroup(&cobra.Group{ID: "use", Title: "Use warpket:"})
 	for _, c := range []*cobra.Command{
 		a.loginCommand(), a.templatesCommand(), a.initCommand(), a.deployCommand(), a.runCommand(), a.logsCommand(), a.listCommand(), a.diffCommand(), a.downloadCommand(), a.deleteCommand(),
+		a.fleetCommand("nodes", "Show the nodes, and how full they are"), a.fleetCommand("devices", "Show GPUs and simulators, and what they do"),
 	} {
 		c.GroupID = "use"
 		root.AddCommand(a.verb(c))

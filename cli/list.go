@@ -202,22 +202,8 @@ func listings() []listing {
 				return []string{w.ID, w.Alias + w.FunctionID, string(w.Signature), number(float64(w.RatePerMinute)), age(w.UpdatedDate, now), clip(w.Description)}
 			}),
 		},
-		{
-			name: "nodes", header: "NAME\tSTATUS\tPLATFORM\tCORES\tMEMORY\tPYTHON\tISOLATION\tDEVICES",
-			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
-				r, err := server.ListNodesWithResponse(ctx, &client.ListNodesParams{Cursor: f.cursor, Limit: f.limit})
-				return body(r, err)
-			},
-			rows: rowsOf(func(n client.Node, _ time.Time) []string {
-				var devices []string
-				for _, d := range n.Devices {
-					devices = append(devices, d.Name)
-				}
-				cores := fmt.Sprintf("%g of %g", float64(n.CPULeased)/1000, float64(n.CPU)/1000)
-				memory := size(n.MemoryLeased) + " of " + size(n.Memory)
-				return []string{n.Name, string(n.Status), n.Platform, cores, memory, strings.Join(n.Pythons, " "), string(n.Isolation.Kind), clip(strings.Join(devices, ", "))}
-			}),
-		},
+		nodeListing(),
+		deviceListing(),
 		{
 			name: "runtimes", header: "NAME\tSDK\tVERSION\tPYTHON\tPLATFORM\tSTATUS\tCHANGED\tID\tMESSAGE",
 			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {

@@ -143,25 +143,17 @@ func TestKilledAsAWholeItLeavesNoProcessAndGoesOnWhereItWas(t *testing.T) {
 		return strings.Contains(string(c.ok(t, "GET", "/v1/executions/"+e.ID+"/log", nil).body), "one")
 	})
 	kill(t, p.cmd.Process.Pid)
-	p.gone(t, 3*time.Second)
+	p.gone(t)
 
-	begun := time.Now()
 	p = start(t, dir)
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("it served again only after %s", took)
-	}
 	c = p.client(t)
-	if e = c.final(t, e.ID); e.Status != "lost" || e.Error == nil || e.Error.Code != "lost" || time.Since(begun) > time.Minute {
-		t.Errorf("what was interrupted ended %+v after %s", e, time.Since(begun))
+	if e = c.final(t, e.ID); e.Status != "lost" || e.Error == nil || e.Error.Code != "lost" {
+		t.Errorf("what was interrupted ended %+v", e)
 	}
 	if e := c.execute(t, id, nil); e.Status != "succeeded" {
 		t.Errorf("the function ended %+v %+v", e, e.Error)
 	}
-	begun = time.Now()
 	p.stop(t)
-	if took := time.Since(begun); took > 30*time.Second {
-		t.Errorf("it took %s to stop", took)
-	}
 }
 
 func TestInstancesRunSideBySideAlsoBelowAClosedHome(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/warpket/warpket"
@@ -36,10 +37,12 @@ type Config struct {
 	Inventory   warpket.Inventory
 	Runtimes    *runtimes.Store
 	Launcher    sandbox.Launcher
-	Egress      egress.Config // what functions with a network may reach
-	Images      *image.Store  // nil on a node that cannot run images
-	ReadyMemory int64         // bytes for interpreters that are kept ready, see worker.Pool
-	Connected   func()        // called when a server has taken the node in, each time
+	Egress      egress.Config                                  // what functions with a network may reach
+	Images      *image.Store                                   // nil on a node that cannot run images
+	ReadyMemory int64                                          // bytes for interpreters that are kept ready, see worker.Pool
+	GPUs        GPUs                                           // nil on a node without
+	Speed       func(context.Context) ([]warpket.Speed, error) // measures the machine's own simulator; nil to leave it
+	Connected   func()                                         // called when a server has taken the node in, each time
 	Log         *slog.Logger
 }
 
@@ -52,7 +55,12 @@ type Agent struct {
 	alone  func() time.Duration // for how long no server has been heard
 	http   *http.Client
 
+	loads   atomic.Pointer[[]byte] // JSON
+	telling sync.Mutex
+	running sync.WaitGroup // what goes on beside calls
+
 	mu         sync.Mutex
+	devices    []warpket.Device // of the inventory, as they are now; never changed in place
 	slots      map[warpket.ID]*slot
 	executions map[attempt]*execution
 	recorded   *recent // attempts whose outcome a server has recorded
@@ -69,7 +77,7 @@ type attempt struct {
 func New(config Config) *Agent {
 	return &Agent{
 		config: config, boot: warpket.NewID(time.Now()), http: &http.Client{Timeout: 5 * time.Minute},
-		alone: func() time.Duration { return 0 },
+		alone: func() time.Duration { return 0 }, devices: config.Inventory.Devices,
 		slots: map[warpket.ID]*slot{}, executions: map[attempt]*execution{}, recorded: newRecent(10_000), unwanted: newRecent(1_000),
 	}
 }
@@ -99,8 +107,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.alone = a.client.Alone
+	a.watchDevices(ctx)
 	err = a.client.Run(ctx, a.config.Server)
 	a.endAll()
+	a.running.Wait()
 	return err
 }
 
@@ -121,10 +131,12 @@ func (a *Agent) identity(ctx context.Context) (channel.Identity, error) {
 
 // Hello says what the node has and holds.
 func (a *Agent) Hello() *wire.Hello {
-	inventory, _ := json.Marshal(a.config.Inventory) // plain data: cannot fail
-	hello := &wire.Hello{Boot: string(a.boot), Inventory: inventory}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	has := a.config.Inventory
+	has.Devices = a.devices
+	inventory, _ := json.Marshal(has) // plain data: cannot fail
+	hello := &wire.Hello{Boot: string(a.boot), Inventory: inventory}
 	for _, s := range a.slots {
 		hello.Slots = append(hello.Slots, s.state())
 	}

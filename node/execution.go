@@ -112,10 +112,12 @@ func (e *execution) run(s *slot, id attempt, in *wire.Run, input []byte, arrived
 			return
 		}
 	}
+	measured := s.measure()
 	e.outcome = s.worker.Run(ctx, worker.Call{
 		ExecutionID: id.execution, FunctionID: warpket.ID(s.in.GetFunctionId()), FunctionName: s.in.GetFunctionName(), Version: int(s.in.GetVersion()),
 		Input: input, Shots: int(in.GetShots()), Seed: in.GetSeed(), Timeout: time.Duration(in.GetTimeout()), Target: warpket.Target(in.GetTarget()), Attempt: int(id.number),
 	}, e.log)
+	measured(&e.outcome.Usage)
 	if e.outcome.Status == warpket.Cancelled {
 		e.outcome = e.stopped(e.outcome.Failure.Message)
 	}
@@ -176,7 +178,7 @@ func (e *execution) pack(ctx context.Context, a *Agent, from *channel.Link, id a
 		o := &wire.Outcome{
 			Status: string(e.outcome.Status), Failure: failureOf(e.outcome.Failure), LogSize: e.log.size(),
 			Admitted: int64(e.admitted), Started: int64(e.outcome.Started), Ran: int64(e.outcome.Ran),
-			Cpu: int64(e.outcome.Usage.CPU), PeakMemory: e.outcome.Usage.PeakMemory, Isolation: a.config.Inventory.Isolation.String(),
+			Cpu: int64(e.outcome.Usage.CPU), PeakMemory: e.outcome.Usage.PeakMemory, GpuMemory: e.outcome.Usage.GPUMemory, GpuJoules: e.outcome.Usage.GPUJoules, GpuSeconds: e.outcome.Usage.GPUSeconds, Isolation: a.config.Inventory.Isolation.String(),
 		}
 		var err error
 		if o.Result, err = a.payload(ctx, from, id, e.outcome.Result, warpket.MaxInline); err != nil {
@@ -190,7 +192,7 @@ func (e *execution) pack(ctx context.Context, a *Agent, from *channel.Link, id a
 	r := e.reply // shared by all who ask; what is in it is not changed any more
 	return &wire.Outcome{
 		Status: r.GetStatus(), Result: r.GetResult(), Failure: r.GetFailure(), Log: r.GetLog(), LogSize: r.GetLogSize(), Admitted: r.GetAdmitted(), Started: r.GetStarted(), Ran: r.GetRan(),
-		Cpu: r.GetCpu(), PeakMemory: r.GetPeakMemory(), Isolation: r.GetIsolation(),
+		Cpu: r.GetCpu(), PeakMemory: r.GetPeakMemory(), GpuMemory: r.GetGpuMemory(), GpuJoules: r.GetGpuJoules(), GpuSeconds: r.GetGpuSeconds(), Isolation: r.GetIsolation(),
 	}, nil
 }
 

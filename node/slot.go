@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/accelerators"
 	"github.com/warpket/warpket/channel/wire"
 	"github.com/warpket/warpket/runners/egress"
 	"github.com/warpket/warpket/runners/image"
@@ -28,8 +29,10 @@ type slot struct {
 	generation int64
 	in         *wire.Prepare
 	dir        string
-	env        runtimes.Env // if it runs files
-	image      *image.Image // if it runs one: held until the slot ends
+	env        runtimes.Env       // if it runs files
+	image      *image.Image       // if it runs one: held until the slot ends
+	lease      accelerators.Lease // of its GPUs; nil without
+	simulated  bool               // its devices are only declared: nothing is fetched, and nothing runs
 
 	prepared chan struct{} // closed when the two below are set
 	failure  *warpket.Failure
@@ -60,7 +63,7 @@ type runner interface {
 func (s *slot) state() *wire.SlotState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &wire.SlotState{Slot: string(s.id), Generation: s.generation, Snapshot: s.in.GetSnapshot(), Ready: s.ready, Cpu: s.in.GetCpu(), Memory: s.in.GetMemory(), Revision: s.in.GetRevision()}
+	return &wire.SlotState{Slot: string(s.id), Generation: s.generation, Snapshot: s.in.GetSnapshot(), Ready: s.ready, Cpu: s.in.GetCpu(), Memory: s.in.GetMemory(), Revision: s.in.GetRevision(), Resources: s.in.GetResources(), Devices: s.in.GetDevices()}
 }
 
 // prepare puts a worker into a slot and says why its code does not load, if so.
@@ -111,6 +114,9 @@ func (a *Agent) newSlot(ctx context.Context, id warpket.ID, in *wire.Prepare) *s
 
 // start gets what the slot is to run, and loads it.
 func (s *slot) start(ctx context.Context, say func(string)) (*warpket.Failure, error) {
+	if err := s.takeDevices(); err != nil {
+		return nil, err
+	}
 	if err := s.get(ctx, say); err != nil {
 		return nil, err
 	}
@@ -134,6 +140,9 @@ func (s *slot) start(ctx context.Context, say func(string)) (*warpket.Failure, e
 // get checks that the slot is to run what its digest stands for, and has that
 // here: the runtime or the image, and the files.
 func (s *slot) get(ctx context.Context, say func(string)) (err error) {
+	if s.simulated {
+		return nil // nothing runs on devices that are only declared
+	}
 	snapshot := warpket.Snapshot{Entry: s.in.GetEntry()}
 	for _, f := range s.in.GetFiles() {
 		snapshot.Files = append(snapshot.Files, warpket.File{Path: f.GetPath(), SHA256: f.GetSha256(), Size: f.GetSize()})
@@ -214,6 +223,10 @@ func (a *Agent) download(ctx context.Context, url, sha256 string, size int64) ([
 
 // load starts the worker.
 func (s *slot) load(ctx context.Context) error {
+	if s.simulated {
+		s.worker = pretence{s.in.GetDevices()}
+		return nil
+	}
 	var proxy *egress.Proxy
 	if s.in.GetNetwork() == string(warpket.Egress) {
 		var err error
@@ -236,9 +249,12 @@ func (s *slot) load(ctx context.Context) error {
 		s.worker = p
 		return nil
 	}
+	gpus := s.access()
 	w, err := s.agent.pool.Start(ctx, worker.Config{
+		Devices: gpus.Devices, DeviceFiles: gpus.Files, DeviceEnv: gpus.Env,
 		Runtime: s.env, Project: warpket.ID(s.in.GetProject()),
-		// Packages that nobody has vetted run in no process that has rights.
+		// Packages that nobody has vetted run in no process that has rights, and
+		// what uses a GPU is never forked.
 		Alone: s.in.GetRuntime().GetRequirements() != "" || len(s.in.GetDevices()) > 0,
 		Code:  filepath.Join(s.dir, "code"), Scratch: filepath.Join(s.dir, "scratch"), Entry: s.in.GetEntry(),
 		SDK: s.in.GetSdk(), SDKVersion: s.in.GetSdkVersion(), Env: s.in.GetEnvironment(), Egress: proxy,
@@ -350,6 +366,7 @@ func (s *slot) clear() {
 			s.agent.config.Log.Error("worker not ended", "slot", s.id, "error", err)
 		}
 	}
+	s.returnDevices()
 	if s.image != nil {
 		s.image.Release()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,8 @@ type Config struct {
 	Now      func() time.Time
 	IdleSlot time.Duration // after which a slot on demand is given back
 
+	Random func(n int) int // from 0 to n-1, for aliases to choose by; math/rand/v2's unless set
+
 	Callbacks http.RoundTripper // dials no host that strangers may not name
 	Retention time.Duration     // of executions, at least; 0 keeps them all
 
@@ -52,6 +55,10 @@ type Activities struct {
 	followed  sync.Map           // attempts whose log is followed here while another server drives them, and their nodes
 	express   sync.Map           // IDs of the express executions that are driven here
 
+	yielding sync.Map // slots that end here for something more urgent
+	awaited  sync.Map // what is recorded here as waiting for room
+	places   *places  // where slots may go
+
 	takeOverSoon func()
 
 	life  context.Context // of this server
@@ -62,6 +69,7 @@ type Activities struct {
 
 	mu      sync.Mutex
 	waiting map[warpket.ID]int // express executions that wait for a slot, by project
+	wanting map[warpket.ID]int // executions that wait for a slot on demand, by snapshot
 }
 
 // attempt names one attempt of an execution.
@@ -72,7 +80,13 @@ type attempt struct {
 
 // New makes Activities.
 func New(c Config) *Activities {
-	a := &Activities{Config: c, starts: make(chan struct{}, maxStarts), waiting: map[warpket.ID]int{}, quotas: quotas{projects: map[warpket.ID]*standing{}}}
+	if c.Random == nil {
+		c.Random = rand.IntN
+	}
+	a := &Activities{
+		Config: c, starts: make(chan struct{}, maxStarts), waiting: map[warpket.ID]int{}, quotas: quotas{projects: map[warpket.ID]*standing{}},
+		wanting: map[warpket.ID]int{}, places: newPlaces(c.Store),
+	}
 	a.life, a.stop = context.WithCancel(context.Background())
 	a.takeOverSoon = once(func() { a.takeOver(a.life) })
 	return a

@@ -160,7 +160,7 @@ func (c *Client) startExecution(ctx context.Context, e warpket.Execution, launch
 		StaticSummary:            summary(e.FunctionName, e.VersionNumber),
 		TypedSearchAttributes: temporal.NewSearchAttributes(kind.ValueSet("execution"), projectID.ValueSet(string(e.ProjectID)),
 			functionID.ValueSet(string(e.FunctionID)), functionVersion.ValueSet(int64(e.VersionNumber))),
-	}, Execute, ExecuteInput{ExecutionID: e.ID, SnapshotID: e.SnapshotID, CPU: e.Resources.CPU, Memory: e.Resources.Memory, Revision: e.Revision, Launched: launched})
+	}, Execute, ExecuteInput{ExecutionID: e.ID, SnapshotID: e.SnapshotID, CPU: e.Resources.CPU, Memory: e.Resources.Memory, Revision: e.Revision, More: !e.Resources.Plain(), Launched: launched})
 	return explain(err)
 }
 

@@ -87,12 +87,15 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 		return Plan{}, nil // the draft has changed since its runtime was resolved: Settle asks for another round
 	}
 	var plan Plan
+	var leaving []warpket.ID // their nodes are drained, or their devices have faults
 	held := 0
 	for _, slot := range slots {
 		switch {
 		case slot.Status == warpket.SlotLost: // leased until its node answers, but it serves nobody
 		case slot.SnapshotID != d.SnapshotID && slot.Status == warpket.SlotPreparing: // the draft has changed meanwhile
 			plan.Release = append(plan.Release, slot.ID)
+		case slot.Leaving:
+			leaving = append(leaving, slot.ID)
 		case slot.Status == warpket.SlotReady && (slot.Revision < d.Revision || slot.SnapshotID != d.SnapshotID):
 			plan.Replace = append(plan.Replace, slot.ID)
 		case held >= d.Slots:
@@ -105,14 +108,29 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 		}
 	}
 	if held == d.Slots {
+		a.served(ctx, id)
+		plan.Replace = append(plan.Replace, leaving...) // once those that a round before this one has placed are ready
 		return plan, nil
 	}
 	if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentPlacing, fmt.Sprintf("%d of %d slots are held", held, d.Slots), a.Now()); err != nil {
 		return Plan{}, outcome(err)
 	}
+	placed := len(plan.Prepare)
+	if err := a.placeMissing(ctx, d, runtime, held, &plan); err != nil {
+		return Plan{}, outcome(err)
+	}
+	// A slot that leaves serves until one that was placed for it is ready. It
+	// goes all the same when there is no room elsewhere.
+	placed = min(len(plan.Prepare)-placed, len(leaving))
+	plan.Replace, plan.Release = append(plan.Replace, leaving[:placed]...), append(plan.Release, leaving[placed:]...)
+	return plan, nil
+}
+
+// placeMissing leases the slots that a deployment lacks, as far as there is room.
+func (a *Activities) placeMissing(ctx context.Context, d warpket.Deployment, runtime warpket.Runtime, held int, plan *Plan) error {
 	for ; held < d.Slots; held++ {
 		slot := warpket.Slot{
-			ID: warpket.NewID(a.Now()), DeploymentID: id, ProjectID: d.ProjectID, FunctionID: d.FunctionID, SnapshotID: d.SnapshotID, RuntimeID: d.RuntimeID,
+			ID: warpket.NewID(a.Now()), DeploymentID: d.ID, ProjectID: d.ProjectID, FunctionID: d.FunctionID, SnapshotID: d.SnapshotID, RuntimeID: d.RuntimeID,
 			Status: warpket.SlotPreparing, Resources: d.Resources, CreatedDate: a.Now(),
 		}
 		slot, _, err := a.lease(ctx, slot, runtime)
@@ -126,14 +144,15 @@ func (a *Activities) Place(ctx context.Context, id warpket.ID) (Plan, error) {
 		}
 		if full(err) {
 			plan.Short = messageOf(err)
-			return plan, nil
+			return nil
 		}
 		if err != nil {
-			return Plan{}, outcome(err)
+			return err
 		}
 		plan.Prepare = append(plan.Prepare, slot.ID)
 	}
-	return plan, nil
+	a.served(ctx, d.ID)
+	return nil
 }
 
 func (a *Activities) deployment(ctx context.Context, id warpket.ID) (warpket.Deployment, []warpket.Slot, warpket.Runtime, error) {
@@ -280,6 +299,7 @@ func (a *Activities) Fail(ctx context.Context, id warpket.ID, reason string) err
 func (a *Activities) end(ctx context.Context, id warpket.ID, status warpket.DeploymentStatus, reason string) error {
 	ctx, stop := whileRunning(ctx)
 	defer stop()
+	a.abandoned(ctx, id)
 	err := a.Store.AdvanceDeployment(ctx, id, status, reason, a.Now())
 	if err != nil && warpket.KindOf(err) != warpket.NotFound {
 		return outcome(err)

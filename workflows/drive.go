@@ -61,7 +61,7 @@ func (a *Activities) reread(ctx context.Context, e warpket.Execution) (warpket.E
 // claim takes the execution for a slot that was reserved, and frees the slot
 // if it does not get it.
 func (a *Activities) claim(ctx context.Context, id warpket.ID, slot channel.Ready) (warpket.Execution, bool, error) {
-	e, claimed, err := a.Store.ClaimExecution(ctx, id, warpket.Slot{ID: slot.ID, NodeID: slot.NodeID, Generation: slot.Generation, Reason: whyThere}, slot.NodeName, a.ServerID, a.Now())
+	e, claimed, err := a.Store.ClaimExecution(ctx, id, warpket.Slot{ID: slot.ID, NodeID: slot.NodeID, Generation: slot.Generation, Devices: slot.Devices, Reason: whyThere}, slot.NodeName, a.ServerID, a.Now())
 	if err != nil || !claimed {
 		a.Nodes.Free(slot.ID, slot.Generation, id)
 	} else {
@@ -77,6 +77,8 @@ func (a *Activities) claim(ctx context.Context, id warpket.ID, slot channel.Read
 func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-chan struct{}) (warpket.Execution, error) {
 	turn := a.Nodes.Queue(e.ID, e.SnapshotID, e.Revision, e.Resources)
 	defer turn.Close()
+	leave := a.enter(e.SnapshotID)
+	defer leave(ctx)
 	capacity := a.Hub.Watch(capacityTopic)
 	defer capacity.Close()
 	for {
@@ -276,7 +278,7 @@ func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.
 	f := postgres.Finish{
 		Status: warpket.Status(out.GetStatus()), Error: channel.FailureOf(out),
 		Result: payload(out.GetResult()), Log: payload(out.GetLog()), LogSize: out.GetLogSize(),
-		Usage: warpket.Usage{CPU: time.Duration(out.GetCpu()), PeakMemory: out.GetPeakMemory()}, Isolation: out.GetIsolation(),
+		Usage: warpket.Usage{CPU: time.Duration(out.GetCpu()), PeakMemory: out.GetPeakMemory(), GPUMemory: out.GetGpuMemory(), GPUJoules: out.GetGpuJoules(), GPUSeconds: out.GetGpuSeconds()}, Isolation: out.GetIsolation(),
 	}
 	f.Again = e.Attempt <= e.Retries && !e.CancelAsked && (f.Status == warpket.Failed || f.Status == warpket.TimedOut)
 	held := time.Duration(out.GetHeld())

@@ -17,6 +17,7 @@ type ExecuteInput struct {
 	CPU         int
 	Memory      int64
 	Revision    int
+	More        bool // it needs more of a slot than cores and memory: its record says what
 	Launched    bool // the server that took the request has begun it already
 }
 

@@ -21,7 +21,15 @@ func (a *Activities) Run(ctx context.Context, in ExecuteInput) (done bool, err e
 	if in.Launched {
 		return a.awaitLaunched(ctx, in.ExecutionID)
 	}
-	slot, ok := a.Nodes.Reserve(in.ExecutionID, in.SnapshotID, in.Revision, warpket.Resources{CPU: in.CPU, Memory: in.Memory})
+	need := warpket.Resources{CPU: in.CPU, Memory: in.Memory}
+	if in.More {
+		e, err := a.Store.ExecutionByID(ctx, in.ExecutionID)
+		if err != nil || e.Status.Final() {
+			return err == nil, outcome(err)
+		}
+		need = e.Resources
+	}
+	slot, ok := a.Nodes.Reserve(in.ExecutionID, in.SnapshotID, in.Revision, need)
 	if !ok {
 		return false, nil
 	}

@@ -4,7 +4,9 @@ import (
 	stdcmp "cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -169,6 +171,7 @@ func (n *testNode) Hello() *wire.Hello {
 }
 func (n *testNode) Kept() []*wire.KeptReady { return nil }
 
+func (n *testNode) Loads() []byte       { return nil }
 func (n *testNode) End([]*wire.SlotRef) { n.served <- struct{}{} }
 
 func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call) *wire.Reply {
@@ -217,6 +220,13 @@ func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call
 		if b := n.begun[key(what.Cancel.GetExecution(), what.Cancel.GetAttempt())]; b != nil {
 			b.cancel()
 		}
+	case *wire.Call_Release: // as a node does, once what runs there has ended
+		n.mu.Lock()
+		all := slices.Collect(maps.Values(n.begun))
+		n.mu.Unlock()
+		for _, b := range all {
+			<-b.done
+		}
 	case *wire.Call_Ack:
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -262,7 +272,9 @@ func (n *testNode) starts() (all int) {
 }
 
 // execution is an express one of a function of its own.
-func (c *cluster) execution() warpket.Execution {
+func (c *cluster) execution() warpket.Execution { return c.executionOf("f") }
+
+func (c *cluster) executionOf(function string) warpket.Execution {
 	c.t.Helper()
 	ctx, now := c.t.Context(), time.Now().UTC().Truncate(time.Microsecond)
 	r, err := c.store.EnsureRuntime(ctx, warpket.Runtime{
@@ -271,11 +283,11 @@ func (c *cluster) execution() warpket.Execution {
 	c.must(err)
 	_, err = c.store.SaveRuntime(ctx, r.ID, warpket.RuntimeAvailable, "", "", now)
 	c.must(err)
-	f := warpket.Function{ID: warpket.NewID(now), ProjectID: c.project, Name: "f", TemplateTag: "Python", SDK: "python", SDKVersion: "1", Settings: warpket.Settings{Lane: warpket.Express}, CreatedDate: now}
+	f := warpket.Function{ID: warpket.NewID(now), ProjectID: c.project, Name: function, TemplateTag: "Python", SDK: "python", SDKVersion: "1", Settings: warpket.Settings{Lane: warpket.Express}, CreatedDate: now}
 	v := warpket.Version{ID: warpket.NewID(now), ProjectID: c.project, FunctionID: f.ID, Snapshot: warpket.Snapshot{ID: warpket.NewID(now), RuntimeID: r.ID, CreatedDate: now}, CreatedDate: now}
 	c.must(c.store.CreateFunction(ctx, f, v))
 	return warpket.Execution{
-		ID: warpket.NewID(now), ProjectID: c.project, FunctionID: f.ID, FunctionName: "f", VersionNumber: 1, SnapshotID: v.Snapshot.ID, RuntimeID: r.ID,
+		ID: warpket.NewID(now), ProjectID: c.project, FunctionID: f.ID, FunctionName: function, VersionNumber: 1, SnapshotID: v.Snapshot.ID, RuntimeID: r.ID,
 		Lane: warpket.Express, Target: warpket.CPU, Tags: []string{"a"}, Input: warpket.Payload{Inline: []byte(`1`), Size: 1}, Shots: 1,
 		Resources: warpket.Resources{CPU: 1000, Memory: 1 << 30, Timeout: time.Minute}, Status: warpket.Queued, CreatedDate: now,
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,9 +70,16 @@ func (f *Fleet) Recorded(ctx context.Context, executions []warpket.ID) ([]warpke
 	return f.Activities.Store.FinalExecutions(ctx, executions)
 }
 
-// Renew extends a node's lease, and notes what it keeps ready.
-func (f *Fleet) Renew(ctx context.Context, node, boot warpket.ID, kept []warpket.KeptReady) error {
-	return f.Activities.Store.RenewNode(ctx, node, boot, kept)
+// Renew extends a node's lease, notes what it keeps ready, and records what its
+// devices do.
+func (f *Fleet) Renew(ctx context.Context, node, boot warpket.ID, kept []warpket.KeptReady, loads map[string]warpket.Load) error {
+	return f.Activities.Store.RenewNode(ctx, node, boot, kept, loads)
+}
+
+// Devices records that a device of a node has changed. All servers hear of it,
+// and see to the slots that it has a fault for, see moveSlots.
+func (f *Fleet) Devices(ctx context.Context, node, boot warpket.ID, devices []warpket.Device) error {
+	return f.Activities.Store.NodeHas(ctx, node, boot, devices)
 }
 
 // SlotGone gives back what a slot held that its node has ended.
@@ -191,6 +199,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	every(warpket.CatchUp, "firing overdue schedules", f.Activities.fireOverdue)
 	every(usageInterval, "counting usage", f.countUsage)
 	every(purgeInterval, "taking deleted projects apart", f.purgeProjects)
+	every(30*time.Second, "ending slots that yield", f.endYielding)
 	every(time.Hour, "housekeeping", f.housekeep)
 	return f.resume(ctx)
 }
@@ -227,9 +236,12 @@ func (f *Fleet) listen(ctx context.Context) {
 		}
 	})
 	for ctx.Err() == nil {
-		err := a.Store.Listen(ctx, func() { a.Hub.AllChanged(); freed() }, func(topic postgres.Topic, id warpket.ID) {
+		err := a.Store.Listen(ctx, func() { a.places.listening(true); a.Hub.AllChanged(); freed() }, func(topic postgres.Topic, id warpket.ID) {
 			switch topic {
 			case postgres.CapacityFreed:
+				if id != postgres.NoNode {
+					a.places.changed(id)
+				}
 				freed()
 				return
 			case postgres.FunctionRevised:
@@ -238,10 +250,14 @@ func (f *Fleet) listen(ctx context.Context) {
 			case postgres.ProjectDeleted:
 				purge()
 				return
+			case postgres.NodeChanged:
+				a.places.changed(id)
+				go f.moveSlots(ctx, id)
 			default:
 			}
 			a.Hub.Changed(id)
 		})
+		a.places.listening(false)
 		if ctx.Err() == nil {
 			a.Log.Warn("not hearing from other servers; listening again", "error", err)
 			select {
@@ -265,13 +281,53 @@ func (f *Fleet) revised(ctx context.Context, function warpket.ID) {
 	if err != nil {
 		a.Log.Warn("slots of an earlier revision not ended; the sweeper does", "function", function, "error", err)
 	}
+	f.releaseWhenIdle(ctx, slots)
+}
+
+// moveSlots has slots given back that have to leave a node: it is drained, or a
+// device of theirs has a fault. Deployments get others elsewhere first, if there
+// is room. Every server does so: the node may be connected to one of them only.
+func (f *Fleet) moveSlots(ctx context.Context, node warpket.ID) {
+	slots, err := f.Activities.Store.LeavingSlots(ctx, node)
+	if err != nil {
+		f.Activities.Log.Warn("slots that have to leave not ended; the sweeper does", "node", node, "error", err)
+		return
+	}
+	var onDemand []warpket.Slot
+	var deployments []warpket.ID
 	for _, slot := range slots {
-		go func() { // what runs there may take hours
-			if err := a.release(ctx, slot); err != nil {
-				a.Log.Debug("slot of an earlier revision not ended from here", "slot", slot.ID, "error", err)
+		switch {
+		case slot.DeploymentID == "":
+			onDemand = append(onDemand, slot)
+		case !slices.Contains(deployments, slot.DeploymentID):
+			deployments = append(deployments, slot.DeploymentID)
+		}
+	}
+	f.reconcile(ctx, deployments)
+	f.releaseWhenIdle(ctx, onDemand)
+}
+
+// releaseWhenIdle has slots end when what runs in them has ended, which may take
+// hours.
+func (f *Fleet) releaseWhenIdle(ctx context.Context, slots []warpket.Slot) {
+	for _, slot := range slots {
+		go func() {
+			if err := f.Activities.release(ctx, slot); err != nil {
+				f.Activities.Log.Debug("slot not ended from here", "slot", slot.ID, "error", err)
 			}
 		}()
 	}
+}
+
+// Fence releases what a silent node holds, on an operator's word.
+func (f *Fleet) Fence(ctx context.Context, node warpket.ID) (warpket.Node, error) {
+	n, deployments, err := f.Activities.Store.FenceNode(ctx, node, f.Activities.Now())
+	if err != nil {
+		return n, err
+	}
+	f.Activities.Log.Warn("node is fenced: an operator says that its machine is off", "node", n.Name, "id", node)
+	f.reconcile(ctx, deployments)
+	return n, nil
 }
 
 // endOutdated ends idle slots on demand of earlier revisions.
@@ -302,6 +358,22 @@ func (f *Fleet) countExecutions(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// endYielding goes on ending slots that yield to something more urgent, when the
+// server that had begun to is gone or could not; and forgets what such servers
+// have waited for.
+func (f *Fleet) endYielding(ctx context.Context) error {
+	if err := f.Activities.Store.SweepWaits(ctx); err != nil {
+		return err
+	}
+	slots, err := f.Activities.Store.Yielding(ctx, "")
+	for _, slot := range slots {
+		if _, up := f.Activities.Nodes.Boot(slot.NodeID); up {
+			f.Activities.endYielding(slot)
+		}
+	}
+	return err
 }
 
 func (f *Fleet) keepListed(ctx context.Context) error {

@@ -51,6 +51,7 @@ func (a *Activities) Launch(ctx context.Context, e warpket.Execution, held bool)
 		now := a.Now()
 		e.Status, e.Attempt, e.StartedDate = warpket.Running, 1, &now
 		e.SlotID, e.Generation, e.NodeID, e.NodeName, e.Reason = slot.ID, slot.Generation, slot.NodeID, slot.NodeName, whyThere
+		e.Devices = slot.Devices
 	}
 	news := a.Hub.Watch(e.ID) // it may be cancelled from the insert on
 	created, err := a.Store.CreateExecution(ctx, e)

@@ -71,8 +71,8 @@ func (a *Activities) LockRuntime(ctx context.Context, id warpket.ID) error {
 		return outcome(err)
 	}
 	say := a.progress(ctx, r)
-	say("locking on " + node.Name)
-	lock, err := a.Nodes.Lock(ctx, node.ID, spec, say)
+	say("locking on " + node.NodeName)
+	lock, err := a.Nodes.Lock(ctx, node.NodeID, spec, say)
 	if err != nil {
 		return outcome(err)
 	}
@@ -98,8 +98,8 @@ func (a *Activities) InstallRuntime(ctx context.Context, id warpket.ID) error {
 			return outcome(err)
 		}
 	}
-	say("installing on " + node.Name)
-	if err := a.Nodes.Install(ctx, node.ID, in, say); err != nil {
+	say("installing on " + node.NodeName)
+	if err := a.Nodes.Install(ctx, node.NodeID, in, say); err != nil {
 		return outcome(err)
 	}
 	_, err = a.Store.SaveRuntime(ctx, id, warpket.RuntimeAvailable, "", "", a.Now())
@@ -143,13 +143,12 @@ func (a *Activities) runtime(ctx context.Context, id warpket.ID) (warpket.Runtim
 }
 
 // builder picks a node that can build the runtime; any that is up will do.
-func (a *Activities) builder(ctx context.Context, r warpket.Runtime) (warpket.Node, error) {
-	fleet, err := a.Store.Fleet(ctx)
-	if err != nil {
-		return warpket.Node{}, err
-	}
-	d, err := placement.Place(fleet, placement.Request{Platform: r.Platform, Python: r.Python, Images: r.OfImages()})
-	return d.Node, err
+func (a *Activities) builder(ctx context.Context, r warpket.Runtime) (d placement.Decision, err error) {
+	err = a.places.use(ctx, func(fleet *placement.Fleet) (err error) {
+		d, err = fleet.Place(placement.Request{Platform: r.Platform, Python: r.Python, Images: r.OfImages()})
+		return err
+	})
+	return d, err
 }
 
 // progress records how far a build is, where people look: on the runtime, and

@@ -62,10 +62,15 @@ func (a *Activities) fire(ctx context.Context, sc warpket.Schedule, at time.Time
 		f.Reason = fmt.Sprintf("what was due at %s was missed: nobody could do it until %s later", at.UTC().Format(time.RFC3339), warpket.CatchUp)
 	} else if e, err := a.scheduled(ctx, sc, now); err == nil {
 		f.Execution = &e
-	} else if f.Reason = messageOf(err); warpket.KindOf(err).Retryable() {
+	} else if f.Reason = messageOf(err); warpket.KindOf(err).Retryable() && warpket.KindOf(err) != warpket.OverQuota {
 		return err
 	}
 	sc, fired, err := a.Store.FireSchedule(ctx, sc.ID, f, now)
+	if f.Execution != nil && fired {
+		a.recorded(*f.Execution)
+	} else if f.Execution != nil {
+		a.dropped(*f.Execution)
+	}
 	if err != nil || !fired {
 		return err
 	}
@@ -82,8 +87,9 @@ func (a *Activities) fire(ctx context.Context, sc warpket.Schedule, at time.Time
 	return nil
 }
 
-// scheduled makes the execution that a schedule asks for. It is durable whatever
-// its function's lane is, for nobody waits for it.
+// scheduled makes the execution that a schedule asks for, if its project's quota
+// has room for it. It is durable whatever its function's lane is, for nobody
+// waits for it.
 func (a *Activities) scheduled(ctx context.Context, sc warpket.Schedule, now time.Time) (warpket.Execution, error) {
 	function, number, err := a.target(ctx, sc)
 	if err != nil {
@@ -105,13 +111,21 @@ func (a *Activities) scheduled(ctx context.Context, sc warpket.Schedule, now tim
 		}
 		target = t.Targets[0]
 	}
-	return warpket.Execution{
+	e := warpket.Execution{
 		ID: warpket.NewID(now), ProjectID: f.ProjectID, FunctionID: f.ID, FunctionName: f.Name, VersionNumber: v.Number, SnapshotID: v.Snapshot.ID, RuntimeID: v.Snapshot.RuntimeID,
 		Lane: warpket.Durable, Target: target, Description: sc.Description, Tags: []string{}, Input: warpket.Payload{Inline: sc.Input, Size: int64(len(sc.Input))},
 		Shots: warpket.DefaultShots, Seed: rand.Int64N(1 << 31), //nolint:gosec // for simulations, not for secrets
 		Resources: f.Settings.Resources, Revision: f.Revision, Retries: f.Settings.Retries, Status: warpket.Queued, CreatedDate: now,
 		Alias: sc.Alias, Origin: warpket.Origin{Kind: warpket.FromSchedule, ID: sc.ID},
-	}, nil
+	}
+	if err := a.admit(ctx, e); err != nil {
+		return e, err
+	}
+	if err := a.mayWait(e); err != nil {
+		a.dropped(e)
+		return e, err
+	}
+	return e, nil
 }
 
 // target finds which function a schedule executes now, and the number of the
@@ -123,7 +137,7 @@ func (a *Activities) target(ctx context.Context, sc warpket.Schedule) (function 
 		if err != nil {
 			return "", nil, err
 		}
-		return alias.FunctionID, new(alias.Pick(rand.IntN)), nil
+		return alias.FunctionID, new(alias.Pick(a.Random)), nil
 	case sc.Draft:
 		return sc.FunctionID, new(warpket.DraftNumber), nil
 	case sc.Version != 0:

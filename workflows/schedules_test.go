@@ -250,7 +250,7 @@ func TestSchedulesComeBackWhenTemporalWasWiped(t *testing.T) {
 	_, err := c.store.UpdateSchedule(t.Context(), c.project, running.ID, time.Now(), func(s *warpket.Schedule) error { return s.Advance(warpket.SchedulePaused, time.Now()) })
 	c.must(err)
 	a.scheduleChanged(t.Context(), running.ID)
-	c.must(c.store.DeleteSchedule(t.Context(), c.project, paused.ID))
+	c.must(c.store.DeleteSchedule(t.Context(), c.project, paused.ID, func(warpket.Schedule) error { return nil }))
 	a.scheduleChanged(t.Context(), paused.ID)
 	if state(running.ID) != "paused" || state(paused.ID) != "absent" {
 		t.Errorf("after a pause it is %s, after a deletion %s", state(running.ID), state(paused.ID))
@@ -264,8 +264,8 @@ func TestATimeThatWasMissedForLongIsLeftOutAndOneThatCannotBeIsTold(t *testing.T
 	a := New(Config{Store: c.store, Catalog: cpuOnly{}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	missed := c.schedule(f, func(s *warpket.Schedule) { s.Pattern, s.Count = "* * * * *", new(3) })
 	c.exec(`update schedules set next_time = now() - interval '1 hour' where id = $1`, missed.ID)
-	gone := c.schedule(f, func(s *warpket.Schedule) { s.Pattern, s.Alias = "* * * * *", "gone" })
-	c.exec(`update schedules set next_time = now() where id = $1`, gone.ID)
+	gone := c.schedule(f, func(s *warpket.Schedule) { s.Pattern = "* * * * *" })
+	c.exec(`update schedules set next_time = now(), alias = 'gone' where id = $1`, gone.ID)
 	c.must(a.fireOverdue(t.Context()))
 	c.must(a.Fire(t.Context(), FireInput{gone.ID, time.Now().Add(time.Second)}))
 	for name, id := range map[string]warpket.ID{"missed": missed.ID, "gone": gone.ID} {
@@ -383,5 +383,78 @@ func TestACallbackThatCannotBeSentTellsNothingOfOurNetwork(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestAScheduleRunsWhatItsAliasOrTheDraftIsWhenItFires(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	f, v := c.function()
+	now := time.Now()
+	publish := func(digest string) warpket.Version {
+		next, err := c.store.Publish(t.Context(), warpket.Version{
+			ID: warpket.NewID(now), ProjectID: c.project, FunctionID: f.ID, CreatedDate: now,
+			Snapshot: warpket.Snapshot{ID: warpket.NewID(now), RuntimeID: v.Snapshot.RuntimeID, Entry: "handler.handler", Digest: digest, CreatedDate: now},
+		})
+		c.must(err)
+		return next
+	}
+	second := publish("y")
+	draft, err := c.store.SetDraft(t.Context(), warpket.Snapshot{
+		ID: warpket.NewID(now), ProjectID: c.project, FunctionID: f.ID, RuntimeID: v.Snapshot.RuntimeID, Entry: "handler.handler", Digest: "z", CreatedDate: now,
+	}, now, func(warpket.Draft) error { return nil })
+	c.must(err)
+	c.must(c.store.CreateAlias(t.Context(), warpket.Alias{
+		ID: warpket.NewID(now), ProjectID: c.project, Name: "prod", FunctionID: f.ID, CreatedDate: now,
+		Routes: []warpket.Route{{Version: 1, Weight: 30}, {Version: 2, Weight: 70}, {Version: warpket.DraftNumber, Weight: 1}},
+	}))
+	tests := map[string]struct {
+		schedule warpket.Schedule
+		random   int
+		version  int
+		snapshot warpket.ID
+	}{
+		"the newest":            {warpket.Schedule{}, 0, 2, second.Snapshot.ID},
+		"a version":             {warpket.Schedule{Version: 1}, 0, 1, v.Snapshot.ID},
+		"the draft":             {warpket.Schedule{Draft: true}, 0, 0, draft.Snapshot.ID},
+		"an alias":              {warpket.Schedule{Alias: "prod"}, 29, 1, v.Snapshot.ID},
+		"an alias, differently": {warpket.Schedule{Alias: "prod"}, 30, 2, second.Snapshot.ID},
+		"an alias of a draft":   {warpket.Schedule{Alias: "prod"}, 100, 0, draft.Snapshot.ID},
+	}
+	for name, tt := range tests {
+		a := New(Config{Store: c.store, Catalog: cpuOnly{}, Random: func(int) int { return tt.random }, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		s := c.schedule(f, func(s *warpket.Schedule) {
+			s.Pattern, s.Version, s.Draft, s.Alias = "* * * * *", tt.schedule.Version, tt.schedule.Draft, tt.schedule.Alias
+		})
+		e, err := a.scheduled(t.Context(), s, now)
+		c.must(err)
+		if e.VersionNumber != tt.version || e.SnapshotID != tt.snapshot || e.Alias != tt.schedule.Alias || e.Origin != (warpket.Origin{Kind: warpket.FromSchedule, ID: s.ID}) {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
+
+func TestATimeForWhichTheQuotaHasNoRoomIsToldAndDoesNotComeAgain(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []warpket.Limit{warpket.ExecutionLimit, warpket.WaitingLimit, warpket.CPULimit} {
+		t.Run(string(limit), func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			c.limit(limit, 0)
+			f, _ := c.function()
+			a := New(Config{Store: c.store, Catalog: cpuOnly{}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+			s := c.schedule(f, func(s *warpket.Schedule) { s.Pattern = "* * * * *" })
+			c.exec(`update schedules set next_time = now() where id = $1`, s.ID)
+			c.must(a.Fire(t.Context(), FireInput{s.ID, time.Now().Add(time.Second)}))
+			s, err := c.store.Schedule(t.Context(), c.project, s.ID)
+			c.must(err)
+			if !strings.Contains(s.LastError, "ask an operator for more") || s.LastExecutionID != "" || s.Status != warpket.ScheduleRunning || !s.NextTime.After(time.Now()) {
+				t.Errorf("it is %+v", s)
+			}
+			all, _, err := c.store.Executions(t.Context(), c.project, postgres.ExecutionFilter{}, postgres.Page{Limit: 10})
+			if len(all) != 0 || err != nil {
+				t.Errorf("it executed %v (%v)", all, err)
+			}
+		})
 	}
 }

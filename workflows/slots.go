@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,27 +20,6 @@ import (
 
 // urlLife is how long a node may use the URLs that it gets with a call.
 const urlLife = 15 * time.Minute
-
-// lease places a slot and takes what it needs. When somebody takes the same
-// place first, it places again.
-func (a *Activities) lease(ctx context.Context, slot warpket.Slot, runtime warpket.Runtime) (warpket.Slot, string, error) {
-	for {
-		fleet, err := a.Store.Fleet(ctx)
-		if err != nil {
-			return slot, "", err
-		}
-		d, err := placement.Place(fleet, placement.Request{Resources: slot.Resources, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages(), Isolated: !runtime.Trusted})
-		if err != nil {
-			return slot, "", err
-		}
-		slot.NodeID, slot.Reason = d.Node.ID, d.Reason
-		leased, err := a.Store.LeaseSlot(ctx, slot)
-		if warpket.KindOf(err) == warpket.Conflict {
-			continue // the fleet has changed: every turn means that somebody else won
-		}
-		return leased, d.Node.Name, err
-	}
-}
 
 // prepare has the slot's node put a worker into it and lists it as serving,
 // with the revision that the slot then has.
@@ -69,10 +49,15 @@ func (a *Activities) prepare(ctx context.Context, slot *warpket.Slot, idle time.
 		return nil, err
 	}
 	function := configuration.Function
+	resources, err := json.Marshal(slot.Resources)
+	if err != nil {
+		return nil, err
+	}
 	in := &wire.Prepare{
 		Slot: string(slot.ID), Generation: slot.Generation, Snapshot: string(slot.SnapshotID), Digest: snapshot.Digest,
 		Runtime: runtime, Entry: snapshot.Entry, Cpu: int32(slot.Resources.CPU), Memory: slot.Resources.Memory, Devices: slot.Devices, //nolint:gosec // bounded by Resources.Check
-		Reuse: string(function.Settings.Reuse), FunctionId: string(function.ID), FunctionName: function.Name,
+		Resources: resources,
+		Reuse:     string(function.Settings.Reuse), FunctionId: string(function.ID), FunctionName: function.Name,
 		Sdk: runtime.GetSdk(), SdkVersion: runtime.GetSdkVersion(), Idle: int64(idle), Project: string(slot.ProjectID),
 		Revision: int32(function.Revision), Environment: environment, Network: string(function.Settings.Network), //nolint:gosec // an integer in the database
 	}
@@ -153,7 +138,7 @@ func (a *Activities) wake(ctx context.Context, id warpket.ID) {
 // serve lists a slot that has just become ready, for the execution that has
 // waited longest for one.
 func (a *Activities) serve(slot warpket.Slot, node string) {
-	a.Nodes.ReadySlot(channel.Ready{ID: slot.ID, NodeID: slot.NodeID, NodeName: node, SnapshotID: slot.SnapshotID, Generation: slot.Generation, Revision: slot.Revision, CPU: slot.Resources.CPU, Memory: slot.Resources.Memory})
+	a.Nodes.ReadySlot(channel.Ready{ID: slot.ID, NodeID: slot.NodeID, NodeName: node, SnapshotID: slot.SnapshotID, Generation: slot.Generation, Revision: slot.Revision, Resources: slot.Resources, Devices: slot.Devices})
 }
 
 // release ends a slot on its node and gives back what it held. A node that
@@ -203,6 +188,9 @@ func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error
 	if err != nil {
 		return err
 	}
+	if _, recorded := a.awaited.Load(slot.SnapshotID); recorded {
+		a.served(ctx, slot.SnapshotID)
+	}
 	_, err = a.prepare(ctx, &slot, a.IdleSlot, func(string) {})
 	if err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -225,7 +213,7 @@ func full(err error) bool {
 func (a *Activities) makeRoom(ctx context.Context, slot warpket.Slot, runtime warpket.Runtime, lack error) bool {
 	switch warpket.KindOf(lack) {
 	case warpket.NoCapacity:
-		return a.evict(ctx, slot.Resources, runtime)
+		return a.evict(ctx, slot, runtime)
 	case warpket.OverQuota:
 		return a.evictOwn(ctx, slot.ProjectID)
 	default:
@@ -242,6 +230,7 @@ func (a *Activities) evictOwn(ctx context.Context, project warpket.ID) bool {
 			continue
 		}
 		if a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, true) == nil && a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation) == nil {
+			a.places.changed(slot.NodeID)
 			return true
 		}
 	}
@@ -249,34 +238,40 @@ func (a *Activities) evictOwn(ctx context.Context, project warpket.ID) bool {
 }
 
 // evict gives back a slot on demand that is idle, the one that has been so
-// longest, on a node where giving back such slots makes room. It reports
-// whether there was one.
-func (a *Activities) evict(ctx context.Context, need warpket.Resources, runtime warpket.Runtime) bool {
-	fleet, err := a.Store.Fleet(ctx)
-	if err != nil {
-		return false
-	}
-	byNode := map[warpket.ID]*warpket.Node{}
-	for i := range fleet {
-		byNode[fleet[i].ID] = &fleet[i]
-	}
+// longest, on a node where giving back such slots makes room for a slot. It
+// reports whether there was one. If not, less urgent slots are to yield.
+func (a *Activities) evict(ctx context.Context, need warpket.Slot, runtime warpket.Runtime) bool {
 	var idle []warpket.Slot
 	for _, r := range a.Nodes.Idle() {
 		slot, err := a.Store.SlotByID(ctx, r.ID)
-		if n := byNode[r.NodeID]; err == nil && n != nil && slot.DeploymentID == "" && slot.Generation == r.Generation {
+		if err == nil && slot.DeploymentID == "" && slot.Generation == r.Generation {
 			idle = append(idle, slot)
-			n.CPULeased -= slot.Resources.CPU
-			n.MemoryLeased -= slot.Resources.Memory
 		}
 	}
-	d, err := placement.Place(fleet, placement.Request{Resources: need, Platform: runtime.Platform, Python: runtime.Python, Images: runtime.OfImages(), Isolated: !runtime.Trusted})
-	if err != nil {
-		return false
-	}
+	var d placement.Decision
+	var room bool
+	err := a.places.use(ctx, func(fleet *placement.Fleet) error {
+		if len(idle) == 0 {
+			return nil
+		}
+		without := fleet.Clone()
+		for _, slot := range idle {
+			without.Give(slot.NodeID, slot.Resources, slot.Devices)
+		}
+		d, room = without.Try(placement.RequestOf(warpket.NeedOf(need.Resources, runtime)))
+		return nil
+	})
 	for _, slot := range idle {
-		if slot.NodeID == d.Node.ID && a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, true) == nil && a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation) == nil {
+		if room && slot.NodeID == d.NodeID && a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, true) == nil && a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation) == nil {
+			a.places.changed(slot.NodeID)
 			return true
 		}
+	}
+	if err == nil {
+		err = a.preempt(ctx, need, runtime)
+	}
+	if err != nil && warpket.KindOf(err) != warpket.Conflict {
+		a.Log.Warn("no room made for a slot; it waits for room", "slot", need.ID, "error", err)
 	}
 	return false
 }

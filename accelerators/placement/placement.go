@@ -1,9 +1,10 @@
-// Package placement decides which node gets a slot, and says why. It is pure:
-// the fleet and a request go in, a decision comes out; the caller commits it
-// and places again if somebody was faster.
+// Package placement decides which node gets a slot, and which of its devices,
+// and says why. It is pure: the fleet and a request go in, a decision comes
+// out; the caller commits it and places again if somebody was faster.
 package placement
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,105 +15,429 @@ import (
 // Request is what a slot needs.
 type Request struct {
 	Resources warpket.Resources
-	Platform  string // of the runtime, "linux/amd64"
-	Python    string // minor that the node must have; empty for none
-	Images    bool   // whether the node must be able to run images
-	Isolated  bool   // whether its isolation must be complete, see warpket.Isolation
+	Platform  string             // of the runtime, "linux/amd64"
+	Python    string             // minor that the node must have; empty for none
+	Images    bool               // whether the node must be able to run images
+	Isolated  bool               // whether its isolation must be complete, see warpket.Isolation
+	Peers     map[warpket.ID]int // slots that the same deployment has on nodes, for Resources.Spread
+	Warm      map[warpket.ID]bool
+}
+
+// RequestOf is the request for what is needed, whatever else there is.
+func RequestOf(n warpket.Need) Request {
+	return Request{Resources: n.Resources, Platform: n.Platform, Python: n.Python, Images: n.Images, Isolated: n.Isolated}
 }
 
 // Decision is where a slot goes.
 type Decision struct {
-	Node   warpket.Node
-	Reason string
+	NodeID   warpket.ID
+	NodeName string
+	Devices  []string
+	Reason   string
+	Why      warpket.Decision
 }
 
-// Place picks the node on which the least is left over, so that large requests
-// find room elsewhere; the oldest node wins a tie. When none fits, the error
-// is NoCapacity and says for each node what is missing. It is Invalid when no
-// node of the fleet could hold the request even if it were empty.
-func Place(fleet []warpket.Node, r Request) (Decision, error) {
-	var best *warpket.Node
-	var refusals []string
-	possible := len(fleet) == 0
-	for i := range fleet {
-		n := &fleet[i]
-		if why := misfit(n, r, n.CPULeased, n.MemoryLeased); why != "" {
-			refusals = append(refusals, n.Name+" "+why)
-			possible = possible || !n.Live || n.Cordoned || misfit(n, r, 0, 0) == ""
+// Place picks the node and devices of the least cost; the oldest node wins a
+// tie. When none fits, the error is NoCapacity and says for each node what is
+// missing, and what would make it fit. It is Invalid when no node of the fleet
+// could hold the request even if it were empty; but what needs a GPU may wait
+// for one where there are none. The decision's Why is there in any case.
+func Place(fleet []warpket.Node, r Request) (Decision, error) { return New(fleet).Place(r) }
+
+// Place is the function Place for a fleet that is kept current.
+func (f *Fleet) Place(r Request) (Decision, error) {
+	q := newQuery(r)
+	top, fits := f.search(q)
+	if len(top) == 0 {
+		return f.refuse(q)
+	}
+	d := f.decision(q, top[0])
+	d.Why = warpket.Decision{Nodes: len(f.nodes), Fits: fits, Candidates: f.candidates(q, top), Rejected: f.rejected(q, fits), Hints: []string{}}
+	n := &f.nodes[top[0].node]
+	d.Reason = fmt.Sprintf("%s has %s; %s: the least of %d of %d nodes that fit", n.name, q.free(n), d.Why.Candidates[0].Why, fits, len(f.nodes))
+	return d, nil
+}
+
+// Try is Place without its reasons.
+func (f *Fleet) Try(r Request) (Decision, bool) {
+	q := newQuery(r)
+	top, _ := f.search(q)
+	if len(top) == 0 {
+		return Decision{}, false
+	}
+	return f.decision(q, top[0]), true
+}
+
+func (f *Fleet) decision(q *query, best scored) Decision {
+	n := &f.nodes[best.node]
+	return Decision{NodeID: n.id, NodeName: n.name, Devices: n.pick(q)}
+}
+
+// query is a Request, prepared for being asked of many nodes.
+type query struct {
+	Request
+	need       warpket.Resources // with what its simulation needs
+	pinned     string
+	capability int // see warpket.VersionNumber
+	cuda       int
+	any        bool // whether any whole GPU will do
+}
+
+func newQuery(r Request) *query {
+	q := &query{Request: r, need: r.Resources, pinned: r.Resources.Device}
+	if n := &q.need; n.Qubits > 0 {
+		n.Method = cmp.Or(n.Method, warpket.Statevector)
+		if n.GPUs > 0 {
+			n.GPUMemory = max(n.GPUMemory, n.Method.Memory(n.Qubits)/int64(n.GPUs))
+		} else {
+			n.Memory = max(n.Memory, n.Method.SlotMemory(n.Qubits))
+		}
+	}
+	q.prepare()
+	return q
+}
+
+// prepare reads what is compared often; call it again when need has changed.
+func (q *query) prepare() {
+	n := &q.need
+	q.capability, q.cuda = warpket.VersionNumber(n.ComputeCapability), warpket.VersionNumber(n.CUDA)
+	q.any = q.pinned == "" && n.MIGProfile == "" && n.GPUMemory == 0 && q.capability < 0 && q.cuda < 0
+}
+
+// match reports whether a device is of the kind that is asked for.
+func (q *query) match(d *device) bool {
+	if q.pinned != "" {
+		if d.id != q.pinned {
+			return false
+		}
+	} else if d.profile != q.need.MIGProfile {
+		return false
+	}
+	return d.memory >= q.need.GPUMemory && d.capability >= q.capability && d.cuda >= q.cuda
+}
+
+// obstacle is why a node cannot hold a request; those that are easier to
+// overcome come later.
+type obstacle int
+
+const (
+	none obstacle = iota
+	silent
+	cordoned
+	wrongPlatform
+	noPython
+	noImages
+	weakIsolation
+	leakyIsolation // not complete
+	noSimulator
+	noDevices // not even when nothing is leased
+	noLabels
+	taken // by another slot of the deployment
+	lacksCores
+	lacksMemory
+	lacksDevices
+	obstacles
+)
+
+var obstacleWords = [obstacles]string{
+	silent: "silent", cordoned: "cordoned", wrongPlatform: "another platform", noPython: "without the Python", noImages: "without images", weakIsolation: "isolation too weak", leakyIsolation: "isolation not complete",
+	noSimulator: "no such simulator", noDevices: "no such devices", noLabels: "without the labels", taken: "has a slot of the deployment", lacksCores: "too few free cores", lacksMemory: "too little free memory", lacksDevices: "too few free devices",
+}
+
+// misfit says why the node cannot hold the request now.
+func (n *node) misfit(q *query) obstacle {
+	switch {
+	case !n.live:
+		return silent
+	case n.cordoned:
+		return cordoned
+	}
+	return n.lacks(q, false)
+}
+
+// lacks is misfit for a node that is open; if empty, one on which nothing is
+// leased and whose devices are sound.
+func (n *node) lacks(q *query, empty bool) obstacle {
+	cpu, memory := n.cpuFree, n.memoryFree
+	if empty {
+		cpu, memory = n.cpu, n.memory
+	}
+	need := &q.need
+	switch {
+	case q.Platform != "" && n.platform != q.Platform:
+		return wrongPlatform
+	case q.Python != "" && !slices.Contains(n.pythons, q.Python):
+		return noPython
+	case q.Images && !n.images:
+		return noImages
+	case !n.isolation.AtLeast(need.Isolation):
+		return weakIsolation
+	case q.Isolated && !n.isolation.Complete():
+		return leakyIsolation
+	case need.GPUs == 0 && (need.Qubits > 0 || need.Method != "" || q.pinned != "") && !n.simulates(q):
+		return noSimulator
+	}
+	devices := need.GPUs == 0 || n.devicesFor(q, empty) >= need.GPUs
+	switch {
+	case !devices && (empty || n.devicesFor(q, true) < need.GPUs):
+		return noDevices
+	case !holds(n.labels, need.Labels):
+		return noLabels
+	case !empty && need.Spread == warpket.RequireSpread && q.Peers[n.id] > 0:
+		return taken
+	case cpu < need.CPU:
+		return lacksCores
+	case memory < need.Memory:
+		return lacksMemory
+	case !devices:
+		return lacksDevices
+	}
+	return none
+}
+
+func holds(labels, asked map[string]string) bool {
+	return len(asked) == 0 || warpket.Node{Labels: labels}.HasLabels(asked)
+}
+
+func (n *node) simulates(q *query) bool {
+	return slices.ContainsFunc(n.simulators, func(s simulator) bool {
+		return (q.pinned == "" || s.id == q.pinned) && (q.need.Method == "" || slices.Contains(s.methods, string(q.need.Method)))
+	})
+}
+
+// devicesFor counts the devices of the kind that is asked for.
+func (n *node) devicesFor(q *query, empty bool) (count int) {
+	if q.any {
+		if empty {
+			return n.wholes
+		}
+		return n.whole
+	}
+	for i := range n.devices {
+		if d := &n.devices[i]; (empty || !n.held[i] && d.fault == "") && q.match(d) {
+			count++
+		}
+	}
+	return count
+}
+
+// pick chooses devices on a node that has enough: real ones before simulated
+// ones, all of one model where there are enough of one, and of those with the
+// least memory that is enough.
+func (n *node) pick(q *query) []string {
+	if q.need.GPUs == 0 {
+		return nil
+	}
+	var free []*device
+	for i := range n.devices {
+		if d := &n.devices[i]; !n.held[i] && d.fault == "" && q.match(d) {
+			free = append(free, d)
+		}
+	}
+	slices.SortStableFunc(free, func(a, b *device) int {
+		switch {
+		case a.simulated == b.simulated:
+			return 0
+		case a.simulated:
+			return 1
+		}
+		return -1
+	})
+	chosen := free[:q.need.GPUs]
+	for i := range free {
+		if end := i + q.need.GPUs; end <= len(free) && free[end-1].model == free[i].model && free[end-1].simulated == free[i].simulated {
+			chosen = free[i:end]
+			break
+		}
+	}
+	ids := make([]string, len(chosen))
+	for i, d := range chosen {
+		ids[i] = d.id
+	}
+	return ids
+}
+
+// shown is how many candidates, examples of a reason, and hints are kept.
+const shown = 5
+
+type scored struct {
+	node int
+	cost float64
+}
+
+// each calls a function for one node of those that are alike to a request, with
+// the indexes of all of them, in order. Nodes that the request itself tells
+// apart, it is called for one by one.
+func (f *Fleet) each(q *query, look func(n *node, alike []int32)) {
+	if q.pinned != "" {
+		for i := range f.nodes {
+			look(&f.nodes[i], []int32{int32(i)})
+		}
+		return
+	}
+	special := map[int32]bool{}
+	mixed := map[state]bool{} // that have special ones among them
+	mark := func(id warpket.ID) {
+		if i, ok := f.index[id]; ok {
+			special[int32(i)] = true //nolint:gosec // the number of a node
+			mixed[f.nodes[i].state] = true
+		}
+	}
+	for id, warm := range q.Warm {
+		if warm {
+			mark(id)
+		}
+	}
+	for id := range q.Peers {
+		mark(id)
+	}
+	for i := range special {
+		look(&f.nodes[i], []int32{i})
+	}
+	for s, alike := range f.alike {
+		if mixed[s] {
+			alike = slices.DeleteFunc(slices.Clone(alike), func(i int32) bool { return special[i] })
+			if len(alike) == 0 {
+				continue
+			}
+		}
+		look(&f.nodes[alike[0]], alike)
+	}
+}
+
+// search gives the nodes of the least cost, and how many fit.
+func (f *Fleet) search(q *query) (top []scored, fits int) {
+	top = make([]scored, 0, shown+1)
+	f.each(q, func(n *node, alike []int32) {
+		if n.misfit(q) != none {
+			return
+		}
+		fits += len(alike)
+		cost := f.terms(n, q).sum()
+		for _, i := range alike[:min(len(alike), shown)] {
+			s := scored{int(i), cost}
+			if len(top) == shown && !s.before(top[shown-1]) {
+				return
+			}
+			at, _ := slices.BinarySearchFunc(top, s, func(a, b scored) int {
+				if a.before(b) {
+					return -1
+				}
+				return 1
+			})
+			top = slices.Insert(top, at, s)
+			top = top[:min(len(top), shown)]
+		}
+	})
+	return top, fits
+}
+
+func (s scored) before(other scored) bool {
+	return s.cost < other.cost || s.cost == other.cost && s.node < other.node
+}
+
+// terms are what the cost of a place is made of.
+type terms struct {
+	left      float64 // share of the node that stays free, by its scarcest resource
+	stranded  float64 // GPUs that are stranded by it
+	beside    float64 // 1 for what needs no GPU on a node with GPUs
+	waste     float64 // share of the GPU's memory that is not asked for
+	peers     float64 // slots of the same deployment there, if they are to spread
+	simulated float64 // 1 for devices that are not real
+	warm      float64 // 1 where the runtime is installed
+}
+
+// The weights. What a deployment asked for comes first, then that real devices
+// are used, then that GPUs stay usable; little of them outweighs a warm node.
+func (t terms) sum() float64 {
+	return 8*t.peers + 4*t.simulated + t.stranded + t.left + 0.5*t.beside + t.waste - 0.5*t.warm
+}
+
+func (f *Fleet) terms(n *node, q *query) (t terms) {
+	need := &q.need
+	cpu, memory, whole := n.cpuFree-need.CPU, n.memoryFree-need.Memory, n.whole
+	t.left = min(float64(cpu)/float64(max(n.cpu, 1)), float64(memory)/float64(max(n.memory, 1)))
+	if need.GPUs > 0 {
+		for i := range n.devices {
+			if d := &n.devices[i]; !n.held[i] && d.fault == "" && q.match(d) {
+				if d.profile == "" {
+					whole -= need.GPUs
+					t.left = min(t.left, float64(whole)/float64(max(n.wholes, 1)))
+				}
+				t.waste = 1 - float64(need.GPUMemory)/float64(max(d.memory, 1))
+				if d.simulated {
+					t.simulated = 1
+				}
+				break
+			}
+		}
+	} else if n.wholes > 0 {
+		t.beside = 1
+	}
+	if n.wholes > 0 {
+		t.stranded = f.mix.Stranded(whole, cpu, memory) - f.mix.Stranded(n.whole, n.cpuFree, n.memoryFree)
+	}
+	if need.Spread == warpket.PreferSpread {
+		t.peers = float64(q.Peers[n.id])
+	}
+	if q.Warm[n.id] {
+		t.warm = 1
+	}
+	return t
+}
+
+// String tells what matters of the terms.
+func (t terms) String() string {
+	parts := []string{fmt.Sprintf("%.0f %% is left over", 100*t.left)}
+	add := func(show bool, format string, args ...any) {
+		if show {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
+	add(t.warm > 0, "has the runtime")
+	add(t.stranded > 0.005, "strands %.2f GPUs", t.stranded)
+	add(t.stranded < -0.005, "uses %.2f GPUs that were stranded", -t.stranded)
+	add(t.beside > 0, "takes room beside GPUs")
+	add(t.peers > 0, "has %.0f slots of the deployment", t.peers)
+	add(t.simulated > 0, "its devices are simulated")
+	return strings.Join(parts, ", ")
+}
+
+func (f *Fleet) candidates(q *query, top []scored) []warpket.Candidate {
+	out := make([]warpket.Candidate, len(top))
+	for i, s := range top {
+		n := &f.nodes[s.node]
+		out[i] = warpket.Candidate{Node: n.name, Devices: append([]string{}, n.pick(q)...), Cost: s.cost, Why: f.terms(n, q).String()}
+	}
+	return out
+}
+
+// rejected counts the nodes that do not fit by reason, with a few examples of
+// each.
+func (f *Fleet) rejected(q *query, fits int) []warpket.Rejection {
+	out := []warpket.Rejection{}
+	if fits == len(f.nodes) {
+		return out
+	}
+	var counts [obstacles]int
+	var examples [obstacles][]int32
+	f.each(q, func(n *node, alike []int32) {
+		if why := n.misfit(q); why != none {
+			counts[why] += len(alike)
+			examples[why] = append(examples[why], alike[:min(len(alike), shown)]...)
+		}
+	})
+	for why := obstacles - 1; why > none; why-- {
+		if counts[why] == 0 {
 			continue
 		}
-		if best == nil || left(n, r) < left(best, r) {
-			best = n
+		r := warpket.Rejection{Reason: obstacleWords[why], Nodes: counts[why]}
+		slices.Sort(examples[why])
+		for _, i := range examples[why][:min(len(examples[why]), shown)] {
+			n := &f.nodes[i]
+			r.Examples = append(r.Examples, n.name+" "+n.words(q, why))
 		}
+		out = append(out, r)
 	}
-	if best == nil {
-		return Decision{}, refuse(r, refusals, possible)
-	}
-	reason := fmt.Sprintf("%s has %s; least is left over there among %d of %d nodes that fit", best.Name, free(best), len(fleet)-len(refusals), len(fleet))
-	return Decision{*best, reason}, nil
+	return out
 }
-
-// misfit says why a node with so much leased cannot hold the request; empty
-// when it can.
-func misfit(n *warpket.Node, r Request, cpuLeased int, memoryLeased int64) string {
-	has := n.Inventory
-	switch {
-	case !n.Live:
-		return "is silent"
-	case n.Cordoned:
-		return "is cordoned"
-	case r.Platform != "" && has.Platform != r.Platform:
-		return fmt.Sprintf("is %s, not %s", has.Platform, r.Platform)
-	case r.Python != "" && !slices.Contains(has.Pythons, r.Python):
-		return "has no Python " + r.Python
-	case r.Images && !has.Images:
-		return fmt.Sprintf("cannot run images (isolation %s; they need namespaces)", has.Isolation.Kind)
-	case r.Isolated && !has.Isolation.Complete():
-		return fmt.Sprintf("does not keep programs apart completely (isolation %s)", has.Isolation)
-	case has.CPU-cpuLeased < r.Resources.CPU:
-		return fmt.Sprintf("has %s cores free", cores(has.CPU-cpuLeased))
-	case has.Memory-memoryLeased < r.Resources.Memory:
-		return fmt.Sprintf("has %s of memory free", mib(has.Memory-memoryLeased))
-	}
-	return ""
-}
-
-// left is the share of a node that stays free, by its scarcer resource.
-func left(n *warpket.Node, r Request) float64 {
-	cpu := float64(n.Inventory.CPU-n.CPULeased-r.Resources.CPU) / float64(max(n.Inventory.CPU, 1))
-	memory := float64(n.Inventory.Memory-n.MemoryLeased-r.Resources.Memory) / float64(max(n.Inventory.Memory, 1))
-	return min(cpu, memory)
-}
-
-func refuse(r Request, refusals []string, possible bool) error {
-	need := fmt.Sprintf("needs %s cores and %s of memory", cores(r.Resources.CPU), mib(r.Resources.Memory))
-	if r.Python != "" {
-		need += " with Python " + r.Python
-	}
-	if r.Images {
-		need += " on a node that runs images"
-	}
-	if r.Isolated {
-		need += " on a node whose isolation is complete, for its runtime is not trusted"
-	}
-	if len(refusals) == 0 {
-		return warpket.Errorf(warpket.NoCapacity, "%s; no node has joined: start one with \"warpket node\"", need)
-	}
-	const shown = 5
-	if more := len(refusals) - shown; more > 0 {
-		refusals = append(refusals[:shown:shown], fmt.Sprintf("and %d more", more))
-	}
-	list := strings.Join(refusals, "; ")
-	if !possible {
-		return warpket.Errorf(warpket.Invalid, "%s, which no node has even when empty: %s", need, list)
-	}
-	return warpket.Errorf(warpket.NoCapacity, "%s: %s", need, list)
-}
-
-func free(n *warpket.Node) string {
-	return fmt.Sprintf("%s cores and %s free", cores(n.Inventory.CPU-n.CPULeased), mib(n.Inventory.Memory-n.MemoryLeased))
-}
-
-func cores(thousandths int) string { return fmt.Sprintf("%g", float64(thousandths)/1000) }
-
-func mib(bytes int64) string { return fmt.Sprintf("%d MiB", bytes>>20) }

@@ -8,7 +8,7 @@ import (
 	"github.com/warpket/warpket"
 )
 
-func node(name string, cpu int, memory int64) warpket.Node {
+func machine(name string, cpu int, memory int64) warpket.Node {
 	return warpket.Node{ID: warpket.ID(name), Name: name, Live: true, Inventory: warpket.Inventory{Platform: "linux/amd64", CPU: cpu, Memory: memory, Pythons: []string{"3.11"}}}
 }
 
@@ -19,7 +19,7 @@ func need(cpu int, memory int64) Request {
 func TestPlace(t *testing.T) {
 	t.Parallel()
 	const gib = 1 << 30
-	small, large := node("small", 2000, 4*gib), node("large", 8000, 64*gib)
+	small, large := machine("small", 2000, 4*gib), machine("large", 8000, 64*gib)
 	cordoned, silent := small, small
 	cordoned.Cordoned, cordoned.Name = true, "cordoned"
 	silent.Live, silent.Name = false, "silent"
@@ -55,8 +55,8 @@ func TestPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d, err := Place(tt.fleet, tt.need)
-			if warpket.KindOf(err) != tt.kind || d.Node.Name != tt.node {
-				t.Fatalf("placed on %q with error %v", d.Node.Name, err)
+			if warpket.KindOf(err) != tt.kind || d.NodeName != tt.node {
+				t.Fatalf("placed on %q with error %v", d.NodeName, err)
 			}
 			text := d.Reason
 			if err != nil {
@@ -75,7 +75,7 @@ func TestPlaceNeverOvercommitsAndFillsWhatFits(t *testing.T) {
 	for range 200 {
 		fleet := make([]warpket.Node, 1+random.IntN(6))
 		for i := range fleet {
-			fleet[i] = node(string(rune('a'+i)), 1000*(1+random.IntN(8)), int64(1+random.IntN(16))<<30)
+			fleet[i] = machine(string(rune('a'+i)), 1000*(1+random.IntN(8)), int64(1+random.IntN(16))<<30)
 		}
 		for range 40 {
 			r := need(100*(1+random.IntN(30)), int64(1+random.IntN(4000))<<20)
@@ -84,7 +84,7 @@ func TestPlaceNeverOvercommitsAndFillsWhatFits(t *testing.T) {
 			for i := range fleet {
 				n := &fleet[i]
 				fits = fits || n.CPULeased+r.Resources.CPU <= n.Inventory.CPU && n.MemoryLeased+r.Resources.Memory <= n.Inventory.Memory
-				if err == nil && n.ID == d.Node.ID {
+				if err == nil && n.ID == d.NodeID {
 					n.CPULeased += r.Resources.CPU
 					n.MemoryLeased += r.Resources.Memory
 					if n.CPULeased > n.Inventory.CPU || n.MemoryLeased > n.Inventory.Memory {

@@ -149,6 +149,7 @@ type FromNode struct {
 	//	*FromNode_SlotGone
 	//	*FromNode_Upload
 	//	*FromNode_SlotReady
+	//	*FromNode_Devices
 	Message       isFromNode_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -254,6 +255,15 @@ func (x *FromNode) GetSlotReady() *SlotState {
 	return nil
 }
 
+func (x *FromNode) GetDevices() *Devices {
+	if x != nil {
+		if x, ok := x.Message.(*FromNode_Devices); ok {
+			return x.Devices
+		}
+	}
+	return nil
+}
+
 type isFromNode_Message interface {
 	isFromNode_Message()
 }
@@ -286,6 +296,10 @@ type FromNode_SlotReady struct {
 	SlotReady *SlotState `protobuf:"bytes,7,opt,name=slot_ready,json=slotReady,proto3,oneof"`
 }
 
+type FromNode_Devices struct {
+	Devices *Devices `protobuf:"bytes,20,opt,name=devices,proto3,oneof"`
+}
+
 func (*FromNode_Hello) isFromNode_Message() {}
 
 func (*FromNode_Renew) isFromNode_Message() {}
@@ -299,6 +313,8 @@ func (*FromNode_SlotGone) isFromNode_Message() {}
 func (*FromNode_Upload) isFromNode_Message() {}
 
 func (*FromNode_SlotReady) isFromNode_Message() {}
+
+func (*FromNode_Devices) isFromNode_Message() {}
 
 type ToNode struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -496,9 +512,11 @@ type SlotState struct {
 	Generation    int64                  `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	Snapshot      string                 `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	Ready         bool                   `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`
-	Cpu           int32                  `protobuf:"varint,5,opt,name=cpu,proto3" json:"cpu,omitempty"`           // thousandths of a core
-	Memory        int64                  `protobuf:"varint,6,opt,name=memory,proto3" json:"memory,omitempty"`     // bytes
-	Revision      int32                  `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"` // of the function's configuration that it was prepared with
+	Cpu           int32                  `protobuf:"varint,5,opt,name=cpu,proto3" json:"cpu,omitempty"`             // thousandths of a core
+	Memory        int64                  `protobuf:"varint,6,opt,name=memory,proto3" json:"memory,omitempty"`       // bytes
+	Revision      int32                  `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`   // of the function's configuration that it was prepared with
+	Resources     []byte                 `protobuf:"bytes,20,opt,name=resources,proto3" json:"resources,omitempty"` // JSON of warpket.Resources that it was prepared with
+	Devices       []string               `protobuf:"bytes,21,rep,name=devices,proto3" json:"devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -580,6 +598,20 @@ func (x *SlotState) GetRevision() int32 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *SlotState) GetResources() []byte {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *SlotState) GetDevices() []string {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
 }
 
 type Welcome struct {
@@ -696,7 +728,8 @@ func (x *SlotRef) GetGeneration() int64 {
 
 type Renew struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kept          []*KeptReady           `protobuf:"bytes,1,rep,name=kept,proto3" json:"kept,omitempty"` // workers that the node keeps ready
+	Kept          []*KeptReady           `protobuf:"bytes,1,rep,name=kept,proto3" json:"kept,omitempty"`    // workers that the node keeps ready
+	Loads         []byte                 `protobuf:"bytes,20,opt,name=loads,proto3" json:"loads,omitempty"` // JSON, warpket.Load by the device's ID; empty when the same as in the one before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -734,6 +767,13 @@ func (*Renew) Descriptor() ([]byte, []int) {
 func (x *Renew) GetKept() []*KeptReady {
 	if x != nil {
 		return x.Kept
+	}
+	return nil
+}
+
+func (x *Renew) GetLoads() []byte {
+	if x != nil {
+		return x.Loads
 	}
 	return nil
 }
@@ -799,6 +839,52 @@ func (x *KeptReady) GetWorkers() int32 {
 	return 0
 }
 
+// Devices are all that the node has, after one of them has changed: it got a
+// fault, or its speed was measured.
+type Devices struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Devices       []byte                 `protobuf:"bytes,1,opt,name=devices,proto3" json:"devices,omitempty"` // JSON, a list of warpket.Device
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Devices) Reset() {
+	*x = Devices{}
+	mi := &file_channel_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Devices) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Devices) ProtoMessage() {}
+
+func (x *Devices) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Devices.ProtoReflect.Descriptor instead.
+func (*Devices) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Devices) GetDevices() []byte {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
 type Renewed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Servers       []string               `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
@@ -808,7 +894,7 @@ type Renewed struct {
 
 func (x *Renewed) Reset() {
 	*x = Renewed{}
-	mi := &file_channel_proto_msgTypes[10]
+	mi := &file_channel_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +906,7 @@ func (x *Renewed) String() string {
 func (*Renewed) ProtoMessage() {}
 
 func (x *Renewed) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[10]
+	mi := &file_channel_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +919,7 @@ func (x *Renewed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewed.ProtoReflect.Descriptor instead.
 func (*Renewed) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{10}
+	return file_channel_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Renewed) GetServers() []string {
@@ -864,7 +950,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_channel_proto_msgTypes[11]
+	mi := &file_channel_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +962,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[11]
+	mi := &file_channel_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +975,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{11}
+	return file_channel_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Call) GetId() uint64 {
@@ -1046,7 +1132,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_channel_proto_msgTypes[12]
+	mi := &file_channel_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1144,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[12]
+	mi := &file_channel_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1157,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{12}
+	return file_channel_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Reply) GetId() uint64 {
@@ -1158,7 +1244,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_channel_proto_msgTypes[13]
+	mi := &file_channel_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1256,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[13]
+	mi := &file_channel_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1269,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{13}
+	return file_channel_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Error) GetKind() string {
@@ -1232,7 +1318,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_channel_proto_msgTypes[14]
+	mi := &file_channel_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1330,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[14]
+	mi := &file_channel_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1343,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{14}
+	return file_channel_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Progress) GetCall() uint64 {
@@ -1284,7 +1370,7 @@ type SlotGone struct {
 
 func (x *SlotGone) Reset() {
 	*x = SlotGone{}
-	mi := &file_channel_proto_msgTypes[15]
+	mi := &file_channel_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1382,7 @@ func (x *SlotGone) String() string {
 func (*SlotGone) ProtoMessage() {}
 
 func (x *SlotGone) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[15]
+	mi := &file_channel_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1395,7 @@ func (x *SlotGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotGone.ProtoReflect.Descriptor instead.
 func (*SlotGone) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{15}
+	return file_channel_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SlotGone) GetSlot() string {
@@ -1345,7 +1431,7 @@ type Runtime struct {
 
 func (x *Runtime) Reset() {
 	*x = Runtime{}
-	mi := &file_channel_proto_msgTypes[16]
+	mi := &file_channel_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1443,7 @@ func (x *Runtime) String() string {
 func (*Runtime) ProtoMessage() {}
 
 func (x *Runtime) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[16]
+	mi := &file_channel_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1456,7 @@ func (x *Runtime) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runtime.ProtoReflect.Descriptor instead.
 func (*Runtime) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{16}
+	return file_channel_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Runtime) GetSdk() string {
@@ -1459,7 +1545,7 @@ type Lock struct {
 
 func (x *Lock) Reset() {
 	*x = Lock{}
-	mi := &file_channel_proto_msgTypes[17]
+	mi := &file_channel_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1557,7 @@ func (x *Lock) String() string {
 func (*Lock) ProtoMessage() {}
 
 func (x *Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[17]
+	mi := &file_channel_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1570,7 @@ func (x *Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lock.ProtoReflect.Descriptor instead.
 func (*Lock) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{17}
+	return file_channel_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Lock) GetRuntime() *Runtime {
@@ -1503,7 +1589,7 @@ type LockReply struct {
 
 func (x *LockReply) Reset() {
 	*x = LockReply{}
-	mi := &file_channel_proto_msgTypes[18]
+	mi := &file_channel_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1601,7 @@ func (x *LockReply) String() string {
 func (*LockReply) ProtoMessage() {}
 
 func (x *LockReply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[18]
+	mi := &file_channel_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1614,7 @@ func (x *LockReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockReply.ProtoReflect.Descriptor instead.
 func (*LockReply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{18}
+	return file_channel_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LockReply) GetLock() string {
@@ -1548,7 +1634,7 @@ type Install struct {
 
 func (x *Install) Reset() {
 	*x = Install{}
-	mi := &file_channel_proto_msgTypes[19]
+	mi := &file_channel_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1646,7 @@ func (x *Install) String() string {
 func (*Install) ProtoMessage() {}
 
 func (x *Install) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[19]
+	mi := &file_channel_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1659,7 @@ func (x *Install) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Install.ProtoReflect.Descriptor instead.
 func (*Install) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{19}
+	return file_channel_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Install) GetRuntime() *Runtime {
@@ -1614,14 +1700,15 @@ type Prepare struct {
 	Environment   map[string]string      `protobuf:"bytes,19,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // values may be secret: never to be logged
 	Network       string                 `protobuf:"bytes,20,opt,name=network,proto3" json:"network,omitempty"`                                                                                   // none or egress
 	Project       string                 `protobuf:"bytes,21,opt,name=project,proto3" json:"project,omitempty"`
-	Image         *Image                 `protobuf:"bytes,22,opt,name=image,proto3" json:"image,omitempty"` // instead of files and entry, or the system in which the files run
+	Image         *Image                 `protobuf:"bytes,22,opt,name=image,proto3" json:"image,omitempty"`         // instead of files and entry, or the system in which the files run
+	Resources     []byte                 `protobuf:"bytes,40,opt,name=resources,proto3" json:"resources,omitempty"` // JSON of warpket.Resources; the node says what it was given
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Prepare) Reset() {
 	*x = Prepare{}
-	mi := &file_channel_proto_msgTypes[20]
+	mi := &file_channel_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1720,7 @@ func (x *Prepare) String() string {
 func (*Prepare) ProtoMessage() {}
 
 func (x *Prepare) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[20]
+	mi := &file_channel_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1733,7 @@ func (x *Prepare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepare.ProtoReflect.Descriptor instead.
 func (*Prepare) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{20}
+	return file_channel_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Prepare) GetSlot() string {
@@ -1803,6 +1890,13 @@ func (x *Prepare) GetImage() *Image {
 	return nil
 }
 
+func (x *Prepare) GetResources() []byte {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
 // Image is what a worker runs that comes as an OCI image.
 type Image struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1815,7 +1909,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_channel_proto_msgTypes[21]
+	mi := &file_channel_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1921,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[21]
+	mi := &file_channel_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1934,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{21}
+	return file_channel_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Image) GetReference() string {
@@ -1876,7 +1970,7 @@ type RegistryAuth struct {
 
 func (x *RegistryAuth) Reset() {
 	*x = RegistryAuth{}
-	mi := &file_channel_proto_msgTypes[22]
+	mi := &file_channel_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +1982,7 @@ func (x *RegistryAuth) String() string {
 func (*RegistryAuth) ProtoMessage() {}
 
 func (x *RegistryAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[22]
+	mi := &file_channel_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +1995,7 @@ func (x *RegistryAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistryAuth.ProtoReflect.Descriptor instead.
 func (*RegistryAuth) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{22}
+	return file_channel_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RegistryAuth) GetUser() string {
@@ -1937,7 +2031,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_channel_proto_msgTypes[23]
+	mi := &file_channel_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2043,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[23]
+	mi := &file_channel_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2056,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{23}
+	return file_channel_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *File) GetPath() string {
@@ -2003,7 +2097,7 @@ type PrepareReply struct {
 
 func (x *PrepareReply) Reset() {
 	*x = PrepareReply{}
-	mi := &file_channel_proto_msgTypes[24]
+	mi := &file_channel_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2109,7 @@ func (x *PrepareReply) String() string {
 func (*PrepareReply) ProtoMessage() {}
 
 func (x *PrepareReply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[24]
+	mi := &file_channel_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2122,7 @@ func (x *PrepareReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareReply.ProtoReflect.Descriptor instead.
 func (*PrepareReply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{24}
+	return file_channel_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PrepareReply) GetLoadFailure() *Failure {
@@ -2056,7 +2150,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_channel_proto_msgTypes[25]
+	mi := &file_channel_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2162,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[25]
+	mi := &file_channel_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2175,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{25}
+	return file_channel_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Release) GetSlot() string {
@@ -2126,7 +2220,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_channel_proto_msgTypes[26]
+	mi := &file_channel_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2232,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[26]
+	mi := &file_channel_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2245,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{26}
+	return file_channel_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Run) GetExecution() string {
@@ -2242,7 +2336,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_channel_proto_msgTypes[27]
+	mi := &file_channel_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2348,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[27]
+	mi := &file_channel_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2361,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{27}
+	return file_channel_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Attach) GetExecution() string {
@@ -2294,7 +2388,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_channel_proto_msgTypes[28]
+	mi := &file_channel_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2400,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[28]
+	mi := &file_channel_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2413,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{28}
+	return file_channel_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Cancel) GetExecution() string {
@@ -2347,7 +2441,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_channel_proto_msgTypes[29]
+	mi := &file_channel_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2453,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[29]
+	mi := &file_channel_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2466,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{29}
+	return file_channel_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Ack) GetExecution() string {
@@ -2403,13 +2497,16 @@ type Outcome struct {
 	Cpu           int64                  `protobuf:"varint,10,opt,name=cpu,proto3" json:"cpu,omitempty"`                                 // nanoseconds that its processes used
 	PeakMemory    int64                  `protobuf:"varint,11,opt,name=peak_memory,json=peakMemory,proto3" json:"peak_memory,omitempty"` // bytes; 0 if the node cannot tell
 	Isolation     string                 `protobuf:"bytes,12,opt,name=isolation,proto3" json:"isolation,omitempty"`                      // warpket.Isolation in a line
+	GpuMemory     int64                  `protobuf:"varint,20,opt,name=gpu_memory,json=gpuMemory,proto3" json:"gpu_memory,omitempty"`    // bytes, see warpket.Usage
+	GpuJoules     float64                `protobuf:"fixed64,21,opt,name=gpu_joules,json=gpuJoules,proto3" json:"gpu_joules,omitempty"`
+	GpuSeconds    float64                `protobuf:"fixed64,22,opt,name=gpu_seconds,json=gpuSeconds,proto3" json:"gpu_seconds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_channel_proto_msgTypes[30]
+	mi := &file_channel_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2421,7 +2518,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[30]
+	mi := &file_channel_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2434,7 +2531,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{30}
+	return file_channel_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Outcome) GetStatus() string {
@@ -2521,6 +2618,27 @@ func (x *Outcome) GetIsolation() string {
 	return ""
 }
 
+func (x *Outcome) GetGpuMemory() int64 {
+	if x != nil {
+		return x.GpuMemory
+	}
+	return 0
+}
+
+func (x *Outcome) GetGpuJoules() float64 {
+	if x != nil {
+		return x.GpuJoules
+	}
+	return 0
+}
+
+func (x *Outcome) GetGpuSeconds() float64 {
+	if x != nil {
+		return x.GpuSeconds
+	}
+	return 0
+}
+
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
@@ -2532,7 +2650,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_channel_proto_msgTypes[31]
+	mi := &file_channel_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2662,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[31]
+	mi := &file_channel_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2675,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{31}
+	return file_channel_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Failure) GetCode() string {
@@ -2593,7 +2711,7 @@ type Payload struct {
 
 func (x *Payload) Reset() {
 	*x = Payload{}
-	mi := &file_channel_proto_msgTypes[32]
+	mi := &file_channel_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +2723,7 @@ func (x *Payload) String() string {
 func (*Payload) ProtoMessage() {}
 
 func (x *Payload) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[32]
+	mi := &file_channel_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +2736,7 @@ func (x *Payload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payload.ProtoReflect.Descriptor instead.
 func (*Payload) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{32}
+	return file_channel_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Payload) GetInline() []byte {
@@ -2655,7 +2773,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_channel_proto_msgTypes[33]
+	mi := &file_channel_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +2785,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[33]
+	mi := &file_channel_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2798,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{33}
+	return file_channel_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UploadRequest) GetId() uint64 {
@@ -2723,7 +2841,7 @@ type UploadReply struct {
 
 func (x *UploadReply) Reset() {
 	*x = UploadReply{}
-	mi := &file_channel_proto_msgTypes[34]
+	mi := &file_channel_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +2853,7 @@ func (x *UploadReply) String() string {
 func (*UploadReply) ProtoMessage() {}
 
 func (x *UploadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[34]
+	mi := &file_channel_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +2866,7 @@ func (x *UploadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadReply.ProtoReflect.Descriptor instead.
 func (*UploadReply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{34}
+	return file_channel_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UploadReply) GetId() uint64 {
@@ -2791,7 +2909,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_channel_proto_msgTypes[35]
+	mi := &file_channel_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2803,7 +2921,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[35]
+	mi := &file_channel_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2816,7 +2934,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{35}
+	return file_channel_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LogChunk) GetExecution() string {
@@ -2855,7 +2973,7 @@ type LogsReply struct {
 
 func (x *LogsReply) Reset() {
 	*x = LogsReply{}
-	mi := &file_channel_proto_msgTypes[36]
+	mi := &file_channel_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2867,7 +2985,7 @@ func (x *LogsReply) String() string {
 func (*LogsReply) ProtoMessage() {}
 
 func (x *LogsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[36]
+	mi := &file_channel_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2880,7 +2998,7 @@ func (x *LogsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsReply.ProtoReflect.Descriptor instead.
 func (*LogsReply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{36}
+	return file_channel_proto_rawDescGZIP(), []int{37}
 }
 
 // ToPeer is a call to a node that is connected to the other server.
@@ -2894,7 +3012,7 @@ type ToPeer struct {
 
 func (x *ToPeer) Reset() {
 	*x = ToPeer{}
-	mi := &file_channel_proto_msgTypes[37]
+	mi := &file_channel_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +3024,7 @@ func (x *ToPeer) String() string {
 func (*ToPeer) ProtoMessage() {}
 
 func (x *ToPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[37]
+	mi := &file_channel_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +3037,7 @@ func (x *ToPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToPeer.ProtoReflect.Descriptor instead.
 func (*ToPeer) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{37}
+	return file_channel_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ToPeer) GetNode() string {
@@ -2956,7 +3074,7 @@ type FromPeer struct {
 
 func (x *FromPeer) Reset() {
 	*x = FromPeer{}
-	mi := &file_channel_proto_msgTypes[38]
+	mi := &file_channel_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3086,7 @@ func (x *FromPeer) String() string {
 func (*FromPeer) ProtoMessage() {}
 
 func (x *FromPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[38]
+	mi := &file_channel_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +3099,7 @@ func (x *FromPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromPeer.ProtoReflect.Descriptor instead.
 func (*FromPeer) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{38}
+	return file_channel_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FromPeer) GetNode() string {
@@ -3118,7 +3236,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_channel_proto_msgTypes[39]
+	mi := &file_channel_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3130,7 +3248,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[39]
+	mi := &file_channel_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3143,7 +3261,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{39}
+	return file_channel_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NodeUp) GetName() string {
@@ -3175,7 +3293,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_channel_proto_msgTypes[40]
+	mi := &file_channel_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3305,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[40]
+	mi := &file_channel_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3318,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{40}
+	return file_channel_proto_rawDescGZIP(), []int{41}
 }
 
 var File_channel_proto protoreflect.FileDescriptor
@@ -3215,7 +3333,7 @@ const file_channel_proto_rawDesc = "" +
 	"public_key\x18\x03 \x01(\fR\tpublicKey\"F\n" +
 	"\tJoinReply\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12 \n" +
-	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"\xa4\x03\n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"\xdd\x03\n" +
 	"\bFromNode\x121\n" +
 	"\x05hello\x18\x01 \x01(\v2\x19.warpket.channel.v1.HelloH\x00R\x05hello\x121\n" +
 	"\x05renew\x18\x02 \x01(\v2\x19.warpket.channel.v1.RenewH\x00R\x05renew\x121\n" +
@@ -3224,7 +3342,8 @@ const file_channel_proto_rawDesc = "" +
 	"\tslot_gone\x18\x05 \x01(\v2\x1c.warpket.channel.v1.SlotGoneH\x00R\bslotGone\x12;\n" +
 	"\x06upload\x18\x06 \x01(\v2!.warpket.channel.v1.UploadRequestH\x00R\x06upload\x12>\n" +
 	"\n" +
-	"slot_ready\x18\a \x01(\v2\x1d.warpket.channel.v1.SlotStateH\x00R\tslotReadyB\t\n" +
+	"slot_ready\x18\a \x01(\v2\x1d.warpket.channel.v1.SlotStateH\x00R\tslotReady\x127\n" +
+	"\adevices\x18\x14 \x01(\v2\x1b.warpket.channel.v1.DevicesH\x00R\adevicesB\t\n" +
 	"\amessage\"\xf0\x01\n" +
 	"\x06ToNode\x127\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1b.warpket.channel.v1.WelcomeH\x00R\awelcome\x127\n" +
@@ -3237,7 +3356,7 @@ const file_channel_proto_rawDesc = "" +
 	"\x04boot\x18\x02 \x01(\tR\x04boot\x12\x1c\n" +
 	"\tinventory\x18\x03 \x01(\fR\tinventory\x123\n" +
 	"\x05slots\x18\x04 \x03(\v2\x1d.warpket.channel.v1.SlotStateR\x05slots\x12+\n" +
-	"\x04kept\x18\x05 \x03(\v2\x17.warpket.channel.v1.AckR\x04kept\"\xb7\x01\n" +
+	"\x04kept\x18\x05 \x03(\v2\x17.warpket.channel.v1.AckR\x04kept\"\xef\x01\n" +
 	"\tSlotState\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -3247,7 +3366,9 @@ const file_channel_proto_rawDesc = "" +
 	"\x05ready\x18\x04 \x01(\bR\x05ready\x12\x10\n" +
 	"\x03cpu\x18\x05 \x01(\x05R\x03cpu\x12\x16\n" +
 	"\x06memory\x18\x06 \x01(\x03R\x06memory\x12\x1a\n" +
-	"\brevision\x18\a \x01(\x05R\brevision\"j\n" +
+	"\brevision\x18\a \x01(\x05R\brevision\x12\x1c\n" +
+	"\tresources\x18\x14 \x01(\fR\tresources\x12\x18\n" +
+	"\adevices\x18\x15 \x03(\tR\adevices\"j\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12-\n" +
 	"\x03end\x18\x02 \x03(\v2\x1b.warpket.channel.v1.SlotRefR\x03end\x12\x18\n" +
@@ -3256,13 +3377,16 @@ const file_channel_proto_rawDesc = "" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x03R\n" +
-	"generation\":\n" +
+	"generation\"P\n" +
 	"\x05Renew\x121\n" +
-	"\x04kept\x18\x01 \x03(\v2\x1d.warpket.channel.v1.KeptReadyR\x04kept\"Y\n" +
+	"\x04kept\x18\x01 \x03(\v2\x1d.warpket.channel.v1.KeptReadyR\x04kept\x12\x14\n" +
+	"\x05loads\x18\x14 \x01(\fR\x05loads\"Y\n" +
 	"\tKeptReady\x12\x18\n" +
 	"\aruntime\x18\x01 \x01(\tR\aruntime\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x18\n" +
 	"\aworkers\x18\x03 \x01(\x05R\aworkers\"#\n" +
+	"\aDevices\x12\x18\n" +
+	"\adevices\x18\x01 \x01(\fR\adevices\"#\n" +
 	"\aRenewed\x12\x18\n" +
 	"\aservers\x18\x01 \x03(\tR\aservers\"\xbf\x03\n" +
 	"\x04Call\x12\x0e\n" +
@@ -3320,7 +3444,7 @@ const file_channel_proto_rawDesc = "" +
 	"\x04lock\x18\x01 \x01(\tR\x04lock\"q\n" +
 	"\aInstall\x125\n" +
 	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\x12/\n" +
-	"\x05image\x18\x02 \x01(\v2\x19.warpket.channel.v1.ImageR\x05image\"\x85\x06\n" +
+	"\x05image\x18\x02 \x01(\v2\x19.warpket.channel.v1.ImageR\x05image\"\xa3\x06\n" +
 	"\aPrepare\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -3348,7 +3472,8 @@ const file_channel_proto_rawDesc = "" +
 	"\venvironment\x18\x13 \x03(\v2,.warpket.channel.v1.Prepare.EnvironmentEntryB\x03\x80\x01\x01R\venvironment\x12\x18\n" +
 	"\anetwork\x18\x14 \x01(\tR\anetwork\x12\x18\n" +
 	"\aproject\x18\x15 \x01(\tR\aproject\x12/\n" +
-	"\x05image\x18\x16 \x01(\v2\x19.warpket.channel.v1.ImageR\x05image\x1a>\n" +
+	"\x05image\x18\x16 \x01(\v2\x19.warpket.channel.v1.ImageR\x05image\x12\x1c\n" +
+	"\tresources\x18( \x01(\fR\tresources\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +
@@ -3397,7 +3522,7 @@ const file_channel_proto_rawDesc = "" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\"=\n" +
 	"\x03Ack\x12\x1c\n" +
 	"\texecution\x18\x01 \x01(\tR\texecution\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\x05R\aattempt\"\x84\x03\n" +
+	"\aattempt\x18\x02 \x01(\x05R\aattempt\"\xe3\x03\n" +
 	"\aOutcome\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x123\n" +
 	"\x06result\x18\x02 \x01(\v2\x1b.warpket.channel.v1.PayloadR\x06result\x125\n" +
@@ -3412,7 +3537,13 @@ const file_channel_proto_rawDesc = "" +
 	" \x01(\x03R\x03cpu\x12\x1f\n" +
 	"\vpeak_memory\x18\v \x01(\x03R\n" +
 	"peakMemory\x12\x1c\n" +
-	"\tisolation\x18\f \x01(\tR\tisolation\"U\n" +
+	"\tisolation\x18\f \x01(\tR\tisolation\x12\x1d\n" +
+	"\n" +
+	"gpu_memory\x18\x14 \x01(\x03R\tgpuMemory\x12\x1d\n" +
+	"\n" +
+	"gpu_joules\x18\x15 \x01(\x01R\tgpuJoules\x12\x1f\n" +
+	"\vgpu_seconds\x18\x16 \x01(\x01R\n" +
+	"gpuSeconds\"U\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +
@@ -3478,7 +3609,7 @@ func file_channel_proto_rawDescGZIP() []byte {
 	return file_channel_proto_rawDescData
 }
 
-var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_channel_proto_goTypes = []any{
 	(*JoinRequest)(nil),   // 0: warpket.channel.v1.JoinRequest
 	(*JoinReply)(nil),     // 1: warpket.channel.v1.JoinReply
@@ -3490,106 +3621,108 @@ var file_channel_proto_goTypes = []any{
 	(*SlotRef)(nil),       // 7: warpket.channel.v1.SlotRef
 	(*Renew)(nil),         // 8: warpket.channel.v1.Renew
 	(*KeptReady)(nil),     // 9: warpket.channel.v1.KeptReady
-	(*Renewed)(nil),       // 10: warpket.channel.v1.Renewed
-	(*Call)(nil),          // 11: warpket.channel.v1.Call
-	(*Reply)(nil),         // 12: warpket.channel.v1.Reply
-	(*Error)(nil),         // 13: warpket.channel.v1.Error
-	(*Progress)(nil),      // 14: warpket.channel.v1.Progress
-	(*SlotGone)(nil),      // 15: warpket.channel.v1.SlotGone
-	(*Runtime)(nil),       // 16: warpket.channel.v1.Runtime
-	(*Lock)(nil),          // 17: warpket.channel.v1.Lock
-	(*LockReply)(nil),     // 18: warpket.channel.v1.LockReply
-	(*Install)(nil),       // 19: warpket.channel.v1.Install
-	(*Prepare)(nil),       // 20: warpket.channel.v1.Prepare
-	(*Image)(nil),         // 21: warpket.channel.v1.Image
-	(*RegistryAuth)(nil),  // 22: warpket.channel.v1.RegistryAuth
-	(*File)(nil),          // 23: warpket.channel.v1.File
-	(*PrepareReply)(nil),  // 24: warpket.channel.v1.PrepareReply
-	(*Release)(nil),       // 25: warpket.channel.v1.Release
-	(*Run)(nil),           // 26: warpket.channel.v1.Run
-	(*Attach)(nil),        // 27: warpket.channel.v1.Attach
-	(*Cancel)(nil),        // 28: warpket.channel.v1.Cancel
-	(*Ack)(nil),           // 29: warpket.channel.v1.Ack
-	(*Outcome)(nil),       // 30: warpket.channel.v1.Outcome
-	(*Failure)(nil),       // 31: warpket.channel.v1.Failure
-	(*Payload)(nil),       // 32: warpket.channel.v1.Payload
-	(*UploadRequest)(nil), // 33: warpket.channel.v1.UploadRequest
-	(*UploadReply)(nil),   // 34: warpket.channel.v1.UploadReply
-	(*LogChunk)(nil),      // 35: warpket.channel.v1.LogChunk
-	(*LogsReply)(nil),     // 36: warpket.channel.v1.LogsReply
-	(*ToPeer)(nil),        // 37: warpket.channel.v1.ToPeer
-	(*FromPeer)(nil),      // 38: warpket.channel.v1.FromPeer
-	(*NodeUp)(nil),        // 39: warpket.channel.v1.NodeUp
-	(*NodeDown)(nil),      // 40: warpket.channel.v1.NodeDown
-	nil,                   // 41: warpket.channel.v1.Runtime.PackagesEntry
-	nil,                   // 42: warpket.channel.v1.Prepare.EnvironmentEntry
-	nil,                   // 43: warpket.channel.v1.UploadReply.HeaderEntry
+	(*Devices)(nil),       // 10: warpket.channel.v1.Devices
+	(*Renewed)(nil),       // 11: warpket.channel.v1.Renewed
+	(*Call)(nil),          // 12: warpket.channel.v1.Call
+	(*Reply)(nil),         // 13: warpket.channel.v1.Reply
+	(*Error)(nil),         // 14: warpket.channel.v1.Error
+	(*Progress)(nil),      // 15: warpket.channel.v1.Progress
+	(*SlotGone)(nil),      // 16: warpket.channel.v1.SlotGone
+	(*Runtime)(nil),       // 17: warpket.channel.v1.Runtime
+	(*Lock)(nil),          // 18: warpket.channel.v1.Lock
+	(*LockReply)(nil),     // 19: warpket.channel.v1.LockReply
+	(*Install)(nil),       // 20: warpket.channel.v1.Install
+	(*Prepare)(nil),       // 21: warpket.channel.v1.Prepare
+	(*Image)(nil),         // 22: warpket.channel.v1.Image
+	(*RegistryAuth)(nil),  // 23: warpket.channel.v1.RegistryAuth
+	(*File)(nil),          // 24: warpket.channel.v1.File
+	(*PrepareReply)(nil),  // 25: warpket.channel.v1.PrepareReply
+	(*Release)(nil),       // 26: warpket.channel.v1.Release
+	(*Run)(nil),           // 27: warpket.channel.v1.Run
+	(*Attach)(nil),        // 28: warpket.channel.v1.Attach
+	(*Cancel)(nil),        // 29: warpket.channel.v1.Cancel
+	(*Ack)(nil),           // 30: warpket.channel.v1.Ack
+	(*Outcome)(nil),       // 31: warpket.channel.v1.Outcome
+	(*Failure)(nil),       // 32: warpket.channel.v1.Failure
+	(*Payload)(nil),       // 33: warpket.channel.v1.Payload
+	(*UploadRequest)(nil), // 34: warpket.channel.v1.UploadRequest
+	(*UploadReply)(nil),   // 35: warpket.channel.v1.UploadReply
+	(*LogChunk)(nil),      // 36: warpket.channel.v1.LogChunk
+	(*LogsReply)(nil),     // 37: warpket.channel.v1.LogsReply
+	(*ToPeer)(nil),        // 38: warpket.channel.v1.ToPeer
+	(*FromPeer)(nil),      // 39: warpket.channel.v1.FromPeer
+	(*NodeUp)(nil),        // 40: warpket.channel.v1.NodeUp
+	(*NodeDown)(nil),      // 41: warpket.channel.v1.NodeDown
+	nil,                   // 42: warpket.channel.v1.Runtime.PackagesEntry
+	nil,                   // 43: warpket.channel.v1.Prepare.EnvironmentEntry
+	nil,                   // 44: warpket.channel.v1.UploadReply.HeaderEntry
 }
 var file_channel_proto_depIdxs = []int32{
 	4,  // 0: warpket.channel.v1.FromNode.hello:type_name -> warpket.channel.v1.Hello
 	8,  // 1: warpket.channel.v1.FromNode.renew:type_name -> warpket.channel.v1.Renew
-	12, // 2: warpket.channel.v1.FromNode.reply:type_name -> warpket.channel.v1.Reply
-	14, // 3: warpket.channel.v1.FromNode.progress:type_name -> warpket.channel.v1.Progress
-	15, // 4: warpket.channel.v1.FromNode.slot_gone:type_name -> warpket.channel.v1.SlotGone
-	33, // 5: warpket.channel.v1.FromNode.upload:type_name -> warpket.channel.v1.UploadRequest
+	13, // 2: warpket.channel.v1.FromNode.reply:type_name -> warpket.channel.v1.Reply
+	15, // 3: warpket.channel.v1.FromNode.progress:type_name -> warpket.channel.v1.Progress
+	16, // 4: warpket.channel.v1.FromNode.slot_gone:type_name -> warpket.channel.v1.SlotGone
+	34, // 5: warpket.channel.v1.FromNode.upload:type_name -> warpket.channel.v1.UploadRequest
 	5,  // 6: warpket.channel.v1.FromNode.slot_ready:type_name -> warpket.channel.v1.SlotState
-	6,  // 7: warpket.channel.v1.ToNode.welcome:type_name -> warpket.channel.v1.Welcome
-	10, // 8: warpket.channel.v1.ToNode.renewed:type_name -> warpket.channel.v1.Renewed
-	11, // 9: warpket.channel.v1.ToNode.call:type_name -> warpket.channel.v1.Call
-	34, // 10: warpket.channel.v1.ToNode.upload:type_name -> warpket.channel.v1.UploadReply
-	5,  // 11: warpket.channel.v1.Hello.slots:type_name -> warpket.channel.v1.SlotState
-	29, // 12: warpket.channel.v1.Hello.kept:type_name -> warpket.channel.v1.Ack
-	7,  // 13: warpket.channel.v1.Welcome.end:type_name -> warpket.channel.v1.SlotRef
-	9,  // 14: warpket.channel.v1.Renew.kept:type_name -> warpket.channel.v1.KeptReady
-	17, // 15: warpket.channel.v1.Call.lock:type_name -> warpket.channel.v1.Lock
-	19, // 16: warpket.channel.v1.Call.install:type_name -> warpket.channel.v1.Install
-	20, // 17: warpket.channel.v1.Call.prepare:type_name -> warpket.channel.v1.Prepare
-	25, // 18: warpket.channel.v1.Call.release:type_name -> warpket.channel.v1.Release
-	26, // 19: warpket.channel.v1.Call.run:type_name -> warpket.channel.v1.Run
-	27, // 20: warpket.channel.v1.Call.attach:type_name -> warpket.channel.v1.Attach
-	28, // 21: warpket.channel.v1.Call.cancel:type_name -> warpket.channel.v1.Cancel
-	29, // 22: warpket.channel.v1.Call.ack:type_name -> warpket.channel.v1.Ack
-	13, // 23: warpket.channel.v1.Reply.error:type_name -> warpket.channel.v1.Error
-	18, // 24: warpket.channel.v1.Reply.lock:type_name -> warpket.channel.v1.LockReply
-	24, // 25: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
-	30, // 26: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
-	41, // 27: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
-	16, // 28: warpket.channel.v1.Lock.runtime:type_name -> warpket.channel.v1.Runtime
-	16, // 29: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
-	21, // 30: warpket.channel.v1.Install.image:type_name -> warpket.channel.v1.Image
-	16, // 31: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
-	23, // 32: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
-	42, // 33: warpket.channel.v1.Prepare.environment:type_name -> warpket.channel.v1.Prepare.EnvironmentEntry
-	21, // 34: warpket.channel.v1.Prepare.image:type_name -> warpket.channel.v1.Image
-	22, // 35: warpket.channel.v1.Image.auth:type_name -> warpket.channel.v1.RegistryAuth
-	31, // 36: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
-	32, // 37: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
-	31, // 38: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
-	32, // 39: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
-	13, // 40: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
-	43, // 41: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
-	11, // 42: warpket.channel.v1.ToPeer.call:type_name -> warpket.channel.v1.Call
-	39, // 43: warpket.channel.v1.FromPeer.up:type_name -> warpket.channel.v1.NodeUp
-	40, // 44: warpket.channel.v1.FromPeer.down:type_name -> warpket.channel.v1.NodeDown
-	12, // 45: warpket.channel.v1.FromPeer.reply:type_name -> warpket.channel.v1.Reply
-	14, // 46: warpket.channel.v1.FromPeer.progress:type_name -> warpket.channel.v1.Progress
-	5,  // 47: warpket.channel.v1.FromPeer.slot_ready:type_name -> warpket.channel.v1.SlotState
-	15, // 48: warpket.channel.v1.FromPeer.slot_gone:type_name -> warpket.channel.v1.SlotGone
-	35, // 49: warpket.channel.v1.FromPeer.log:type_name -> warpket.channel.v1.LogChunk
-	5,  // 50: warpket.channel.v1.NodeUp.slots:type_name -> warpket.channel.v1.SlotState
-	0,  // 51: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
-	2,  // 52: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
-	35, // 53: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
-	37, // 54: warpket.channel.v1.Channel.Peer:input_type -> warpket.channel.v1.ToPeer
-	1,  // 55: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
-	3,  // 56: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
-	36, // 57: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
-	38, // 58: warpket.channel.v1.Channel.Peer:output_type -> warpket.channel.v1.FromPeer
-	55, // [55:59] is the sub-list for method output_type
-	51, // [51:55] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	10, // 7: warpket.channel.v1.FromNode.devices:type_name -> warpket.channel.v1.Devices
+	6,  // 8: warpket.channel.v1.ToNode.welcome:type_name -> warpket.channel.v1.Welcome
+	11, // 9: warpket.channel.v1.ToNode.renewed:type_name -> warpket.channel.v1.Renewed
+	12, // 10: warpket.channel.v1.ToNode.call:type_name -> warpket.channel.v1.Call
+	35, // 11: warpket.channel.v1.ToNode.upload:type_name -> warpket.channel.v1.UploadReply
+	5,  // 12: warpket.channel.v1.Hello.slots:type_name -> warpket.channel.v1.SlotState
+	30, // 13: warpket.channel.v1.Hello.kept:type_name -> warpket.channel.v1.Ack
+	7,  // 14: warpket.channel.v1.Welcome.end:type_name -> warpket.channel.v1.SlotRef
+	9,  // 15: warpket.channel.v1.Renew.kept:type_name -> warpket.channel.v1.KeptReady
+	18, // 16: warpket.channel.v1.Call.lock:type_name -> warpket.channel.v1.Lock
+	20, // 17: warpket.channel.v1.Call.install:type_name -> warpket.channel.v1.Install
+	21, // 18: warpket.channel.v1.Call.prepare:type_name -> warpket.channel.v1.Prepare
+	26, // 19: warpket.channel.v1.Call.release:type_name -> warpket.channel.v1.Release
+	27, // 20: warpket.channel.v1.Call.run:type_name -> warpket.channel.v1.Run
+	28, // 21: warpket.channel.v1.Call.attach:type_name -> warpket.channel.v1.Attach
+	29, // 22: warpket.channel.v1.Call.cancel:type_name -> warpket.channel.v1.Cancel
+	30, // 23: warpket.channel.v1.Call.ack:type_name -> warpket.channel.v1.Ack
+	14, // 24: warpket.channel.v1.Reply.error:type_name -> warpket.channel.v1.Error
+	19, // 25: warpket.channel.v1.Reply.lock:type_name -> warpket.channel.v1.LockReply
+	25, // 26: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
+	31, // 27: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
+	42, // 28: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
+	17, // 29: warpket.channel.v1.Lock.runtime:type_name -> warpket.channel.v1.Runtime
+	17, // 30: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
+	22, // 31: warpket.channel.v1.Install.image:type_name -> warpket.channel.v1.Image
+	17, // 32: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
+	24, // 33: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
+	43, // 34: warpket.channel.v1.Prepare.environment:type_name -> warpket.channel.v1.Prepare.EnvironmentEntry
+	22, // 35: warpket.channel.v1.Prepare.image:type_name -> warpket.channel.v1.Image
+	23, // 36: warpket.channel.v1.Image.auth:type_name -> warpket.channel.v1.RegistryAuth
+	32, // 37: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
+	33, // 38: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
+	32, // 39: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
+	33, // 40: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
+	14, // 41: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
+	44, // 42: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
+	12, // 43: warpket.channel.v1.ToPeer.call:type_name -> warpket.channel.v1.Call
+	40, // 44: warpket.channel.v1.FromPeer.up:type_name -> warpket.channel.v1.NodeUp
+	41, // 45: warpket.channel.v1.FromPeer.down:type_name -> warpket.channel.v1.NodeDown
+	13, // 46: warpket.channel.v1.FromPeer.reply:type_name -> warpket.channel.v1.Reply
+	15, // 47: warpket.channel.v1.FromPeer.progress:type_name -> warpket.channel.v1.Progress
+	5,  // 48: warpket.channel.v1.FromPeer.slot_ready:type_name -> warpket.channel.v1.SlotState
+	16, // 49: warpket.channel.v1.FromPeer.slot_gone:type_name -> warpket.channel.v1.SlotGone
+	36, // 50: warpket.channel.v1.FromPeer.log:type_name -> warpket.channel.v1.LogChunk
+	5,  // 51: warpket.channel.v1.NodeUp.slots:type_name -> warpket.channel.v1.SlotState
+	0,  // 52: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
+	2,  // 53: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
+	36, // 54: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
+	38, // 55: warpket.channel.v1.Channel.Peer:input_type -> warpket.channel.v1.ToPeer
+	1,  // 56: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
+	3,  // 57: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
+	37, // 58: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
+	39, // 59: warpket.channel.v1.Channel.Peer:output_type -> warpket.channel.v1.FromPeer
+	56, // [56:60] is the sub-list for method output_type
+	52, // [52:56] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_channel_proto_init() }
@@ -3605,6 +3738,7 @@ func file_channel_proto_init() {
 		(*FromNode_SlotGone)(nil),
 		(*FromNode_Upload)(nil),
 		(*FromNode_SlotReady)(nil),
+		(*FromNode_Devices)(nil),
 	}
 	file_channel_proto_msgTypes[3].OneofWrappers = []any{
 		(*ToNode_Welcome)(nil),
@@ -3612,7 +3746,7 @@ func file_channel_proto_init() {
 		(*ToNode_Call)(nil),
 		(*ToNode_Upload)(nil),
 	}
-	file_channel_proto_msgTypes[11].OneofWrappers = []any{
+	file_channel_proto_msgTypes[12].OneofWrappers = []any{
 		(*Call_Lock)(nil),
 		(*Call_Install)(nil),
 		(*Call_Prepare)(nil),
@@ -3622,12 +3756,12 @@ func file_channel_proto_init() {
 		(*Call_Cancel)(nil),
 		(*Call_Ack)(nil),
 	}
-	file_channel_proto_msgTypes[12].OneofWrappers = []any{
+	file_channel_proto_msgTypes[13].OneofWrappers = []any{
 		(*Reply_Lock)(nil),
 		(*Reply_Prepare)(nil),
 		(*Reply_Outcome)(nil),
 	}
-	file_channel_proto_msgTypes[38].OneofWrappers = []any{
+	file_channel_proto_msgTypes[39].OneofWrappers = []any{
 		(*FromPeer_Up)(nil),
 		(*FromPeer_Down)(nil),
 		(*FromPeer_Reply)(nil),
@@ -3642,7 +3776,7 @@ func file_channel_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_channel_proto_rawDesc), len(file_channel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -428,6 +428,7 @@ const (
 	FailureCodeResultNotEncodable FailureCode = "result_not_encodable"
 	FailureCodeResultTooLarge     FailureCode = "result_too_large"
 	FailureCodeRuntimeFailed      FailureCode = "runtime_failed"
+	FailureCodeSimulatedDevice    FailureCode = "simulated_device"
 	FailureCodeTimedOut           FailureCode = "timed_out"
 	FailureCodeTooManyProcesses   FailureCode = "too_many_processes"
 )
@@ -464,6 +465,8 @@ func (e FailureCode) Valid() bool {
 	case FailureCodeResultTooLarge:
 		return true
 	case FailureCodeRuntimeFailed:
+		return true
+	case FailureCodeSimulatedDevice:
 		return true
 	case FailureCodeTimedOut:
 		return true
@@ -758,6 +761,7 @@ const (
 	InvocationErrorResultNotEncodable InvocationError = "result_not_encodable"
 	InvocationErrorResultTooLarge     InvocationError = "result_too_large"
 	InvocationErrorRuntimeFailed      InvocationError = "runtime_failed"
+	InvocationErrorSimulatedDevice    InvocationError = "simulated_device"
 	InvocationErrorTimedOut           InvocationError = "timed_out"
 	InvocationErrorTooManyProcesses   InvocationError = "too_many_processes"
 )
@@ -794,6 +798,8 @@ func (e InvocationError) Valid() bool {
 	case InvocationErrorResultTooLarge:
 		return true
 	case InvocationErrorRuntimeFailed:
+		return true
+	case InvocationErrorSimulatedDevice:
 		return true
 	case InvocationErrorTimedOut:
 		return true
@@ -921,6 +927,9 @@ func (e MemberRole) Valid() bool {
 // Defines values for NodeStatus.
 const (
 	NodeStatusCordoned NodeStatus = "cordoned"
+	NodeStatusDrained  NodeStatus = "drained"
+	NodeStatusDraining NodeStatus = "draining"
+	NodeStatusFenced   NodeStatus = "fenced"
 	NodeStatusLost     NodeStatus = "lost"
 	NodeStatusUp       NodeStatus = "up"
 )
@@ -929,6 +938,12 @@ const (
 func (e NodeStatus) Valid() bool {
 	switch e {
 	case NodeStatusCordoned:
+		return true
+	case NodeStatusDrained:
+		return true
+	case NodeStatusDraining:
+		return true
+	case NodeStatusFenced:
 		return true
 	case NodeStatusLost:
 		return true
@@ -941,14 +956,17 @@ func (e NodeStatus) Valid() bool {
 
 // Defines values for OriginKind.
 const (
-	OriginKindGateway OriginKind = "gateway"
-	OriginKindWebhook OriginKind = "webhook"
+	OriginKindGateway  OriginKind = "gateway"
+	OriginKindSchedule OriginKind = "schedule"
+	OriginKindWebhook  OriginKind = "webhook"
 )
 
 // Valid indicates whether the value is a known member of the OriginKind enum.
 func (e OriginKind) Valid() bool {
 	switch e {
 	case OriginKindGateway:
+		return true
+	case OriginKindSchedule:
 		return true
 	case OriginKindWebhook:
 		return true
@@ -1089,6 +1107,69 @@ func (e ReplaceFunctionRequestReuse) Valid() bool {
 	case ReplaceFunctionRequestReuseNone:
 		return true
 	case ReplaceFunctionRequestReuseProcess:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ResourcesIsolation.
+const (
+	ResourcesIsolationGvisor     ResourcesIsolation = "gvisor"
+	ResourcesIsolationNamespaces ResourcesIsolation = "namespaces"
+	ResourcesIsolationNone       ResourcesIsolation = "none"
+)
+
+// Valid indicates whether the value is a known member of the ResourcesIsolation enum.
+func (e ResourcesIsolation) Valid() bool {
+	switch e {
+	case ResourcesIsolationGvisor:
+		return true
+	case ResourcesIsolationNamespaces:
+		return true
+	case ResourcesIsolationNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ResourcesMethod.
+const (
+	DensityMatrix      ResourcesMethod = "density_matrix"
+	MatrixProductState ResourcesMethod = "matrix_product_state"
+	Stabilizer         ResourcesMethod = "stabilizer"
+	Statevector        ResourcesMethod = "statevector"
+)
+
+// Valid indicates whether the value is a known member of the ResourcesMethod enum.
+func (e ResourcesMethod) Valid() bool {
+	switch e {
+	case DensityMatrix:
+		return true
+	case MatrixProductState:
+		return true
+	case Stabilizer:
+		return true
+	case Statevector:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ResourcesSpread.
+const (
+	Prefer  ResourcesSpread = "prefer"
+	Require ResourcesSpread = "require"
+)
+
+// Valid indicates whether the value is a known member of the ResourcesSpread enum.
+func (e ResourcesSpread) Valid() bool {
+	switch e {
+	case Prefer:
+		return true
+	case Require:
 		return true
 	default:
 		return false
@@ -1500,6 +1581,42 @@ func (e ListDeploymentsParamsStatus) Valid() bool {
 	}
 }
 
+// Defines values for ListDevicesParamsKind.
+const (
+	ListDevicesParamsKindGpu       ListDevicesParamsKind = "gpu"
+	ListDevicesParamsKindSimulator ListDevicesParamsKind = "simulator"
+)
+
+// Valid indicates whether the value is a known member of the ListDevicesParamsKind enum.
+func (e ListDevicesParamsKind) Valid() bool {
+	switch e {
+	case ListDevicesParamsKindGpu:
+		return true
+	case ListDevicesParamsKindSimulator:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListDevicesParamsFree.
+const (
+	ListDevicesParamsFreeFalse ListDevicesParamsFree = "false"
+	ListDevicesParamsFreeTrue  ListDevicesParamsFree = "true"
+)
+
+// Valid indicates whether the value is a known member of the ListDevicesParamsFree enum.
+func (e ListDevicesParamsFree) Valid() bool {
+	switch e {
+	case ListDevicesParamsFreeFalse:
+		return true
+	case ListDevicesParamsFreeTrue:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListExecutionsParamsStatus.
 const (
 	ListExecutionsParamsStatusCancelled ListExecutionsParamsStatus = "cancelled"
@@ -1653,6 +1770,42 @@ func (e CreateFunctionMultipartBodyReuse) Valid() bool {
 	}
 }
 
+// Defines values for ListNodesParamsLive.
+const (
+	ListNodesParamsLiveFalse ListNodesParamsLive = "false"
+	ListNodesParamsLiveTrue  ListNodesParamsLive = "true"
+)
+
+// Valid indicates whether the value is a known member of the ListNodesParamsLive enum.
+func (e ListNodesParamsLive) Valid() bool {
+	switch e {
+	case ListNodesParamsLiveFalse:
+		return true
+	case ListNodesParamsLiveTrue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListNodesParamsCordoned.
+const (
+	ListNodesParamsCordonedFalse ListNodesParamsCordoned = "false"
+	ListNodesParamsCordonedTrue  ListNodesParamsCordoned = "true"
+)
+
+// Valid indicates whether the value is a known member of the ListNodesParamsCordoned enum.
+func (e ListNodesParamsCordoned) Valid() bool {
+	switch e {
+	case ListNodesParamsCordonedFalse:
+		return true
+	case ListNodesParamsCordonedTrue:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListRuntimesParamsIsPublic.
 const (
 	ListRuntimesParamsIsPublicFalse ListRuntimesParamsIsPublic = "false"
@@ -1749,7 +1902,7 @@ type Act struct {
 	// Example: ada
 	Member string `json:"member,omitempty,omitzero"`
 
-	// Operation ID of the operation, as in the OpenAPI document
+	// Operation ID of the operation, as in the OpenAPI document, or push-version
 	//
 	// Example: delete-function
 	Operation string `json:"operation"`
@@ -1847,6 +2000,23 @@ type Callback struct {
 // CallbackStatus pending: the execution is not final, or it is tried again; failed: it is not
 type CallbackStatus string
 
+// Candidate defines model for Candidate.
+type Candidate struct {
+	// Cost The least wins
+	Cost float64 `json:"cost"`
+
+	// Devices Devices that the slot would hold
+	Devices []string `json:"devices"`
+
+	// Node Name of the node
+	Node string `json:"node"`
+
+	// Why What the cost is made of
+	//
+	// Example: 12 % is left over, has the runtime
+	Why string `json:"why"`
+}
+
 // CreateAliasRequest defines model for CreateAliasRequest.
 type CreateAliasRequest struct {
 	// Description What it is for
@@ -1899,6 +2069,9 @@ type CreateExecutionRequest struct {
 	// Description What you say of it
 	Description string `json:"description,omitempty,omitzero"`
 
+	// Device ID of the device that it has to run on, see GET /v1/devices
+	Device string `json:"device,omitempty,omitzero"`
+
 	// Draft Run the function's draft instead of a version
 	Draft bool `json:"draft,omitempty,omitzero"`
 
@@ -1929,7 +2102,7 @@ type CreateExecutionRequest struct {
 	// Tags Your labels, each at most 64 bytes
 	Tags []string `json:"tags,omitempty,omitzero"`
 
-	// Target Where it is to run; the template's first target unless set. It never runs elsewhere
+	// Target Where it is to run; unless set, gpu if GPUs are asked for, else the template's first target. It never runs elsewhere
 	Target CreateExecutionRequestTarget `json:"target,omitempty,omitzero"`
 
 	// Version Number of the version; the newest unless set
@@ -1941,7 +2114,7 @@ type CreateExecutionRequest struct {
 // CreateExecutionRequestLane durable: a Temporal workflow drives it; express: the server does, which is faster; the function's unless set
 type CreateExecutionRequestLane string
 
-// CreateExecutionRequestTarget Where it is to run; the template's first target unless set. It never runs elsewhere
+// CreateExecutionRequestTarget Where it is to run; unless set, gpu if GPUs are asked for, else the template's first target. It never runs elsewhere
 type CreateExecutionRequestTarget string
 
 // CreateFunctionRequest defines model for CreateFunctionRequest.
@@ -2105,16 +2278,24 @@ type CreateRuntimeRequest struct {
 
 // CreateScheduleRequest defines model for CreateScheduleRequest.
 type CreateScheduleRequest struct {
+	// Alias Name of an alias, in the place of functionId and version: it chooses the version when the schedule fires
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Count How often it fires; without end unless set
 	//
 	// Example: 10
 	Count int64 `json:"count,omitempty,omitzero"`
 
+	// Draft Execute the function's draft, as it is when the schedule fires, instead of a version
+	Draft bool `json:"draft,omitempty,omitzero"`
+
 	// FirstExecutionTime It fires then, and not before. Without a pattern it fires this once
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
 
-	// FunctionID ID of the function
-	FunctionID string `json:"functionId"`
+	// FunctionID ID of the function; needed unless an alias is named
+	FunctionID string `json:"functionId,omitempty,omitzero"`
 
 	// Input What the handler gets as its event: any JSON value, an empty object unless set; at most 64 KiB
 	Input interface{} `json:"input,omitempty,omitzero"`
@@ -2285,6 +2466,7 @@ type Deployment struct {
 	// Message Progress, or why it failed
 	Message   string    `json:"message"`
 	Placement Placement `json:"placement"`
+	Queue     Queue     `json:"queue,omitempty,omitzero"`
 
 	// Ready Slots that serve now, with the current configuration of the function
 	//
@@ -2333,7 +2515,14 @@ type Device struct {
 	// DriverVersion Of a GPU
 	DriverVersion string `json:"driverVersion,omitempty,omitzero"`
 
-	// ID Unique on its node; the UUID of an NVIDIA GPU
+	// Fault Why it gets no slots, such as an Xid error; absent when it is sound
+	Fault string `json:"fault,omitempty,omitzero"`
+
+	// Free Whether a slot may be placed on it now
+	Free   bool   `json:"free"`
+	Holder Holder `json:"holder,omitempty,omitzero"`
+
+	// ID Unique on its node; the UUID of an NVIDIA GPU or of a slice of one
 	ID string `json:"id"`
 
 	// Kind What sort of device it is
@@ -2341,6 +2530,7 @@ type Device struct {
 
 	// Leased Whether a slot holds it alone
 	Leased bool `json:"leased"`
+	Load   Load `json:"load,omitempty,omitzero"`
 
 	// Memory Bytes
 	Memory int64 `json:"memory"`
@@ -2348,11 +2538,28 @@ type Device struct {
 	// Methods Of a simulator
 	Methods []string `json:"methods,omitempty,omitzero"`
 
+	// MigEnabled The GPU is cut into slices: they are leased, it is not
+	MigEnabled bool `json:"migEnabled,omitempty,omitzero"`
+
+	// MigProfile Of a slice
+	//
+	// Example: 1g.10gb
+	MigProfile string `json:"migProfile,omitempty,omitzero"`
+
 	// Name Model
 	Name string `json:"name"`
 
 	// Node Name of its node
 	Node string `json:"node"`
+
+	// ParentID ID of the GPU that a slice is of
+	ParentID string `json:"parentId,omitempty,omitzero"`
+
+	// Simulated It is only declared, for tests and plans: no code runs on it
+	Simulated bool `json:"simulated,omitempty,omitzero"`
+
+	// Speed Of a simulator: single-qubit gates per second on a statevector, as its node has measured once by a plain loop on all cores. It compares nodes; a simulator such as Aer is faster by a factor of its own
+	Speed []Speed `json:"speed,omitempty,omitzero"`
 }
 
 // DeviceKind What sort of device it is
@@ -2432,6 +2639,9 @@ type ExecutedAt struct {
 	// Reason Why there
 	Reason string `json:"reason"`
 
+	// Simulated Its devices were only declared, for tests and plans: no code has run
+	Simulated bool `json:"simulated,omitempty,omitzero"`
+
 	// SlotID ID of the slot
 	SlotID string `json:"slotId"`
 }
@@ -2454,8 +2664,11 @@ type Execution struct {
 	CreatedDate time.Time `json:"createdDate"`
 
 	// Description What the caller says of it
-	Description string  `json:"description"`
-	Error       Failure `json:"error,omitempty,omitzero"`
+	Description string `json:"description"`
+
+	// Device ID of the device that it has to run on
+	Device string  `json:"device,omitempty,omitzero"`
+	Error  Failure `json:"error,omitempty,omitzero"`
 
 	// FinishedDate When it became final
 	FinishedDate time.Time `json:"finishedDate,omitempty,omitzero"`
@@ -2489,6 +2702,7 @@ type Execution struct {
 	LogSize   int64      `json:"logSize"`
 	Origin    Origin     `json:"origin,omitempty,omitzero"`
 	Placement ExecutedAt `json:"placement,omitempty,omitzero"`
+	Queue     Queue      `json:"queue,omitempty,omitzero"`
 	Resources Resources  `json:"resources"`
 
 	// Result What the handler returned; absent in lists, unless it succeeded, and when larger than 64 KiB
@@ -2906,6 +3120,24 @@ type Health struct {
 // Example: ok
 type HealthStatus string
 
+// Holder defines model for Holder.
+type Holder struct {
+	// DeploymentID ID of its deployment; absent for a slot on demand
+	DeploymentID string `json:"deploymentId,omitempty,omitzero"`
+
+	// FunctionID ID of its function
+	FunctionID string `json:"functionId"`
+
+	// FunctionName Name of its function; absent when that was deleted
+	FunctionName string `json:"functionName,omitempty,omitzero"`
+
+	// ProjectID ID of its project
+	ProjectID string `json:"projectId"`
+
+	// SlotID ID of the slot
+	SlotID string `json:"slotId"`
+}
+
 // Invocation defines model for Invocation.
 type Invocation struct {
 	// Error Why it did not succeed, as the code of the execution's error; absent unless the webhook is sync
@@ -3114,6 +3346,42 @@ type ListWorker struct {
 	NextCursor string `json:"nextCursor,omitempty,omitzero"`
 }
 
+// Load defines model for Load.
+type Load struct {
+	// EccCorrected Memory errors since the driver was loaded
+	EccCorrected int64 `json:"eccCorrected,omitempty,omitzero"`
+
+	// EccUncorrected Memory errors since the driver was loaded
+	EccUncorrected int64 `json:"eccUncorrected,omitempty,omitzero"`
+
+	// MemoryFree Bytes
+	MemoryFree int64 `json:"memoryFree"`
+
+	// MemoryUsed Bytes
+	MemoryUsed int64 `json:"memoryUsed"`
+
+	// Mps Whether processes share it through NVIDIA's MPS
+	Mps bool `json:"mps,omitempty,omitzero"`
+
+	// Power Watts
+	Power float64 `json:"power,omitempty,omitzero"`
+
+	// PowerLimit Watts
+	PowerLimit float64 `json:"powerLimit,omitempty,omitzero"`
+
+	// Processes How many compute on it
+	Processes int64 `json:"processes"`
+
+	// Temperature Degrees Celsius
+	Temperature int64 `json:"temperature,omitempty,omitzero"`
+
+	// Throttled Why its clocks are lower than they could be
+	Throttled []string `json:"throttled,omitempty,omitzero"`
+
+	// Utilisation Percent of the time in which it computed, in the driver's last sample; 0 of a slice, for which the driver does not tell
+	Utilisation int64 `json:"utilisation"`
+}
+
 // Member defines model for Member.
 type Member struct {
 	// CreatedDate When they were added
@@ -3150,7 +3418,7 @@ type Node struct {
 	// CreatedDate When it joined
 	CreatedDate time.Time `json:"createdDate"`
 
-	// Devices GPUs and simulators
+	// Devices GPUs, slices of GPUs and simulators
 	Devices []Device `json:"devices"`
 
 	// ID ID of the node
@@ -3159,6 +3427,9 @@ type Node struct {
 	// Images Whether it runs functions that come as an image
 	Images    bool      `json:"images"`
 	Isolation Isolation `json:"isolation"`
+
+	// Labels What an operator says about it; placement can ask for them
+	Labels map[string]string `json:"labels"`
 
 	// Memory Bytes that slots may share
 	Memory int64 `json:"memory"`
@@ -3183,11 +3454,20 @@ type Node struct {
 	// Release Release of its agent
 	Release string `json:"release"`
 
-	// Status up: takes slots; cordoned: takes no new ones; lost: has been silent for longer than its lease
+	// Simulated Whether it has devices that are only declared, for tests and plans: no code runs on these
+	Simulated bool `json:"simulated"`
+
+	// Slots Slots that it holds
+	Slots int64 `json:"slots"`
+
+	// Status up: takes slots; cordoned: takes no new ones; draining: those that it has are given back when what runs in them has ended; drained: it has none left; lost: has been silent for longer than its lease, and what it holds stays leased; fenced: an operator has said that its machine is off
 	Status NodeStatus `json:"status"`
+
+	// UpdatedDate When an operator last changed it
+	UpdatedDate time.Time `json:"updatedDate"`
 }
 
-// NodeStatus up: takes slots; cordoned: takes no new ones; lost: has been silent for longer than its lease
+// NodeStatus up: takes slots; cordoned: takes no new ones; draining: those that it has are given back when what runs in them has ended; drained: it has none left; lost: has been silent for longer than its lease, and what it holds stays leased; fenced: an operator has said that its machine is off
 type NodeStatus string
 
 // NodeToken defines model for NodeToken.
@@ -3219,7 +3499,7 @@ type ObjectSource struct {
 
 // Origin defines model for Origin.
 type Origin struct {
-	// ID ID of the webhook; absent for the gateway
+	// ID ID of the webhook or the schedule; absent for the gateway
 	ID string `json:"id,omitempty,omitzero"`
 
 	// Kind What sort of thing it was
@@ -3319,6 +3599,9 @@ type Project struct {
 	// ID ID of the project
 	ID string `json:"id"`
 
+	// MaxPriority Up to which its priorities count beside other projects; among its own work they count as they are
+	MaxPriority int64 `json:"maxPriority"`
+
 	// Name Its name, unique
 	//
 	// Example: chemistry
@@ -3326,6 +3609,11 @@ type Project struct {
 
 	// UpdatedDate When it last changed
 	UpdatedDate time.Time `json:"updatedDate"`
+
+	// Weight Its share of the fleet beside other projects, when there is not enough for all
+	//
+	// Example: 1
+	Weight float64 `json:"weight"`
 }
 
 // PublishDraftRequest defines model for PublishDraftRequest.
@@ -3335,6 +3623,26 @@ type PublishDraftRequest struct {
 
 	// OnlyIfChanged Refuse with 409 a draft that does not differ from the newest version
 	OnlyIfChanged bool `json:"onlyIfChanged,omitempty,omitzero"`
+}
+
+// Queue defines model for Queue.
+type Queue struct {
+	// EstimatedStartDate When it starts if those before it take as long as the latest; absent where nothing tells
+	EstimatedStartDate time.Time `json:"estimatedStartDate,omitempty,omitzero"`
+
+	// Hints What would make it fit
+	Hints []string `json:"hints,omitempty,omitzero"`
+
+	// Position 1 is next. It is by priority, by what projects use of the fleet for their weight, and by how long each has waited, so it may grow too
+	//
+	// Example: 1
+	Position int64 `json:"position"`
+
+	// Reason What it waits for, and what would make it fit; absent when it waits for its turn in a slot
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// Rejected Why nodes had no room for it
+	Rejected []Rejection `json:"rejected,omitempty,omitzero"`
 }
 
 // Quota defines model for Quota.
@@ -3386,6 +3694,22 @@ type QuotaLimits struct {
 	//
 	// Example: 1000
 	Waiting int64 `json:"waiting,omitempty,omitzero"`
+}
+
+// Rejection defines model for Rejection.
+type Rejection struct {
+	// Examples Some of them, with what they lack
+	//
+	// Example: ["a has 1 of 2 free"]
+	Examples []string `json:"examples"`
+
+	// Nodes How many nodes had none for it
+	Nodes int64 `json:"nodes"`
+
+	// Reason The reason
+	//
+	// Example: too few free devices
+	Reason string `json:"reason"`
 }
 
 // ReplaceFunctionRequest defines model for ReplaceFunctionRequest.
@@ -3442,21 +3766,75 @@ type ReplaceFunctionRequestReuse string
 
 // Resources defines model for Resources.
 type Resources struct {
+	// ComputeCapability Least compute capability of each GPU
+	//
+	// Example: 8.0
+	ComputeCapability string `json:"computeCapability,omitempty,omitzero"`
+
 	// CPU Thousandths of a core; 1000 unless set
 	//
 	// Example: 1000
 	CPU int64 `json:"cpu,omitempty,omitzero"`
 
-	// Memory Bytes; 536870912 (512 MiB) unless set
+	// CUDA Least CUDA version that the driver of each GPU must take
+	//
+	// Example: 13.0
+	CUDA string `json:"cuda,omitempty,omitzero"`
+
+	// GpuMemory Bytes that each GPU has at least
+	//
+	// Example: 42949672960
+	GpuMemory int64 `json:"gpuMemory,omitempty,omitzero"`
+
+	// Gpus GPUs, or MIG instances if a profile is named, that a slot holds alone; at least 1 for the target gpu, and none for compile and sim
+	//
+	// Example: 1
+	Gpus int64 `json:"gpus,omitempty,omitzero"`
+
+	// Isolation Least isolation of the node
+	Isolation ResourcesIsolation `json:"isolation,omitempty,omitzero"`
+
+	// Labels Labels that the node must have; at most 16
+	Labels map[string]string `json:"labels,omitempty,omitzero"`
+
+	// Memory Bytes; 536870912 (512 MiB) unless set. A simulation with qubits gets at least what it needs
 	//
 	// Example: 536870912
 	Memory int64 `json:"memory,omitempty,omitzero"`
+
+	// Method Method of the simulation; statevector unless set. Bytes for n qubits: statevector 16·2^n, density_matrix 16·4^n, stabilizer (2n+1)²/8, matrix_product_state what bonds up to 1024 take. Only nodes whose simulator has the method get it
+	Method ResourcesMethod `json:"method,omitempty,omitzero"`
+
+	// MigProfile Profile of MIG instances to hold in place of whole GPUs
+	//
+	// Example: 1g.10gb
+	MigProfile string `json:"migProfile,omitempty,omitzero"`
+
+	// Priority Higher goes first, and may take the place of lower when what runs there has ended. Beside other projects it counts up to the project's maxPriority
+	Priority int64 `json:"priority,omitempty,omitzero"`
+
+	// Qubits Qubits of the simulation, which with its method decide how much memory it needs. One that no node could hold is refused with 422
+	//
+	// Example: 28
+	Qubits int64 `json:"qubits,omitempty,omitzero"`
+
+	// Spread prefer: slots of one deployment go to different nodes as far as there is room; require: never two to one node; unless set they go where the least is left over
+	Spread ResourcesSpread `json:"spread,omitempty,omitzero"`
 
 	// Timeout Seconds that one execution may run; 60 unless set
 	//
 	// Example: 60
 	Timeout float64 `json:"timeout,omitempty,omitzero"`
 }
+
+// ResourcesIsolation Least isolation of the node
+type ResourcesIsolation string
+
+// ResourcesMethod Method of the simulation; statevector unless set. Bytes for n qubits: statevector 16·2^n, density_matrix 16·4^n, stabilizer (2n+1)²/8, matrix_product_state what bonds up to 1024 take. Only nodes whose simulator has the method get it
+type ResourcesMethod string
+
+// ResourcesSpread prefer: slots of one deployment go to different nodes as far as there is room; require: never two to one node; unless set they go where the least is left over
+type ResourcesSpread string
 
 // Route defines model for Route.
 type Route struct {
@@ -3577,6 +3955,11 @@ type ScaleDeploymentRequest struct {
 
 // Schedule defines model for Schedule.
 type Schedule struct {
+	// Alias Name of the alias that chooses the version when it fires; absent for a function
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Count How often it fires yet; null: without end
 	//
 	// Example: 10
@@ -3585,10 +3968,13 @@ type Schedule struct {
 	// CreatedDate When it was created
 	CreatedDate time.Time `json:"createdDate"`
 
+	// Draft It executes the draft as it is when it fires
+	Draft bool `json:"draft,omitempty,omitzero"`
+
 	// FirstExecutionTime It fires then, and not before
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
 
-	// FunctionID ID of the function that it executes
+	// FunctionID ID of the function that it executes, itself or by its alias
 	FunctionID string `json:"functionId"`
 
 	// FunctionName Name of that function
@@ -3636,7 +4022,7 @@ type Schedule struct {
 	// UpdatedDate When it was last changed, or fired
 	UpdatedDate time.Time `json:"updatedDate"`
 
-	// Version Number of the version that it executes; absent: the newest when it fires
+	// Version Number of the version that it executes; absent: the newest when it fires, unless it has an alias or is for the draft
 	//
 	// Example: 1
 	Version int64 `json:"version,omitempty,omitzero"`
@@ -3693,6 +4079,9 @@ type SettingName string
 
 // SlotPlace defines model for SlotPlace.
 type SlotPlace struct {
+	// Candidates The best of the nodes that had room when it was placed, the chosen one first
+	Candidates []Candidate `json:"candidates,omitempty,omitzero"`
+
 	// Devices Devices that it holds alone
 	Devices []string `json:"devices"`
 
@@ -3702,11 +4091,20 @@ type SlotPlace struct {
 	// Reason Why it is there
 	Reason string `json:"reason"`
 
+	// Rejected Why the other nodes had none
+	Rejected []Rejection `json:"rejected,omitempty,omitzero"`
+
+	// Simulated Its devices are only declared, for tests and plans: no code runs on them
+	Simulated bool `json:"simulated,omitempty,omitzero"`
+
 	// SlotID ID of the slot
 	SlotID string `json:"slotId"`
 
 	// Status lost: its node is silent
 	Status SlotPlaceStatus `json:"status"`
+
+	// Yields Whether it ends, for something more urgent, when what runs in it has ended
+	Yields bool `json:"yields,omitempty,omitzero"`
 }
 
 // SlotPlaceStatus lost: its node is silent
@@ -3754,6 +4152,15 @@ type SourceFile struct {
 	//
 	// Example: python
 	Language string `json:"language,omitempty,omitzero"`
+}
+
+// Speed defines model for Speed.
+type Speed struct {
+	// GatesPerSecond At that size
+	GatesPerSecond float64 `json:"gatesPerSecond"`
+
+	// Qubits Size of the state
+	Qubits int64 `json:"qubits"`
 }
 
 // Template defines model for Template.
@@ -3952,6 +4359,14 @@ type UpdateMemberRequest struct {
 // UpdateMemberRequestRole The most that their tokens may do, those that there are included
 type UpdateMemberRequestRole string
 
+// UpdateNodeRequest defines model for UpdateNodeRequest.
+type UpdateNodeRequest struct {
+	// Labels Labels to set; one that is null is removed, others stay as they are
+	//
+	// Example: {"zone":"a"}
+	Labels map[string]*string `json:"labels"`
+}
+
 // UpdateProjectRequest defines model for UpdateProjectRequest.
 type UpdateProjectRequest struct {
 	// AllowEgress Whether its functions may have the network egress. Withdrawn, the functions that have it no longer run
@@ -3959,6 +4374,14 @@ type UpdateProjectRequest struct {
 
 	// Description What it is for
 	Description string `json:"description,omitempty,omitzero"`
+
+	// MaxPriority Up to which its priorities count beside other projects; 0 unless set
+	MaxPriority int64 `json:"maxPriority,omitempty,omitzero"`
+
+	// Weight Its share of the fleet beside other projects; 1 unless set
+	//
+	// Example: 2
+	Weight float64 `json:"weight,omitempty,omitzero"`
 }
 
 // UpdateRuntimeRequest defines model for UpdateRuntimeRequest.
@@ -3994,8 +4417,16 @@ type UpdateRuntimeRequest struct {
 
 // UpdateScheduleRequest defines model for UpdateScheduleRequest.
 type UpdateScheduleRequest struct {
+	// Alias Name of an alias, in the place of the version or the draft
+	//
+	// Example: bell-prod
+	Alias string `json:"alias,omitempty,omitzero"`
+
 	// Count How often it fires from now on; 0: without end
 	Count int64 `json:"count,omitempty,omitzero"`
+
+	// Draft Execute the draft, in the place of the version or an alias
+	Draft bool `json:"draft,omitempty,omitzero"`
 
 	// FirstExecutionTime The next time at which it fires; from then on as the pattern says
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
@@ -4019,7 +4450,9 @@ type UpdateScheduleRequest struct {
 	// Example: Europe/Berlin
 	TimeZone string `json:"timeZone,omitempty,omitzero"`
 
-	// Version Number of the version; 0: the newest when it fires
+	// Version Number of the version, in the place of an alias or the draft; 0: the newest when it fires
+	//
+	// Example: 2
 	Version int64 `json:"version,omitempty,omitzero"`
 }
 
@@ -4044,6 +4477,15 @@ type UpdateVersionRequest struct {
 type Usage struct {
 	// CPUSeconds Time on processors, of all its processes
 	CPUSeconds float64 `json:"cpuSeconds"`
+
+	// GpuJoules Energy of its GPUs while it ran, idle power included; absent for slices of a GPU, which share a counter
+	GpuJoules float64 `json:"gpuJoules,omitempty,omitzero"`
+
+	// GpuMemory Bytes of its GPUs' memory at the peak, from samples; absent when it used none
+	GpuMemory int64 `json:"gpuMemory,omitempty,omitzero"`
+
+	// GpuSeconds Time in which its GPUs computed, summed, from samples of the driver's counter; absent when they did not, and for slices
+	GpuSeconds float64 `json:"gpuSeconds,omitempty,omitzero"`
 
 	// PeakMemory Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell
 	PeakMemory int64 `json:"peakMemory"`
@@ -4404,7 +4846,28 @@ type ListDevicesParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Kind Only devices of this kind
+	Kind *ListDevicesParamsKind `form:"kind,omitempty" json:"kind,omitempty"`
+
+	// NodeID Only devices of this node
+	NodeID *string `form:"nodeId,omitempty" json:"nodeId,omitempty"`
+
+	// Free Only devices that a slot may be placed on now, or only the others
+	Free *ListDevicesParamsFree `form:"free,omitempty" json:"free,omitempty"`
+
+	// Name Only devices of this model; has:TEXT for those that have a text in it
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+
+	// Memory Only devices with that many bytes; gte:BYTES for as much or more; also gt, lte, lt, eq, neq
+	Memory *string `form:"memory,omitempty" json:"memory,omitempty"`
 }
+
+// ListDevicesParamsKind defines parameters for ListDevices.
+type ListDevicesParamsKind string
+
+// ListDevicesParamsFree defines parameters for ListDevices.
+type ListDevicesParamsFree string
 
 // ListExecutionsParams defines parameters for ListExecutions.
 type ListExecutionsParams struct {
@@ -4705,6 +5168,39 @@ type ListNodesParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Live Only nodes that answer, or only those that do not
+	Live *ListNodesParamsLive `form:"live,omitempty" json:"live,omitempty"`
+
+	// Cordoned Only nodes that take no new slots, or only the others
+	Cordoned *ListNodesParamsCordoned `form:"cordoned,omitempty" json:"cordoned,omitempty"`
+
+	// Label Only nodes with this label, as name=value; may be repeated
+	Label *[]string `form:"label,omitempty" json:"label,omitempty"`
+}
+
+// ListNodesParamsLive defines parameters for ListNodes.
+type ListNodesParamsLive string
+
+// ListNodesParamsCordoned defines parameters for ListNodes.
+type ListNodesParamsCordoned string
+
+// GetNodeParams defines parameters for GetNode.
+type GetNodeParams struct {
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
+}
+
+// UpdateNodeParams defines parameters for UpdateNode.
+type UpdateNodeParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// DrainNodeParams defines parameters for DrainNode.
+type DrainNodeParams struct {
+	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
+	Prefer *string `json:"Prefer,omitempty"`
 }
 
 // ListProjectsParams defines parameters for ListProjects.
@@ -4828,6 +5324,9 @@ type ListSchedulesParams struct {
 
 	// FunctionID Only those of this function
 	FunctionID *string `form:"functionId,omitempty" json:"functionId,omitempty"`
+
+	// Alias Only those that execute this alias
+	Alias *string `form:"alias,omitempty" json:"alias,omitempty"`
 
 	// Status Only those with this status
 	Status *ListSchedulesParamsStatus `form:"status,omitempty" json:"status,omitempty"`
@@ -4974,6 +5473,9 @@ type UpdateVersionJSONRequestBody = UpdateVersionRequest
 
 // CreateDeploymentJSONRequestBody defines body for CreateDeployment for application/json ContentType.
 type CreateDeploymentJSONRequestBody = CreateDeploymentRequest
+
+// UpdateNodeJSONRequestBody defines body for UpdateNode for application/json ContentType.
+type UpdateNodeJSONRequestBody = UpdateNodeRequest
 
 // CreateProjectJSONRequestBody defines body for CreateProject for application/json ContentType.
 type CreateProjectJSONRequestBody = CreateProjectRequest
@@ -5148,7 +5650,7 @@ type ClientInterface interface {
 
 	// DeleteAlias Delete an alias
 	//
-	// Refused while a webhook executes it.
+	// Refused while a webhook executes it, or a schedule that is running or paused.
 	//
 	// Needs the role member.
 	//
@@ -5186,7 +5688,7 @@ type ClientInterface interface {
 
 	// ListAudit List what was done
 	//
-	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 	//
 	// Needs the role admin.
 	//
@@ -5251,7 +5753,7 @@ type ClientInterface interface {
 
 	// ListDevices List devices
 	//
-	// Of all nodes. A page holds the devices of up to limit nodes.
+	// Of all nodes, those of the newest node first. Operators see who holds them.
 	//
 	// Needs the role viewer.
 	//
@@ -5719,14 +6221,34 @@ type ClientInterface interface {
 
 	// GetNode Get a node
 	//
+	// With `Prefer: wait=SECONDS` the answer is held while the node is draining.
+	//
 	// Needs the role viewer.
 	//
 	// Corresponds with GET /v1/nodes/{id} (the `GetNode` operationId).
-	GetNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetNode(ctx context.Context, id string, params *GetNodeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateNodeWithBody Label a node
+	//
+	// Needs the role operator.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+	UpdateNodeWithBody(ctx context.Context, id string, params *UpdateNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateNode Label a node
+	//
+	// Needs the role operator.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+	UpdateNode(ctx context.Context, id string, params *UpdateNodeParams, body UpdateNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UncordonNode Uncordon a node
 	//
-	// A cordoned node gets no new slots; those that it has go on.
+	// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 	//
 	// Needs the role operator.
 	//
@@ -5735,12 +6257,39 @@ type ClientInterface interface {
 
 	// CordonNode Cordon a node
 	//
-	// A cordoned node gets no new slots; those that it has go on.
+	// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 	//
 	// Needs the role operator.
 	//
 	// Corresponds with POST /v1/nodes/{id}/cordon (the `CordonNode` operationId).
 	CordonNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClearDeviceFault Clear a device's fault
+	//
+	// Lets slots be placed again on a device that had a fault. A fault is also over when its machine has been started anew. Clearing none does nothing.
+	//
+	// Needs the role operator.
+	//
+	// Corresponds with DELETE /v1/nodes/{id}/devices/{deviceId}/fault (the `ClearDeviceFault` operationId).
+	ClearDeviceFault(ctx context.Context, id string, deviceID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DrainNode Drain a node
+	//
+	// Cordons the node and has it emptied: deployments get slots elsewhere, and each slot is given back when what runs in it has ended, also when there is no room elsewhere. 202 while that goes on; `Prefer: wait=SECONDS` holds the answer until the node is empty. Uncordon it to stop.
+	//
+	// Needs the role operator.
+	//
+	// Corresponds with POST /v1/nodes/{id}/drain (the `DrainNode` operationId).
+	DrainNode(ctx context.Context, id string, params *DrainNodeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FenceNode Fence a node
+	//
+	// Your word that the machine of a lost node is off, so that nothing runs there any more: what it holds is released, its slots and devices. A node that answers is refused with 409. When its agent answers again it is told to end what it has, and takes part as before.
+	//
+	// Needs the role operator.
+	//
+	// Corresponds with POST /v1/nodes/{id}/fence (the `FenceNode` operationId).
+	FenceNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListProjects List projects
 	//
@@ -6032,7 +6581,7 @@ type ClientInterface interface {
 
 	// CreateScheduleWithBody Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -6043,7 +6592,7 @@ type ClientInterface interface {
 
 	// CreateSchedule Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -6434,7 +6983,7 @@ func (c *Client) CreateAlias(ctx context.Context, body CreateAliasJSONRequestBod
 
 // DeleteAlias Delete an alias
 //
-// Refused while a webhook executes it.
+// Refused while a webhook executes it, or a schedule that is running or paused.
 //
 // Needs the role member.
 //
@@ -6512,7 +7061,7 @@ func (c *Client) UpdateAlias(ctx context.Context, name string, params *UpdateAli
 
 // ListAudit List what was done
 //
-// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 //
 // Needs the role admin.
 //
@@ -6647,7 +7196,7 @@ func (c *Client) DetachDeployment(ctx context.Context, id string, params *Detach
 
 // ListDevices List devices
 //
-// Of all nodes. A page holds the devices of up to limit nodes.
+// Of all nodes, those of the newest node first. Operators see who holds them.
 //
 // Needs the role viewer.
 //
@@ -7595,11 +8144,51 @@ func (c *Client) CreateNodeToken(ctx context.Context, reqEditors ...RequestEdito
 
 // GetNode Get a node
 //
+// With `Prefer: wait=SECONDS` the answer is held while the node is draining.
+//
 // Needs the role viewer.
 //
 // Corresponds with GET /v1/nodes/{id} (the `GetNode` operationId).
-func (c *Client) GetNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetNodeRequest(c.Server, id)
+func (c *Client) GetNode(ctx context.Context, id string, params *GetNodeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetNodeRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateNodeWithBody Label a node
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+func (c *Client) UpdateNodeWithBody(ctx context.Context, id string, params *UpdateNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateNodeRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateNode Label a node
+//
+// Needs the role operator.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+func (c *Client) UpdateNode(ctx context.Context, id string, params *UpdateNodeParams, body UpdateNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateNodeRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7612,7 +8201,7 @@ func (c *Client) GetNode(ctx context.Context, id string, reqEditors ...RequestEd
 
 // UncordonNode Uncordon a node
 //
-// A cordoned node gets no new slots; those that it has go on.
+// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 //
 // Needs the role operator.
 //
@@ -7631,13 +8220,70 @@ func (c *Client) UncordonNode(ctx context.Context, id string, reqEditors ...Requ
 
 // CordonNode Cordon a node
 //
-// A cordoned node gets no new slots; those that it has go on.
+// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 //
 // Needs the role operator.
 //
 // Corresponds with POST /v1/nodes/{id}/cordon (the `CordonNode` operationId).
 func (c *Client) CordonNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCordonNodeRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClearDeviceFault Clear a device's fault
+//
+// Lets slots be placed again on a device that had a fault. A fault is also over when its machine has been started anew. Clearing none does nothing.
+//
+// Needs the role operator.
+//
+// Corresponds with DELETE /v1/nodes/{id}/devices/{deviceId}/fault (the `ClearDeviceFault` operationId).
+func (c *Client) ClearDeviceFault(ctx context.Context, id string, deviceID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClearDeviceFaultRequest(c.Server, id, deviceID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DrainNode Drain a node
+//
+// Cordons the node and has it emptied: deployments get slots elsewhere, and each slot is given back when what runs in it has ended, also when there is no room elsewhere. 202 while that goes on; `Prefer: wait=SECONDS` holds the answer until the node is empty. Uncordon it to stop.
+//
+// Needs the role operator.
+//
+// Corresponds with POST /v1/nodes/{id}/drain (the `DrainNode` operationId).
+func (c *Client) DrainNode(ctx context.Context, id string, params *DrainNodeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDrainNodeRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FenceNode Fence a node
+//
+// Your word that the machine of a lost node is off, so that nothing runs there any more: what it holds is released, its slots and devices. A node that answers is refused with 409. When its agent answers again it is told to end what it has, and takes part as before.
+//
+// Needs the role operator.
+//
+// Corresponds with POST /v1/nodes/{id}/fence (the `FenceNode` operationId).
+func (c *Client) FenceNode(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFenceNodeRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -8238,7 +8884,7 @@ func (c *Client) ListSchedules(ctx context.Context, params *ListSchedulesParams,
 
 // CreateScheduleWithBody Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
@@ -8259,7 +8905,7 @@ func (c *Client) CreateScheduleWithBody(ctx context.Context, contentType string,
 
 // CreateSchedule Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
@@ -9691,6 +10337,66 @@ func NewListDevicesRequest(server string, params *ListDevicesParams) (*http.Requ
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Kind != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "kind", *params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.NodeID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "nodeId", *params.NodeID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Free != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "free", *params.Free, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Memory != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "memory", *params.Memory, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -11764,6 +12470,42 @@ func NewListNodesRequest(server string, params *ListNodesParams) (*http.Request,
 
 		}
 
+		if params.Live != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "live", *params.Live, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cordoned != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cordoned", *params.Cordoned, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Label != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "label", *params.Label, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -11806,7 +12548,7 @@ func NewCreateNodeTokenRequest(server string) (*http.Request, error) {
 }
 
 // NewGetNodeRequest constructs an http.Request for the GetNode method
-func NewGetNodeRequest(server string, id string) (*http.Request, error) {
+func NewGetNodeRequest(server string, id string, params *GetNodeParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -11834,6 +12576,83 @@ func NewGetNodeRequest(server string, id string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewUpdateNodeRequest calls the generic UpdateNode builder with application/json body
+func NewUpdateNodeRequest(server string, id string, params *UpdateNodeParams, body UpdateNodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateNodeRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateNodeRequestWithBody constructs an http.Request for the UpdateNode method, with any body, and a specified content type
+func NewUpdateNodeRequestWithBody(server string, id string, params *UpdateNodeParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/nodes/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -11890,6 +12709,130 @@ func NewCordonNodeRequest(server string, id string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/v1/nodes/%s/cordon", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClearDeviceFaultRequest constructs an http.Request for the ClearDeviceFault method
+func NewClearDeviceFaultRequest(server string, id string, deviceID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "deviceId", deviceID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/nodes/%s/devices/%s/fault", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDrainNodeRequest constructs an http.Request for the DrainNode method
+func NewDrainNodeRequest(server string, id string, params *DrainNodeParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/nodes/%s/drain", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.Prefer != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewFenceNodeRequest constructs an http.Request for the FenceNode method
+func NewFenceNodeRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/nodes/%s/fence", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -13114,6 +14057,18 @@ func NewListSchedulesRequest(server string, params *ListSchedulesParams) (*http.
 		if params.FunctionID != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "functionId", *params.FunctionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Alias != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "alias", *params.Alias, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -14352,7 +15307,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteAliasWithResponse Delete an alias
 	//
-	// Refused while a webhook executes it.
+	// Refused while a webhook executes it, or a schedule that is running or paused.
 	//
 	// Needs the role member.
 	//
@@ -14394,7 +15349,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListAuditWithResponse List what was done
 	//
-	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 	//
 	// Needs the role admin.
 	//
@@ -14469,7 +15424,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListDevicesWithResponse List devices
 	//
-	// Of all nodes. A page holds the devices of up to limit nodes.
+	// Of all nodes, those of the newest node first. Operators see who holds them.
 	//
 	// Needs the role viewer.
 	//
@@ -14989,16 +15944,36 @@ type ClientWithResponsesInterface interface {
 
 	// GetNodeWithResponse Get a node
 	//
+	// With `Prefer: wait=SECONDS` the answer is held while the node is draining.
+	//
 	// Needs the role viewer.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/nodes/{id} (the `GetNode` operationId).
-	GetNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetNodeResponse, error)
+	GetNodeWithResponse(ctx context.Context, id string, params *GetNodeParams, reqEditors ...RequestEditorFn) (*GetNodeResponse, error)
+
+	// UpdateNodeWithBodyWithResponse Label a node
+	//
+	// Needs the role operator.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+	UpdateNodeWithBodyWithResponse(ctx context.Context, id string, params *UpdateNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateNodeResponse, error)
+
+	// UpdateNodeWithResponse Label a node
+	//
+	// Needs the role operator.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+	UpdateNodeWithResponse(ctx context.Context, id string, params *UpdateNodeParams, body UpdateNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateNodeResponse, error)
 
 	// UncordonNodeWithResponse Uncordon a node
 	//
-	// A cordoned node gets no new slots; those that it has go on.
+	// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 	//
 	// Needs the role operator.
 	//
@@ -15009,7 +15984,7 @@ type ClientWithResponsesInterface interface {
 
 	// CordonNodeWithResponse Cordon a node
 	//
-	// A cordoned node gets no new slots; those that it has go on.
+	// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 	//
 	// Needs the role operator.
 	//
@@ -15017,6 +15992,39 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/nodes/{id}/cordon (the `CordonNode` operationId).
 	CordonNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*CordonNodeResponse, error)
+
+	// ClearDeviceFaultWithResponse Clear a device's fault
+	//
+	// Lets slots be placed again on a device that had a fault. A fault is also over when its machine has been started anew. Clearing none does nothing.
+	//
+	// Needs the role operator.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/nodes/{id}/devices/{deviceId}/fault (the `ClearDeviceFault` operationId).
+	ClearDeviceFaultWithResponse(ctx context.Context, id string, deviceID string, reqEditors ...RequestEditorFn) (*ClearDeviceFaultResponse, error)
+
+	// DrainNodeWithResponse Drain a node
+	//
+	// Cordons the node and has it emptied: deployments get slots elsewhere, and each slot is given back when what runs in it has ended, also when there is no room elsewhere. 202 while that goes on; `Prefer: wait=SECONDS` holds the answer until the node is empty. Uncordon it to stop.
+	//
+	// Needs the role operator.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/nodes/{id}/drain (the `DrainNode` operationId).
+	DrainNodeWithResponse(ctx context.Context, id string, params *DrainNodeParams, reqEditors ...RequestEditorFn) (*DrainNodeResponse, error)
+
+	// FenceNodeWithResponse Fence a node
+	//
+	// Your word that the machine of a lost node is off, so that nothing runs there any more: what it holds is released, its slots and devices. A node that answers is refused with 409. When its agent answers again it is told to end what it has, and takes part as before.
+	//
+	// Needs the role operator.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/nodes/{id}/fence (the `FenceNode` operationId).
+	FenceNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*FenceNodeResponse, error)
 
 	// ListProjectsWithResponse List projects
 	//
@@ -15336,7 +16344,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateScheduleWithBodyWithResponse Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -15347,7 +16355,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateScheduleWithResponse Schedule a function
 	//
-	// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+	// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 	//
 	// Needs the role member.
 	//
@@ -17734,6 +18742,47 @@ func (r GetNodeResponse) ContentType() string {
 	return ""
 }
 
+type UpdateNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Node
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateNodeResponse) GetJSON200() *Node {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type UncordonNodeResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -17810,6 +18859,136 @@ func (r CordonNodeResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CordonNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClearDeviceFaultResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Node
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClearDeviceFaultResponse) GetJSON200() *Node {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ClearDeviceFaultResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClearDeviceFaultResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClearDeviceFaultResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClearDeviceFaultResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DrainNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Node
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Node
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DrainNodeResponse) GetJSON200() *Node {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r DrainNodeResponse) GetJSON202() *Node {
+	return r.JSON202
+}
+
+// GetBody returns the raw response body bytes
+func (r DrainNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DrainNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DrainNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DrainNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type FenceNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Node
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r FenceNodeResponse) GetJSON200() *Node {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r FenceNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r FenceNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r FenceNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r FenceNodeResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -19673,7 +20852,7 @@ func (c *ClientWithResponses) CreateAliasWithResponse(ctx context.Context, body 
 
 // DeleteAliasWithResponse Delete an alias
 //
-// Refused while a webhook executes it.
+// Refused while a webhook executes it, or a schedule that is running or paused.
 //
 // Needs the role member.
 //
@@ -19739,7 +20918,7 @@ func (c *ClientWithResponses) UpdateAliasWithResponse(ctx context.Context, name 
 
 // ListAuditWithResponse List what was done
 //
-// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it, and not here. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 //
 // Needs the role admin.
 //
@@ -19856,7 +21035,7 @@ func (c *ClientWithResponses) DetachDeploymentWithResponse(ctx context.Context, 
 
 // ListDevicesWithResponse List devices
 //
-// Of all nodes. A page holds the devices of up to limit nodes.
+// Of all nodes, those of the newest node first. Operators see who holds them.
 //
 // Needs the role viewer.
 //
@@ -20664,22 +21843,54 @@ func (c *ClientWithResponses) CreateNodeTokenWithResponse(ctx context.Context, r
 
 // GetNodeWithResponse Get a node
 //
+// With `Prefer: wait=SECONDS` the answer is held while the node is draining.
+//
 // Needs the role viewer.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/nodes/{id} (the `GetNode` operationId).
-func (c *ClientWithResponses) GetNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*GetNodeResponse, error) {
-	rsp, err := c.GetNode(ctx, id, reqEditors...)
+func (c *ClientWithResponses) GetNodeWithResponse(ctx context.Context, id string, params *GetNodeParams, reqEditors ...RequestEditorFn) (*GetNodeResponse, error) {
+	rsp, err := c.GetNode(ctx, id, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseGetNodeResponse(rsp)
 }
 
+// UpdateNodeWithBodyWithResponse Label a node
+//
+// Needs the role operator.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+func (c *ClientWithResponses) UpdateNodeWithBodyWithResponse(ctx context.Context, id string, params *UpdateNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateNodeResponse, error) {
+	rsp, err := c.UpdateNodeWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateNodeResponse(rsp)
+}
+
+// UpdateNodeWithResponse Label a node
+//
+// Needs the role operator.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/nodes/{id} (the `UpdateNode` operationId).
+func (c *ClientWithResponses) UpdateNodeWithResponse(ctx context.Context, id string, params *UpdateNodeParams, body UpdateNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateNodeResponse, error) {
+	rsp, err := c.UpdateNode(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateNodeResponse(rsp)
+}
+
 // UncordonNodeWithResponse Uncordon a node
 //
-// A cordoned node gets no new slots; those that it has go on.
+// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 //
 // Needs the role operator.
 //
@@ -20696,7 +21907,7 @@ func (c *ClientWithResponses) UncordonNodeWithResponse(ctx context.Context, id s
 
 // CordonNodeWithResponse Cordon a node
 //
-// A cordoned node gets no new slots; those that it has go on.
+// A cordoned node gets no new slots; those that it has go on. Uncordoning ends draining, too.
 //
 // Needs the role operator.
 //
@@ -20709,6 +21920,57 @@ func (c *ClientWithResponses) CordonNodeWithResponse(ctx context.Context, id str
 		return nil, err
 	}
 	return ParseCordonNodeResponse(rsp)
+}
+
+// ClearDeviceFaultWithResponse Clear a device's fault
+//
+// Lets slots be placed again on a device that had a fault. A fault is also over when its machine has been started anew. Clearing none does nothing.
+//
+// Needs the role operator.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/nodes/{id}/devices/{deviceId}/fault (the `ClearDeviceFault` operationId).
+func (c *ClientWithResponses) ClearDeviceFaultWithResponse(ctx context.Context, id string, deviceID string, reqEditors ...RequestEditorFn) (*ClearDeviceFaultResponse, error) {
+	rsp, err := c.ClearDeviceFault(ctx, id, deviceID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClearDeviceFaultResponse(rsp)
+}
+
+// DrainNodeWithResponse Drain a node
+//
+// Cordons the node and has it emptied: deployments get slots elsewhere, and each slot is given back when what runs in it has ended, also when there is no room elsewhere. 202 while that goes on; `Prefer: wait=SECONDS` holds the answer until the node is empty. Uncordon it to stop.
+//
+// Needs the role operator.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/nodes/{id}/drain (the `DrainNode` operationId).
+func (c *ClientWithResponses) DrainNodeWithResponse(ctx context.Context, id string, params *DrainNodeParams, reqEditors ...RequestEditorFn) (*DrainNodeResponse, error) {
+	rsp, err := c.DrainNode(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDrainNodeResponse(rsp)
+}
+
+// FenceNodeWithResponse Fence a node
+//
+// Your word that the machine of a lost node is off, so that nothing runs there any more: what it holds is released, its slots and devices. A node that answers is refused with 409. When its agent answers again it is told to end what it has, and takes part as before.
+//
+// Needs the role operator.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/nodes/{id}/fence (the `FenceNode` operationId).
+func (c *ClientWithResponses) FenceNodeWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*FenceNodeResponse, error) {
+	rsp, err := c.FenceNode(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFenceNodeResponse(rsp)
 }
 
 // ListProjectsWithResponse List projects
@@ -21209,7 +22471,7 @@ func (c *ClientWithResponses) ListSchedulesWithResponse(ctx context.Context, par
 
 // CreateScheduleWithBodyWithResponse Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
@@ -21226,7 +22488,7 @@ func (c *ClientWithResponses) CreateScheduleWithBodyWithResponse(ctx context.Con
 
 // CreateScheduleWithResponse Schedule a function
 //
-// Executes a function at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created does not count.
+// Executes a function, or what an alias stands for, at times to come, each in the lane durable. What is missed because no server was there is made up for within five minutes; later it is left out, unless it was asked for once. A time at which no execution could be created, because the project's quota has no room for it, say, does not count, and lastError tells why.
 //
 // Needs the role member.
 //
@@ -23000,6 +24262,32 @@ func ParseGetNodeResponse(rsp *http.Response) (*GetNodeResponse, error) {
 	return response, nil
 }
 
+// ParseUpdateNodeResponse parses an HTTP response from a UpdateNodeWithResponse call
+func ParseUpdateNodeResponse(rsp *http.Response) (*UpdateNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Node
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseUncordonNodeResponse parses an HTTP response from a UncordonNodeWithResponse call
 func ParseUncordonNodeResponse(rsp *http.Response) (*UncordonNodeResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -23035,6 +24323,91 @@ func ParseCordonNodeResponse(rsp *http.Response) (*CordonNodeResponse, error) {
 	}
 
 	response := &CordonNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Node
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClearDeviceFaultResponse parses an HTTP response from a ClearDeviceFaultWithResponse call
+func ParseClearDeviceFaultResponse(rsp *http.Response) (*ClearDeviceFaultResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClearDeviceFaultResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Node
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDrainNodeResponse parses an HTTP response from a DrainNodeWithResponse call
+func ParseDrainNodeResponse(rsp *http.Response) (*DrainNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DrainNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Node
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Node
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseFenceNodeResponse parses an HTTP response from a FenceNodeWithResponse call
+func ParseFenceNodeResponse(rsp *http.Response) (*FenceNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &FenceNodeResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}

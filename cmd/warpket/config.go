@@ -46,7 +46,7 @@ type config struct {
 	log      string
 	images   struct{ allow, space string }
 	sources  struct{ allow, buckets string }
-	node     struct{ server, joinToken, name, dir, isolation, runsc, require, free string }
+	node     struct{ server, joinToken, name, dir, isolation, runsc, require, free, simulate string }
 	egress   struct{ hosts, ports, networks string }
 	callback struct{ networks, http string }
 	retain   string
@@ -221,6 +221,7 @@ func (c *config) agent() []setting {
 		{"server", "WARPKET_NODE_SERVER", &c.node.server, "", "host:port of the node channel of any server", true},
 		{"", "WARPKET_JOIN_TOKEN", &c.node.joinToken, "", "one-time token, when the node joins", false},
 		{"name", "WARPKET_NODE_NAME", &c.node.name, "", "name to join under; the host's unless set", false},
+		{"simulate-devices", "WARPKET_SIMULATE_DEVICES", &c.node.simulate, "", "YAML or JSON file of devices that the node is to report without having them, to try out placement: no code runs on them", false},
 		{"dir", "WARPKET_NODE_DIR", &c.node.dir, "", "folder of the node", true},
 	}
 }

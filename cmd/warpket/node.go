@@ -60,6 +60,10 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 		defer func() { _ = closer.Close() }()
 	}
 	machine, cache := accelerators.Probe(log), c.cacheDir(dir)
+	defer machine.GPUs.Close()
+	if err := c.adapt(&machine, launcher.Isolation().Kind); err != nil {
+		return err
+	}
 	ready := int64(0) // bytes for interpreters that are kept ready
 	var images *image.Store
 	if launcher.Isolation().Kind == "namespaces" {
@@ -86,7 +90,7 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	inventory := warpket.Inventory{
 		Platform: platform, CPU: machine.CPU * corePromises, Memory: machine.Memory - ready, Isolation: launcher.Isolation(),
-		Devices: machine.Devices, Release: release(), Images: images != nil, Notes: append(machine.Notes, notes...),
+		Devices: machine.Devices, Machine: machine.Boot, Release: release(), Images: images != nil, Notes: append(machine.Notes, notes...),
 	}
 	for _, p := range pythons {
 		inventory.Pythons = append(inventory.Pythons, p.Minor)
@@ -96,7 +100,10 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 		return err
 	}
 	agent := node.New(node.Config{
-		Dir: dir, Server: c.node.server, Name: name, JoinToken: c.node.joinToken, Inventory: inventory, Runtimes: store, Launcher: launcher, Images: images, ReadyMemory: ready, Egress: network, Log: log,
+		Dir: dir, Server: c.node.server, Name: name, JoinToken: c.node.joinToken, Inventory: inventory, Runtimes: store, Launcher: launcher, Images: images, ReadyMemory: ready, Egress: network, Log: log, GPUs: machine.GPUs,
+		Speed: func(ctx context.Context) ([]warpket.Speed, error) {
+			return accelerators.Speed(ctx, filepath.Join(dir, "speed.json"), machine.Memory)
+		},
 		Connected: func() {
 			if c.watch {
 				report(map[string]string{"node": name})
@@ -104,6 +111,26 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 		},
 	})
 	return agent.Run(ctx)
+}
+
+// adapt makes a machine's devices those that the node is to have: not those that
+// its isolation cannot hand out, and declared ones where that is asked for.
+func (c *config) adapt(machine *accelerators.Machine, isolation string) error {
+	own := func(d warpket.Device) bool { return d.Kind == warpket.NVIDIA }
+	if isolation == "gvisor" && slices.ContainsFunc(machine.Devices, own) {
+		machine.Devices = slices.DeleteFunc(machine.Devices, own)
+		machine.Notes = append(machine.Notes, "its GPUs are not used: gVisor, which keeps functions apart here, does not let them through")
+	}
+	if c.node.simulate == "" {
+		return nil
+	}
+	declared, err := accelerators.ReadSimulated(c.node.simulate)
+	if err != nil {
+		return err
+	}
+	machine.Devices = append(slices.DeleteFunc(machine.Devices, own), declared...)
+	machine.Notes = append(machine.Notes, fmt.Sprintf("%d of its devices are simulated: no code runs on them, and its own GPUs are not used", len(declared)))
+	return nil
 }
 
 // imageStore keeps this machine's images.

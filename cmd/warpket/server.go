@@ -168,6 +168,10 @@ func (f fleetOf) ScheduleChanged(ctx context.Context, id warpket.ID) {
 	f.fleet.ScheduleChanged(ctx, id)
 }
 
+func (f fleetOf) Fence(ctx context.Context, node warpket.ID) (warpket.Node, error) {
+	return f.fleet.Fence(ctx, node)
+}
+
 func (f fleetOf) FollowLog(ctx context.Context, e warpket.Execution) { f.fleet.FollowLog(ctx, e) }
 
 // levels are what a scrape of the metrics reads.

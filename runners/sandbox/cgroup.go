@@ -33,6 +33,8 @@ type cgroups struct {
 	folders map[string]string // controller ("memory", "cpu", "cpuacct", "pids") to our folder
 	made    atomic.Int64
 	mkdir   func(path string, mode fs.FileMode) error // os.Mkdir, at which the kernel makes a cgroup's files
+	closed  chan struct{}
+	late    sync.WaitGroup // what still removes cgroups
 }
 
 // controllers of each limit. cpuacct counts what cpu limits.
@@ -41,7 +43,7 @@ var controllers = map[string]string{"cpu": cpuLimit, "memory": memoryLimit, "pid
 // findCgroups makes our folder below the cgroups of this process. root is
 // where cgroups are mounted and self is /proc/self/cgroup.
 func findCgroups(root, self, name string) (*cgroups, error) {
-	c := &cgroups{folders: map[string]string{}, mkdir: os.Mkdir}
+	c := &cgroups{folders: map[string]string{}, mkdir: os.Mkdir, closed: make(chan struct{})}
 	return c, c.find(root, self, name)
 }
 
@@ -159,7 +161,7 @@ func (c *cgroups) sweep() {
 			if entry.IsDir() {
 				left := filepath.Join(folder, entry.Name())
 				kill(left)
-				remove(left)
+				c.remove(left)
 			}
 		}
 	}
@@ -167,6 +169,8 @@ func (c *cgroups) sweep() {
 
 // close removes our folders. They go only when they are empty.
 func (c *cgroups) close() {
+	close(c.closed)
+	c.late.Wait()
 	for _, folder := range c.places() {
 		_ = unix.Rmdir(folder)
 	}
@@ -380,7 +384,7 @@ func (g *cgroup) remove() {
 		}
 	}
 	for _, folder := range g.folders {
-		remove(folder)
+		g.of.remove(folder)
 	}
 }
 
@@ -398,15 +402,29 @@ func kill(folder string) {
 }
 
 // remove removes a cgroup whose processes have ended. The kernel takes a
-// moment to see that, and tells nobody when it has.
-func remove(folder string) {
-	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
-		if err := unix.Rmdir(folder); !errors.Is(err, unix.EBUSY) {
+// moment to see that, and tells nobody when it has; what it takes longer over,
+// as on a machine that has no memory left, is removed behind the caller's back.
+func (c *cgroups) remove(folder string) {
+	for wait := time.Millisecond; wait < 50*time.Millisecond; wait *= 2 {
+		if tryRemove(folder) {
 			return
 		}
 		time.Sleep(wait)
 	}
+	c.late.Go(func() {
+		for wait := 100 * time.Millisecond; !tryRemove(folder); wait = min(2*wait, 10*time.Second) {
+			select {
+			case <-time.After(wait):
+			case <-c.closed:
+				_ = tryRemove(folder) // the next start removes it
+				return
+			}
+		}
+	})
 }
+
+// tryRemove removes a cgroup unless the kernel says that it is busy.
+func tryRemove(folder string) bool { return !errors.Is(unix.Rmdir(folder), unix.EBUSY) }
 
 func write(path, value string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)

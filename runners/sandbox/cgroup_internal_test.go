@@ -327,3 +327,29 @@ func TestThisMachinesCgroupsHoldAllLimits(t *testing.T) {
 		t.Errorf("%+v", g.refusals())
 	}
 }
+
+func TestACgroupThatTheKernelTakesLongOverIsRemovedLater(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to make a folder busy")
+	}
+	folder := filepath.Join(t.TempDir(), "busy")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", folder, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	c := &cgroups{closed: make(chan struct{})}
+	c.remove(folder)
+	if _, err := os.Stat(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(folder, 0); err != nil {
+		t.Fatal(err)
+	}
+	c.late.Wait()
+	if _, err := os.Stat(folder); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+}

@@ -169,6 +169,9 @@ func (g *GVisor) Start(ctx context.Context, spec Spec) (_ Sandbox, err error) {
 	if spec.Root != "" {
 		return nil, errNoRoot(g)
 	}
+	if len(spec.Devices) > 0 {
+		return nil, warpket.Errorf(warpket.Unavailable, "programs with devices cannot run on this node, whose isolation is gvisor")
+	}
 	number, ok := g.claim(spec.Name)
 	if !ok {
 		return nil, warpket.Errorf(warpket.Conflict, "a sandbox named %q is running already", spec.Name)

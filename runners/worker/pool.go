@@ -340,7 +340,7 @@ func (p *Pool) makeNest(s *shelf, name string) (*sandbox.Nest, error) {
 		}
 	}
 	nest, answer, err := p.nests.Nest(ctx, sandbox.Spec{
-		Name: name, Argv: argv(s.env, p.harness, "nest"), Env: environment(s.env, warpket.Resources{}, "/tmp"), ReadOnly: readOnly, Limits: limits,
+		Name: name, Argv: argv(s.env, p.harness, "nest"), Env: environment(s.env, warpket.Resources{}, "/tmp", nil), ReadOnly: readOnly, Limits: limits,
 	}, struct {
 		Modules  []string `json:"modules"`
 		BelowTmp []string `json:"below_tmp"`

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/warpket/warpket"
@@ -41,12 +42,13 @@ func start(ctx context.Context, config Config) (w *Worker, err error) {
 		return config.Launcher.Start(ctx, sandbox.Spec{
 			Name:     config.Name,
 			Argv:     argv(config.Runtime, config.Harness),
-			Env:      environment(config.Runtime, config.Resources, home),
+			Env:      environment(config.Runtime, config.Resources, home, config.DeviceEnv),
 			Dir:      config.Code,
 			Stdout:   p.theirOutput,
 			Stderr:   p.theirOutput,
 			Files:    []*os.File{p.theirControl, p.theirAnswers},
-			ReadOnly: append(config.Runtime.ReadOnly(), config.Harness, config.Code),
+			ReadOnly: slices.Concat(config.Runtime.ReadOnly(), []string{config.Harness, config.Code}, config.DeviceFiles),
+			Devices:  config.Devices,
 			Writable: writable,
 			Limits:   limitsOf(config.Resources),
 			Listen:   config.Egress != nil,
@@ -104,8 +106,12 @@ func threads(r warpket.Resources) []string {
 }
 
 // environment is what the process is started with. The function's own variables
-// come with its code.
-func environment(env runtimes.Env, r warpket.Resources, home string) []string {
+// come with its code. Without devices it is told that there is no GPU, which a
+// plain process could see.
+func environment(env runtimes.Env, r warpket.Resources, home string, devices []string) []string {
+	if len(devices) == 0 {
+		devices = []string{"CUDA_VISIBLE_DEVICES="}
+	}
 	variables := append(threads(r),
 		"PATH="+filepath.Dir(env.Python)+":/usr/local/bin:/usr/bin:/bin",
 		"HOME="+home,
@@ -117,7 +123,7 @@ func environment(env runtimes.Env, r warpket.Resources, home string) []string {
 	if env.CacheHome != "" {
 		variables = append(variables, "XDG_CACHE_HOME="+env.CacheHome)
 	}
-	return variables
+	return append(variables, devices...)
 }
 
 // connect serves the way of a sandbox to the network, if it has one, until end

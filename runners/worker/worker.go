@@ -40,6 +40,9 @@ type Config struct {
 	LoadTimeout time.Duration     // one minute if zero
 	Env         map[string]string // the function's variables
 	Egress      *egress.Proxy     // its way to the network; nil for none
+	Devices     []string          // paths of the files of its devices
+	DeviceFiles []string          // paths of libraries that go with them
+	DeviceEnv   []string          // NAME=value, which say which devices it has
 	LoadLog     io.Writer         // what the code prints while it is imported; nil drops it
 }
 

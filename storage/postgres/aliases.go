@@ -63,7 +63,8 @@ func (s *Store) Alias(ctx context.Context, project warpket.ID, name string) (war
 // AliasFilter narrows a list of aliases. Zero fields do not.
 type AliasFilter struct {
 	FunctionID warpket.ID
-	Version    *int // those that stand for this version of the function, which is then needed
+	Version    *int         // those that stand for this version of the function, which is then needed
+	Functions  []warpket.ID // only of these; nil for all
 }
 
 // Aliases lists the aliases of a project.
@@ -79,6 +80,9 @@ func (s *Store) Aliases(ctx context.Context, project warpket.ID, filter AliasFil
 	if filter.Version != nil {
 		w.and(`exists (select from alias_versions r where r.alias_id = a.id and r.version_number = $%d)`, *filter.Version)
 	}
+	if filter.Functions != nil {
+		w.and(`a.function_id = any ($%d::uuid[])`, filter.Functions)
+	}
 	items, err := many(ctx, s.pool, scanAlias, `select `+aliasColumns+` from aliases a where `+w.where.String()+` order by a.id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "alias", "")
@@ -88,7 +92,7 @@ func (s *Store) Aliases(ctx context.Context, project warpket.ID, filter AliasFil
 }
 
 // UpdateAlias lets change alter what an alias stands for and its description;
-// concurrent calls take turns.
+// concurrent calls take turns. Schedules that name it go along to another function.
 func (s *Store) UpdateAlias(ctx context.Context, project warpket.ID, name string, now time.Time, change func(*warpket.Alias) error) (warpket.Alias, error) {
 	var a warpket.Alias
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
@@ -100,11 +104,18 @@ func (s *Store) UpdateAlias(ctx context.Context, project warpket.ID, name string
 		if a, err = one(ctx, tx, scanAlias, `select `+aliasColumns+` from aliases a where a.id = $1`, id); err != nil {
 			return err
 		}
+		before := a.FunctionID
 		if err := change(&a); err != nil {
 			return err
 		}
 		if err := hasFunction(ctx, tx, project, a.FunctionID); err != nil {
 			return err
+		}
+		if a.FunctionID != before {
+			if _, err := tx.Exec(ctx, `with moved as (update schedules set function_id = $3 where project_id = $1 and alias <> '' and alias = $2 returning id)
+				insert into outbox (kind, subject_id) select 'schedule', id from moved on conflict do nothing`, project, name, a.FunctionID); err != nil {
+				return err
+			}
 		}
 		a.UpdatedDate = now
 		if _, err := tx.Exec(ctx, `delete from alias_versions where alias_id = $1`, a.ID); err != nil {
@@ -118,16 +129,37 @@ func (s *Store) UpdateAlias(ctx context.Context, project warpket.ID, name string
 	return a, explain(err, "alias", name)
 }
 
-// DeleteAlias removes an alias that no webhook executes.
-func (s *Store) DeleteAlias(ctx context.Context, project warpket.ID, name string) error {
-	tag, err := s.pool.Exec(ctx, `delete from aliases where project_id = $1 and name = $2`, project, name)
+// DeleteAlias removes an alias that no webhook executes and no schedule that
+// still fires. check may refuse what is the alias at that moment.
+func (s *Store) DeleteAlias(ctx context.Context, project warpket.ID, name string, check func(warpket.Alias) error) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		a, err := one(ctx, tx, scanAlias, `select `+aliasColumns+` from aliases a where a.project_id = $1 and a.name = $2 for update of a`, project, name)
+		if err != nil {
+			return err
+		}
+		if err := check(a); err != nil {
+			return err
+		}
+		var scheduled bool
+		err = tx.QueryRow(ctx, `select exists (select from schedules where project_id = $1 and alias <> '' and alias = $2 and status in ('running', 'paused'))`, project, name).Scan(&scheduled)
+		if err != nil {
+			return err
+		}
+		if scheduled {
+			return inUse(nil, "schedules", name)
+		}
+		_, err = tx.Exec(ctx, `delete from aliases where id = $1`, a.ID)
+		return err
+	})
 	if isConstraint(err, "webhooks_alias") {
-		return warpket.Because(warpket.Conflict, err, "webhooks execute the alias %q, see GET /v1/webhooks?alias=%s: let them execute something else, or delete them, first", name, name)
-	}
-	if err == nil && tag.RowsAffected() == 0 {
-		err = pgx.ErrNoRows
+		return inUse(err, "webhooks", name)
 	}
 	return explain(err, "alias", name)
+}
+
+// inUse is the error of an alias that is to go while things execute it.
+func inUse(cause error, what, name string) error {
+	return warpket.Because(warpket.Conflict, cause, "%s execute the alias %q, see GET /v1/%s?alias=%s: let them execute something else, or delete them, first", what, name, what, name)
 }
 
 const aliasColumns = `a.id, a.project_id, a.name, a.description, a.function_id, a.created_date, a.updated_date,

@@ -28,7 +28,7 @@ func (w *world) addAlias(name string, f warpket.Function, version int) warpket.A
 
 func (w *world) newWebhook(f warpket.Function) warpket.Webhook {
 	at := now()
-	return warpket.Webhook{ID: newID(), ProjectID: f.ProjectID, FunctionID: f.ID, RatePerMinute: 60, CreatedDate: at, UpdatedDate: at}
+	return warpket.Webhook{ID: newID(), ProjectID: f.ProjectID, FunctionID: f.ID, Executes: f.ID, RatePerMinute: 60, CreatedDate: at, UpdatedDate: at}
 }
 
 func (w *world) publishCode(f warpket.Function, content string) warpket.Version {
@@ -177,7 +177,7 @@ func TestAVersionThatIsPointedAtStays(t *testing.T) {
 		if warpket.KindOf(err) != warpket.Conflict || !strings.Contains(err.Error(), name) {
 			t.Errorf("deleting what %s point at: %v", name, err)
 		}
-		_ = w.DeleteAlias(t.Context(), w.project, "prod") // the second time there is none
+		_ = w.DeleteAlias(t.Context(), w.project, "prod", always[warpket.Alias]) // the second time there is none
 	}
 	// Whatever asks before it deletes, the database refuses.
 	for number, free := range map[int]bool{2: false, 3: true} {
@@ -198,10 +198,10 @@ func TestAnAliasThatAWebhookExecutesStays(t *testing.T) {
 	hook := w.newWebhook(f)
 	hook.FunctionID, hook.Alias = "", "prod"
 	w.must(w.CreateWebhook(t.Context(), hook))
-	wantKind(t, w.DeleteAlias(t.Context(), w.project, "prod"), warpket.Conflict)
-	w.must(w.DeleteWebhook(t.Context(), w.project, hook.ID))
-	w.must(w.DeleteAlias(t.Context(), w.project, "prod"))
-	wantKind(t, w.DeleteAlias(t.Context(), w.project, "prod"), warpket.NotFound)
+	wantKind(t, w.DeleteAlias(t.Context(), w.project, "prod", always[warpket.Alias]), warpket.Conflict)
+	w.must(w.DeleteWebhook(t.Context(), w.project, hook.ID, always[warpket.Webhook]))
+	w.must(w.DeleteAlias(t.Context(), w.project, "prod", always[warpket.Alias]))
+	wantKind(t, w.DeleteAlias(t.Context(), w.project, "prod", always[warpket.Alias]), warpket.NotFound)
 }
 
 func TestAliasesAndWebhooksGoWithTheirFunction(t *testing.T) {

@@ -56,7 +56,7 @@ func (s *Store) ProjectFunctions(ctx context.Context, project warpket.ID) ([]war
 // PurgeProject removes a part of the records and objects of a deleted project
 // whose functions are gone, and at last the project. It reports whether that is
 // done. While something of it still runs or holds a slot, nothing is removed.
-// What was used, and the audit, stay. It may be repeated, by several servers at
+// What was used, the audit, and public runtimes stay. It may be repeated, by several servers at
 // a time.
 func (s *Store) PurgeProject(ctx context.Context, project warpket.ID, remove func(context.Context, Object) error) (done bool, err error) {
 	var busy bool
@@ -92,6 +92,13 @@ func (s *Store) PurgeProject(ctx context.Context, project warpket.ID, remove fun
 			break
 		}
 	}
-	tag, err := s.pool.Exec(ctx, `delete from projects where id = $1 and deleted_date is not null`, project)
-	return tag.RowsAffected() > 0, explain(err, "project", project)
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `update runtimes set project_id = null where project_id = $1 and public`, project); err != nil { // other projects' functions have them
+			return err
+		}
+		tag, err := tx.Exec(ctx, `delete from projects where id = $1 and deleted_date is not null`, project)
+		done = tag.RowsAffected() > 0
+		return err
+	})
+	return done && err == nil, explain(err, "project", project)
 }

@@ -175,20 +175,22 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 		deployment warpket.ID
 		revision   int
 		snapshot   warpket.ID
+		leaving    bool
 		warpket.SlotPlace
 	}
 	places, err := many(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
-		err = row.Scan(&p.deployment, &p.revision, &p.snapshot, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices)
+		err = row.Scan(&p.deployment, &p.revision, &p.snapshot, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices, &p.Simulated, &p.leaving, &p.Decision, &p.Yields)
 		return p, err
-	}, `select s.deployment_id, s.revision, s.snapshot_id, s.id, n.name, s.status, s.reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = s.id order by v.id)
-		from slots s join nodes n on n.id = s.node_id where s.deployment_id = any ($1::uuid[]) order by s.id`, ids)
+	}, `select deployment_id, revision, snapshot_id, slots.id, n.name, status, reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = slots.id order by v.id),
+		exists (select from devices v where v.slot_id = slots.id and v.device @> '{"simulated": true}'), `+leaving+`, decision, yields_to is not null
+		from slots join nodes n on n.id = slots.node_id where deployment_id = any ($1::uuid[]) order by slots.id`, ids)
 	if err != nil {
 		return explain(err, "slot", "")
 	}
 	for _, p := range places {
 		d := &list[index[p.deployment]]
 		d.Placement = append(d.Placement, p.SlotPlace)
-		if p.Status == warpket.SlotReady && p.revision >= d.Revision && p.snapshot == d.SnapshotID {
+		if p.Status == warpket.SlotReady && p.revision >= d.Revision && p.snapshot == d.SnapshotID && !p.leaving {
 			d.Ready++
 		}
 	}

@@ -49,15 +49,15 @@ func executionArgs(e warpket.Execution) []any {
 	return []any{
 		string(e.ID), string(e.ProjectID), string(e.FunctionID), e.FunctionName, e.VersionNumber, string(e.SnapshotID), string(e.RuntimeID), e.Lane, e.Target, e.Description, e.Tags,
 		e.Input.Inline, e.Input.SHA256, e.Input.Size, e.Shots, e.Seed, e.Resources, e.Retries, e.Status, orNull(e.ServerID), e.CreatedDate, e.Attempt, orNull(e.NodeID), e.NodeName, orNull(e.SlotID), e.Generation, e.Reason, e.StartedDate, e.Revision,
-		e.Alias, e.Origin.Kind, orNull(e.Origin.ID), orNull(e.RetryOf), e.Callback, orNull(e.CreatedBy),
+		e.Alias, e.Origin.Kind, orNull(e.Origin.ID), orNull(e.RetryOf), e.Callback, orNull(e.CreatedBy), e.Devices,
 	}
 }
 
 const (
 	insertExecution = `insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
-		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision, alias, origin, origin_id, retry_of, callback, created_by)`
+		input, input_sha256, input_size, shots, seed, resources, retries, status, server_id, created_date, attempt, node_id, node_name, slot_id, generation, reason, started_date, revision, alias, origin, origin_id, retry_of, callback, created_by, devices)`
 	executionValues = `$1::uuid, $2::uuid, $3::uuid, $4, $5::int, $6::uuid, $7::uuid, $8, $9, $10, $11::text[], $12::bytea, nullif($13, ''), $14::bigint, $15::int, $16::bigint, $17::jsonb, $18::int, $19,
-		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int, $30, $31, $32::uuid, $33::uuid, $34::jsonb, $35::uuid`
+		$20::uuid, $21::timestamptz, $22::int, $23::uuid, $24, $25::uuid, $26::bigint, $27, $28::timestamptz, $29::int, $30, $31, $32::uuid, $33::uuid, $34::jsonb, $35::uuid, coalesce($36::text[], '{}')`
 )
 
 // Execution gives an execution of the project.
@@ -274,8 +274,8 @@ const tellWatchers = `case when watched then pg_notify('warpket', 'execution:' |
 // one conditional update, so only one of several callers gets it. claimed is
 // false when it is no longer queued; it then comes back as it is.
 func (s *Store) ClaimExecution(ctx context.Context, id warpket.ID, slot warpket.Slot, nodeName string, server warpket.ID, now time.Time) (e warpket.Execution, claimed bool, err error) {
-	e, err = one(ctx, s.pool, scanExecution, `update executions set status = 'running', attempt = attempt + 1, node_id = $2, node_name = $3, slot_id = $4, generation = $5, reason = $6, started_date = $7, server_id = $8
-		where id = $1 and status = 'queued' returning `+executionColumns, id, slot.NodeID, nodeName, slot.ID, slot.Generation, slot.Reason, now, server)
+	e, err = one(ctx, s.pool, scanExecution, `update executions set status = 'running', attempt = attempt + 1, node_id = $2, node_name = $3, slot_id = $4, generation = $5, reason = $6, started_date = $7, server_id = $8, devices = coalesce($9::text[], '{}')
+		where id = $1 and status = 'queued' returning `+executionColumns, id, slot.NodeID, nodeName, slot.ID, slot.Generation, slot.Reason, now, server, slot.Devices)
 	if err == nil {
 		return e, true, nil
 	}
@@ -292,7 +292,7 @@ func (s *Store) ClaimExecution(ctx context.Context, id warpket.ID, slot warpket.
 func (s *Store) UnclaimExecution(ctx context.Context, id warpket.ID, attempt int, generation int64, cancelled warpket.Failure) error {
 	_, err := s.pool.Exec(ctx, `with unclaimed as (update executions set status = case when cancel_asked then 'cancelled' else 'queued' end, finished_date = case when cancel_asked then now() end,
 			error = case when cancel_asked then $4::jsonb end,
-			attempt = attempt - 1, node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null
+			attempt = attempt - 1, node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null, devices = '{}'
 		where id = $1 and attempt = $2 and generation = $3 and status = 'running' returning *, `+tellWatchers+`)
 		insert into outbox (kind, subject_id) select 'callback', id from unclaimed where status = 'cancelled' and callback is not null`, id, attempt, generation, cancelled)
 	return explain(err, "execution", id)
@@ -320,7 +320,7 @@ type Finish struct {
 func (s *Store) FinishExecution(ctx context.Context, f Finish, now time.Time) (finished bool, err error) {
 	batch := &pgx.Batch{}
 	if f.Again {
-		batch.Queue(`update executions set status = 'queued', node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null, usage = $3
+		batch.Queue(`update executions set status = 'queued', node_id = null, node_name = '', slot_id = null, generation = 0, reason = '', started_date = null, usage = $3, devices = '{}'
 			where id = $1 and attempt = $2 and status = 'running' and not cancel_asked`, f.ID, f.Attempt, f.Usage)
 	}
 	batch.Queue(`update executions set status = $3, result = $4, result_sha256 = nullif($5, ''), result_size = $6, error = $7,
@@ -480,7 +480,7 @@ func (s *Store) ChangeCallback(ctx context.Context, id warpket.ID, change func(*
 
 const executionHeadColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	null::bytea, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback, coalesce(created_by::text, '')`
+	null::bytea, coalesce(result_sha256, ''), result_size, error, null::bytea, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback, coalesce(created_by::text, ''), devices`
 
 // executionSmallColumns are the head's, with inputs and results that are small.
 var executionSmallColumns = strings.Replace(strings.Replace(executionHeadColumns,
@@ -489,11 +489,11 @@ var executionSmallColumns = strings.Replace(strings.Replace(executionHeadColumns
 
 const executionColumns = `id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags,
 	input, coalesce(input_sha256, ''), input_size, shots, seed, resources, retries, status, attempt, coalesce(node_id::text, ''), node_name, coalesce(slot_id::text, ''), generation, reason,
-	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback, coalesce(created_by::text, '')`
+	result, coalesce(result_sha256, ''), result_size, error, log, coalesce(log_sha256, ''), log_size, coalesce(timings, '{}'), coalesce(usage, '{}'), isolation, cancel_asked, coalesce(server_id::text, ''), created_date, started_date, finished_date, revision, alias, origin, coalesce(origin_id::text, ''), coalesce(retry_of::text, ''), callback, coalesce(created_by::text, ''), devices`
 
 func scanExecution(row pgx.CollectableRow) (e warpket.Execution, err error) {
 	err = row.Scan(&e.ID, &e.ProjectID, &e.FunctionID, &e.FunctionName, &e.VersionNumber, &e.SnapshotID, &e.RuntimeID, &e.Lane, &e.Target, &e.Description, &e.Tags,
 		&e.Input.Inline, &e.Input.SHA256, &e.Input.Size, &e.Shots, &e.Seed, &e.Resources, &e.Retries, &e.Status, &e.Attempt, &e.NodeID, &e.NodeName, &e.SlotID, &e.Generation, &e.Reason,
-		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision, &e.Alias, &e.Origin.Kind, &e.Origin.ID, &e.RetryOf, &e.Callback, &e.CreatedBy)
+		&e.Result.Inline, &e.Result.SHA256, &e.Result.Size, &e.Error, &e.Log.Inline, &e.Log.SHA256, &e.LogSize, &e.Timings, &e.Usage, &e.Isolation, &e.CancelAsked, &e.ServerID, &e.CreatedDate, &e.StartedDate, &e.FinishedDate, &e.Revision, &e.Alias, &e.Origin.Kind, &e.Origin.ID, &e.RetryOf, &e.Callback, &e.CreatedBy, &e.Devices)
 	return e, err
 }

@@ -62,7 +62,8 @@ func (s *Store) AddCommit(ctx context.Context, project, function warpket.ID, c w
 		if err := follows(ctx, tx, function, parent); err != nil {
 			return err
 		}
-		return insertCommit(ctx, tx, project, function, c, objects)
+		_, err := insertCommit(ctx, tx, project, function, c, objects) // the versions were stored within the quota
+		return err
 	})
 	return explain(err, "function", function)
 }
@@ -88,7 +89,11 @@ func (s *Store) PublishCommit(ctx context.Context, v warpket.Version, hash, pare
 		if err := publish(ctx, tx, &v, insertFollowed); err != nil {
 			return err
 		}
-		return insertCommit(ctx, tx, v.ProjectID, v.FunctionID, warpket.Commit{Number: v.Number, Hash: hash}, objects)
+		added, err := insertCommit(ctx, tx, v.ProjectID, v.FunctionID, warpket.Commit{Number: v.Number, Hash: hash}, objects)
+		if err != nil || added == 0 {
+			return err
+		}
+		return mayStore(ctx, tx, v.ProjectID, added, v.CreatedDate)
 	})
 	if err != nil {
 		return v, explain(err, "function", v.FunctionID)
@@ -109,9 +114,11 @@ func follows(ctx context.Context, tx pgx.Tx, function warpket.ID, parent string)
 	return err
 }
 
-func insertCommit(ctx context.Context, tx pgx.Tx, project, function warpket.ID, c warpket.Commit, objects []warpket.GitObject) error {
+// insertCommit writes a commit with what it is made of, and tells how many bytes
+// of that are kept here.
+func insertCommit(ctx context.Context, tx pgx.Tx, project, function warpket.ID, c warpket.Commit, objects []warpket.GitObject) (added int64, err error) {
 	if _, err := tx.Exec(ctx, `insert into commits (function_id, number, hash) values ($1, $2, $3)`, function, c.Number, c.Hash); err != nil {
-		return err
+		return 0, err
 	}
 	var batch pgx.Batch
 	for _, o := range objects {
@@ -123,7 +130,14 @@ func insertCommit(ctx context.Context, tx pgx.Tx, project, function warpket.ID, 
 			content = []byte{}
 		}
 		batch.Queue(`insert into git_objects (function_id, hash, kind, content, project_id, sha256, size) values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing`,
-			function, o.Hash, o.Kind, content, project, sum, o.Size)
+			function, o.Hash, o.Kind, content, project, sum, o.Size).
+			Exec(func(tag pgconnTag) error {
+				if sum == nil {
+					added += tag.RowsAffected() * o.Size
+				}
+				return nil
+			})
 	}
-	return tx.SendBatch(ctx, &batch).Close()
+	err = tx.SendBatch(ctx, &batch).Close()
+	return added, err
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,13 +41,14 @@ func (s *Store) JoinNode(ctx context.Context, token warpket.ID, secretHash []byt
 // slots and the deployments that have to be reconciled.
 func (s *Store) NodeIsUp(ctx context.Context, id, boot warpket.ID, inventory warpket.Inventory, held map[warpket.ID]int64) (over []warpket.Slot, deployments []warpket.ID, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `update nodes set boot = $2, inventory = $3, cpu = $4, memory = $5, lost = false, lease_until = now() + $6 where id = $1`,
+		var machine string
+		if err := tx.QueryRow(ctx, `select coalesce(inventory->>'machine', '') from nodes where id = $1 for update`, id).Scan(&machine); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `update nodes set boot = $2, inventory = $3, cpu = $4, memory = $5, lost = false, fenced = false, loads = '{}', lease_until = now() + $6 where id = $1`,
 			id, boot, inventory, inventory.CPU, inventory.Memory, warpket.Lease)
 		if err != nil {
 			return err
-		}
-		if tag.RowsAffected() == 0 {
-			return pgx.ErrNoRows
 		}
 		slots, err := many(ctx, tx, scanSlot, `select `+slotColumns+` from slots where node_id = $1 for update`, id)
 		if err != nil {
@@ -68,7 +70,7 @@ func (s *Store) NodeIsUp(ctx context.Context, id, boot warpket.ID, inventory war
 				return err
 			}
 		}
-		if err := saveDevices(ctx, tx, id, inventory.Devices); err != nil {
+		if err := saveDevices(ctx, tx, id, inventory.Devices, machine != inventory.Machine && machine != ""); err != nil {
 			return err
 		}
 		if len(over) > 0 {
@@ -76,7 +78,10 @@ func (s *Store) NodeIsUp(ctx context.Context, id, boot warpket.ID, inventory war
 				return err
 			}
 		}
-		return notify(ctx, tx, CapacityFreed, "")
+		if err := notify(ctx, tx, NodeChanged, id); err != nil {
+			return err
+		}
+		return notify(ctx, tx, CapacityFreed, id)
 	})
 	return over, distinct(deployments), explain(err, "node", id)
 }
@@ -89,6 +94,11 @@ func degradeFor(ctx context.Context, tx pgx.Tx, slots []warpket.Slot) error {
 		ids = append(ids, slot.DeploymentID)
 	}
 	return degrade(ctx, tx, "slots were lost; new ones are being prepared", `id = any ($2::uuid[])`, distinct(ids))
+}
+
+// degradeLeaving says so of deployments with slots that have to leave the node.
+func degradeLeaving(ctx context.Context, tx pgx.Tx, node warpket.ID) error {
+	return degrade(ctx, tx, "slots have to leave their node; new ones are being prepared", `id in (select deployment_id from slots where node_id = $2 and `+leaving+`)`, node)
 }
 
 // degrade says why of deployments that were ready that they are not; $1 of the
@@ -108,12 +118,16 @@ func degrade(ctx context.Context, tx pgx.Tx, why, where string, args ...any) err
 }
 
 // saveDevices makes the rows of a node's devices those that it reports. A
-// device that a slot holds stays until the slot is gone.
-func saveDevices(ctx context.Context, tx pgx.Tx, node warpket.ID, devices []warpket.Device) error {
+// device that a slot holds stays until the slot is gone. A fault stays until
+// the machine has started anew, or an operator has cleared it.
+func saveDevices(ctx context.Context, tx pgx.Tx, node warpket.ID, devices []warpket.Device, restarted bool) error {
 	ids := make([]string, len(devices))
 	for i, d := range devices {
 		ids[i] = d.ID
-		_, err := tx.Exec(ctx, `insert into devices (node_id, id, kind, device) values ($1, $2, $3, $4) on conflict (node_id, id) do update set kind = excluded.kind, device = excluded.device`, node, d.ID, d.Kind, d)
+		_, err := tx.Exec(ctx, `insert into devices (node_id, id, kind, device, fault) values ($1, $2, $3, $4, nullif($5, ''))
+			on conflict (node_id, id) do update set kind = excluded.kind, device = excluded.device,
+				fault = case when $6 then excluded.fault when excluded.fault is null or excluded.fault = devices.cleared then devices.fault else excluded.fault end,
+				cleared = case when $6 then null else devices.cleared end`, node, d.ID, d.Kind, d, d.Fault, restarted)
 		if err != nil {
 			return err
 		}
@@ -122,16 +136,43 @@ func saveDevices(ctx context.Context, tx pgx.Tx, node warpket.ID, devices []warp
 	return err
 }
 
-// RenewNode extends the node's lease, by Postgres' clock, and notes what it keeps
-// ready. It is a Conflict when another agent has connected as this node since.
-func (s *Store) RenewNode(ctx context.Context, id, boot warpket.ID, kept []warpket.KeptReady) error {
+// RenewNode extends the node's lease, by Postgres' clock, notes what it keeps
+// ready, and records what its devices do, unless that is nil. It is a Conflict
+// when another agent has connected as this node since.
+func (s *Store) RenewNode(ctx context.Context, id, boot warpket.ID, kept []warpket.KeptReady, loads map[string]warpket.Load) error {
 	if kept == nil {
 		kept = []warpket.KeptReady{}
 	}
-	tag, err := s.pool.Exec(ctx, `update nodes set lease_until = now() + $3, kept_ready = $4 where id = $1 and boot = $2 and not lost`, id, boot, warpket.Lease, kept)
+	tag, err := s.pool.Exec(ctx, `update nodes set lease_until = now() + $3, kept_ready = $4, loads = coalesce($5, loads) where id = $1 and boot = $2 and not lost`, id, boot, warpket.Lease, kept, loads)
 	if err == nil && tag.RowsAffected() == 0 {
-		return warpket.Errorf(warpket.Conflict, "node %s was given up or taken over: connect anew", id)
+		return takenOver(id)
 	}
+	return explain(err, "node", id)
+}
+
+func takenOver(node warpket.ID) error {
+	return warpket.Errorf(warpket.Conflict, "node %s was given up or taken over: connect anew", node)
+}
+
+// NodeHas records that a device of a node has changed; devices are all that it
+// has. It is a Conflict when another agent has connected as this node since.
+func (s *Store) NodeHas(ctx context.Context, id, boot warpket.ID, devices []warpket.Device) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `update nodes set inventory = jsonb_set(inventory, '{devices}', $3) where id = $1 and boot = $2 and not lost`, id, boot, devices)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return takenOver(id)
+		}
+		if err := saveDevices(ctx, tx, id, devices, false); err != nil {
+			return err
+		}
+		if err := degradeLeaving(ctx, tx, id); err != nil {
+			return err
+		}
+		return notify(ctx, tx, NodeChanged, id)
+	})
 	return explain(err, "node", id)
 }
 
@@ -168,10 +209,66 @@ func (s *Store) SilentNode(ctx context.Context, id warpket.ID) (silent bool, boo
 	return silent, boot, explain(err, "node", id)
 }
 
-// CordonNode says whether new slots may be placed on the node.
-func (s *Store) CordonNode(ctx context.Context, id warpket.ID, cordoned bool) (warpket.Node, error) {
-	n, err := one(ctx, s.pool, scanNode, `update nodes set cordoned = $2 where id = $1 returning `+nodeColumns, id, cordoned)
+// UpdateNode changes what operators say of a node. Concurrent changes take turns.
+func (s *Store) UpdateNode(ctx context.Context, id warpket.ID, change func(*warpket.Node) error) (n warpket.Node, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if n, err = one(ctx, tx, scanNode, `select `+nodeColumns+` from nodes where id = $1 for update`, id); err != nil {
+			return err
+		}
+		if err := change(&n); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `update nodes set labels = $2, cordoned = $3, draining = $4, updated_date = $5 where id = $1`, id, n.Labels, n.Cordoned, n.Draining, n.UpdatedDate)
+		if err != nil {
+			return err
+		}
+		if err := degradeLeaving(ctx, tx, id); err != nil {
+			return err
+		}
+		if err := notify(ctx, tx, NodeChanged, id); err != nil || n.Cordoned {
+			return err
+		}
+		return notify(ctx, tx, CapacityFreed, id) // it may have been cordoned, or got the label that something waits for
+	})
 	return n, explain(err, "node", id)
+}
+
+// FenceNode releases all that a silent node holds: somebody has made sure that
+// its machine is off. It gives the node and the deployments to be reconciled.
+func (s *Store) FenceNode(ctx context.Context, id warpket.ID, now time.Time) (n warpket.Node, deployments []warpket.ID, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if n, err = one(ctx, tx, scanNode, `select `+nodeColumns+` from nodes where id = $1 for update`, id); err != nil {
+			return err
+		}
+		if err := n.Fence(now); err != nil {
+			return err
+		}
+		slots, err := many(ctx, tx, scanSlot, `select `+slotColumns+` from slots where node_id = $1 for update`, id)
+		if err != nil {
+			return err
+		}
+		for _, slot := range slots {
+			deployments = append(deployments, slot.DeploymentID)
+		}
+		if err := release(ctx, tx, `node_id = $1`, id); err != nil {
+			return err
+		}
+		if len(slots) > 0 {
+			if err := degradeFor(ctx, tx, slots); err != nil {
+				return err
+			}
+		}
+		// Lost too, so that an agent that does answer has to say what it holds.
+		if _, err := tx.Exec(ctx, `update nodes set fenced = true, lost = true, updated_date = $2 where id = $1`, id, now); err != nil {
+			return err
+		}
+		if err := notify(ctx, tx, NodeChanged, id); err != nil {
+			return err
+		}
+		n, err = one(ctx, tx, scanNode, `select `+nodeColumns+` from nodes where id = $1`, id)
+		return err
+	})
+	return n, distinct(deployments), explain(err, "node", id)
 }
 
 // Node gives a node.
@@ -180,13 +277,30 @@ func (s *Store) Node(ctx context.Context, id warpket.ID) (warpket.Node, error) {
 	return n, explain(err, "node", id)
 }
 
+// NodeFilter narrows a list of nodes; what is nil or empty lets all through.
+type NodeFilter struct {
+	Live     *bool
+	Cordoned *bool
+	Labels   map[string]string // that the node has
+}
+
 // Nodes lists the nodes.
-func (s *Store) Nodes(ctx context.Context, page Page) ([]warpket.Node, string, error) {
+func (s *Store) Nodes(ctx context.Context, filter NodeFilter, page Page) ([]warpket.Node, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes where id < $1 order by id desc limit $2`, before, rows)
+	c := where(`id < $1`, before)
+	if filter.Live != nil {
+		c.and(`(lease_until > now()) = $%d`, *filter.Live)
+	}
+	if filter.Cordoned != nil {
+		c.and(`cordoned = $%d`, *filter.Cordoned)
+	}
+	if len(filter.Labels) > 0 {
+		c.and(`labels @> $%d`, filter.Labels)
+	}
+	items, err := many(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes where `+c.where.String()+fmt.Sprintf(` order by id desc limit %d`, rows), c.args...)
 	if err != nil {
 		return nil, "", explain(err, "node", "")
 	}
@@ -200,6 +314,12 @@ func (s *Store) Fleet(ctx context.Context) ([]warpket.Node, error) {
 	return nodes, explain(err, "node", "")
 }
 
+// FleetPart gives some of the nodes.
+func (s *Store) FleetPart(ctx context.Context, ids []warpket.ID) ([]warpket.Node, error) {
+	nodes, err := many(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes where id = any ($1::uuid[]) order by id`, ids)
+	return nodes, explain(err, "node", "")
+}
+
 // Pythons gives the Python minors that nodes have, whether live or not.
 func (s *Store) Pythons(ctx context.Context) ([]string, error) {
 	pythons, err := many(ctx, s.pool, pgx.RowTo[string], `select distinct p from nodes, jsonb_array_elements_text(inventory->'pythons') as p where jsonb_typeof(inventory->'pythons') = 'array' order by p`)
@@ -207,10 +327,17 @@ func (s *Store) Pythons(ctx context.Context) ([]string, error) {
 }
 
 const nodeColumns = `id, name, boot, inventory, cpu_leased, memory_leased, cordoned, lease_until, lease_until > now(), created_date,
-	array(select d.id from devices d where d.node_id = nodes.id and d.slot_id is not null order by d.id)`
+	array(select d.id from devices d where d.node_id = nodes.id and d.slot_id is not null order by d.id), labels,
+	draining, fenced, (select count(*) from slots s where s.node_id = nodes.id), loads, updated_date,
+	(select coalesce(jsonb_object_agg(d.id, d.fault), '{}') from devices d where d.node_id = nodes.id and d.fault is not null)`
 
 func scanNode(row pgx.CollectableRow) (n warpket.Node, err error) {
-	err = row.Scan(&n.ID, &n.Name, &n.Boot, &n.Inventory, &n.CPULeased, &n.MemoryLeased, &n.Cordoned, &n.LeaseUntil, &n.Live, &n.CreatedDate, &n.DevicesLeased)
+	var faults map[string]string
+	err = row.Scan(&n.ID, &n.Name, &n.Boot, &n.Inventory, &n.CPULeased, &n.MemoryLeased, &n.Cordoned, &n.LeaseUntil, &n.Live, &n.CreatedDate, &n.DevicesLeased, &n.Labels,
+		&n.Draining, &n.Fenced, &n.Slots, &n.Loads, &n.UpdatedDate, &faults)
+	for i := range n.Inventory.Devices { // what the node says may have been cleared since
+		n.Inventory.Devices[i].Fault = faults[n.Inventory.Devices[i].ID]
+	}
 	return n, err
 }
 

@@ -147,7 +147,7 @@ func TestASilentNodeLosesItsSlotsButNotTheirLeases(t *testing.T) {
 		}
 	}
 	wantKind(t, w.SlotIsReady(t.Context(), slot.ID, slot.Generation, 0), warpket.Conflict)
-	wantKind(t, w.RenewNode(t.Context(), silent.ID, silent.Boot, nil), warpket.Conflict)
+	wantKind(t, w.RenewNode(t.Context(), silent.ID, silent.Boot, nil, nil), warpket.Conflict)
 
 	// It comes back with its programs running.
 	boot := newID()
@@ -159,8 +159,8 @@ func TestASilentNodeLosesItsSlotsButNotTheirLeases(t *testing.T) {
 	if s, err := w.SlotByID(t.Context(), slot.ID); err != nil || s.Status != warpket.SlotPreparing { // its deployment makes sure that it serves
 		t.Errorf("the slot is %s (%v)", s.Status, err)
 	}
-	w.must(w.RenewNode(t.Context(), silent.ID, boot, nil))
-	wantKind(t, w.RenewNode(t.Context(), silent.ID, silent.Boot, nil), warpket.Conflict)
+	w.must(w.RenewNode(t.Context(), silent.ID, boot, nil, nil))
+	wantKind(t, w.RenewNode(t.Context(), silent.ID, silent.Boot, nil, nil), warpket.Conflict)
 }
 
 func TestALostNodeThatComesBackWithoutItsSlotsReleasesThem(t *testing.T) {

@@ -50,19 +50,25 @@ func (s *Store) touch(ctx context.Context, objects []Object, now time.Time, boun
 		if err != nil || added == 0 || !bounded {
 			return err
 		}
-		q, err := bounds(ctx, tx, project)
-		if _, limited := q.Limits[warpket.StorageLimit]; err != nil || !limited {
-			return err
-		}
-		// Objects are locked before what counts them, as in a sweep.
-		var stored int64
-		err = tx.QueryRow(ctx, `insert into project_storage as s (project_id, bytes) values ($1, 0) on conflict (project_id) do update set bytes = s.bytes returning bytes`, project).Scan(&stored)
-		if err != nil {
-			return err
-		}
-		return q.Admit(warpket.StorageLimit, stored, added, now)
+		return mayStore(ctx, tx, project, added, now)
 	})
 	return explain(err, "object", "")
+}
+
+// mayStore refuses bytes, which are counted when the transaction commits, that
+// the quota of their project has no room for. It comes after what adds them, for
+// objects are locked before what counts them, as in a sweep.
+func mayStore(ctx context.Context, tx pgx.Tx, project warpket.ID, added int64, now time.Time) error {
+	q, err := bounds(ctx, tx, project)
+	if _, limited := q.Limits[warpket.StorageLimit]; err != nil || !limited {
+		return err
+	}
+	var stored int64
+	err = tx.QueryRow(ctx, `insert into project_storage as s (project_id, bytes) values ($1, 0) on conflict (project_id) do update set bytes = s.bytes returning bytes`, project).Scan(&stored)
+	if err != nil {
+		return err
+	}
+	return q.Admit(warpket.StorageLimit, stored, added, now)
 }
 
 // SweepObjects deletes up to a hundred objects that nothing has referred to

@@ -60,7 +60,7 @@ func (s *Store) UpdateProject(ctx context.Context, idOrName string, now time.Tim
 			return err
 		}
 		p.UpdatedDate = now
-		if _, err := tx.Exec(ctx, `update projects set allow_egress = $2, description = $3, updated_date = $4 where id = $1`, p.ID, p.AllowEgress, p.Description, now); err != nil {
+		if _, err := tx.Exec(ctx, `update projects set allow_egress = $2, description = $3, updated_date = $4, weight = $5, max_priority = $6 where id = $1`, p.ID, p.AllowEgress, p.Description, now, p.Weight, p.MaxPriority); err != nil {
 			return err
 		}
 		if before.AllowEgress && !p.AllowEgress {
@@ -71,10 +71,10 @@ func (s *Store) UpdateProject(ctx context.Context, idOrName string, now time.Tim
 	return p, explain(err, "project", idOrName)
 }
 
-const projectColumns = `id, name, allow_egress, created_date, description, updated_date`
+const projectColumns = `id, name, allow_egress, created_date, description, updated_date, weight, max_priority`
 
 func scanProject(row pgx.CollectableRow) (p warpket.Project, err error) {
-	err = row.Scan(&p.ID, &p.Name, &p.AllowEgress, &p.CreatedDate, &p.Description, &p.UpdatedDate)
+	err = row.Scan(&p.ID, &p.Name, &p.AllowEgress, &p.CreatedDate, &p.Description, &p.UpdatedDate, &p.Weight, &p.MaxPriority)
 	return p, err
 }
 

@@ -304,6 +304,74 @@ func TestADeletedProjectLeavesOnlyItsUsageAndAudit(t *testing.T) {
 	wantKind(t, w.DeleteProject(ctx, warpket.DefaultProject, true, now(), fine), warpket.Conflict)
 }
 
+func TestNothingIsLeftOfADeletedProjectButWhatOthersUse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	other := w.project
+	gone := w.addProject("gone")
+	f, _ := w.addFunction(gone, "bell")
+	_, err := w.Publish(ctx, w.version(gone, f.ID, "second"))
+	w.must(err)
+	alias := w.addAlias("prod", f, 1)
+	hook := w.newWebhook(f)
+	w.must(w.CreateWebhook(ctx, hook))
+	hook.ID, hook.FunctionID, hook.Alias = newID(), "", alias.Name
+	w.must(w.CreateWebhook(ctx, hook))
+	schedule := w.addSchedule(f)
+	byAlias := w.newSchedule(f)
+	byAlias.Version, byAlias.Alias = 0, alias.Name
+	w.must(w.CreateSchedule(ctx, byAlias))
+	_, err = w.SetDraft(ctx, w.draft(f, "draft"), now(), anyDraft)
+	w.must(err)
+	w.must(w.AddCommit(ctx, gone, f.ID, warpket.Commit{Number: 1, Hash: "a"}, "", []warpket.GitObject{{Hash: "a", Kind: "commit", Content: []byte("c"), Size: 1}}))
+	runtimes := map[bool]warpket.ID{}
+	for _, public := range []bool{false, true} {
+		r := warpket.Runtime{ID: newID(), RuntimeKey: warpket.ImageRuntime("linux/amd64"), ProjectID: gone, Name: "lab", Public: public, Image: &warpket.Image{Reference: "r.example/x:1", Pinned: "r.example/x@sha256:1"}, CreatedDate: now(), UpdatedDate: now()}
+		_, err := w.CreateRuntime(ctx, r)
+		w.must(err)
+		runtimes[public] = r.ID
+	}
+	theirs := w.newFunction(other, "theirs")
+	theirs.RuntimeID = runtimes[true]
+	w.must(w.CreateFunction(ctx, theirs, w.version(other, theirs.ID, "x")))
+
+	w.must(w.DeleteProject(ctx, string(gone), true, now(), func(warpket.Project) error { return nil }))
+	_, err = w.DeleteFunction(ctx, gone, f.ID, true)
+	w.must(err)
+	if done, err := w.PurgeProject(ctx, gone, func(context.Context, postgres.Object) error { return nil }); !done || err != nil {
+		t.Fatalf("done is %v (%v)", done, err)
+	}
+	stays := map[string]bool{"usage_events": true, "usage_hours": true, "usage_months": true, "audit": true}
+	var tables []string
+	w.conn(func(conn *pgx.Conn) {
+		rows, err := conn.Query(ctx, `select c.relname from pg_attribute a join pg_class c on c.oid = a.attrelid
+			where a.attname = 'project_id' and c.relkind in ('r', 'p') and not c.relispartition and c.relnamespace = current_schema()::regnamespace`)
+		w.must(err)
+		tables, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		w.must(err)
+	})
+	if len(tables) < 20 {
+		t.Errorf("there are only %v", tables)
+	}
+	for _, table := range tables {
+		if n := w.count(`select count(*) from `+table+` where project_id = $1`, gone); n != 0 && !stays[table] {
+			t.Errorf("%d are left of %s", n, table)
+		}
+	}
+	for _, table := range []string{"commits", "alias_versions"} {
+		if n := w.count(`select count(*) from ` + table); n != 0 {
+			t.Errorf("%d are left of %s", n, table)
+		}
+	}
+	if n := w.count(`select count(*) from outbox where kind = 'schedule' and subject_id in ($1, $2)`, schedule.ID, byAlias.ID); n != 2 {
+		t.Errorf("Temporal's schedules are not promised to go: %d are", n)
+	}
+	if r, err := w.ProjectRuntime(ctx, other, runtimes[true]); err != nil || !r.Public || r.ProjectID != "" {
+		t.Errorf("the public runtime is %+v (%v)", r, err)
+	}
+}
+
 // What refers to a project goes with it: by itself, or with its functions, its
 // slots or its objects. A new table that does neither would keep deleted
 // projects for ever.

@@ -357,7 +357,7 @@ func TestThePoolOfARuntimeIsWhatThereIsForIt(t *testing.T) {
 	key := w.runtime.String()
 	w.must(w.RenewNode(ctx, n.ID, n.Boot, []warpket.KeptReady{
 		{Runtime: key, Workers: 1}, {Runtime: key, Project: w.project, Workers: 1}, {Runtime: key, Project: stranger, Workers: 5}, {Runtime: "another", Workers: 9},
-	}))
+	}, nil))
 	tests := map[string]struct {
 		project warpket.ID
 		of      warpket.Runtime

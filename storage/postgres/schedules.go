@@ -13,15 +13,11 @@ import (
 // promiseSchedule has Temporal's schedule made as the record says.
 const promiseSchedule = `insert into outbox (kind, subject_id) values ('schedule', $1) on conflict do nothing`
 
-// CreateSchedule adds a schedule of one of the project's functions, with the
-// promise of Temporal's. Adding the same ID again does nothing.
+// CreateSchedule adds a schedule of one of the project's functions or aliases,
+// with the promise of Temporal's. Adding the same ID again does nothing.
 func (s *Store) CreateSchedule(ctx context.Context, sc warpket.Schedule) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// The function stays as it is, so that what deletes it sees this schedule.
-		if _, err := one(ctx, tx, pgx.RowTo[warpket.ID], `select id from functions where id = $1 and project_id = $2 for key share`, sc.FunctionID, sc.ProjectID); err != nil {
-			return explain(err, "function", sc.FunctionID)
-		}
-		if err := hasVersion(ctx, tx, sc); err != nil {
+		if err := scheduleTarget(ctx, tx, &sc); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, `insert into schedules (id, project_id, function_id, name, version_number, draft, alias, input, description, pattern, time_zone, first_time, count, status, next_time, created_date, updated_date)
@@ -34,6 +30,23 @@ func (s *Store) CreateSchedule(ctx context.Context, sc warpket.Schedule) error {
 		return err
 	})
 	return explain(err, "schedule", sc.ID)
+}
+
+// scheduleTarget refuses what the project has not, and sets the function that an
+// alias stands for. What there is stays as it is until the transaction has ended,
+// so whatever deletes or changes it sees this schedule.
+func scheduleTarget(ctx context.Context, tx pgx.Tx, sc *warpket.Schedule) error {
+	if sc.Alias != "" {
+		function, err := one(ctx, tx, pgx.RowTo[warpket.ID], `select function_id from aliases where project_id = $1 and name = $2 for share`, sc.ProjectID, sc.Alias)
+		if err != nil {
+			return explain(err, "alias", sc.Alias)
+		}
+		sc.FunctionID = function
+	}
+	if err := hasFunction(ctx, tx, sc.ProjectID, sc.FunctionID); err != nil {
+		return err
+	}
+	return hasVersion(ctx, tx, *sc)
 }
 
 // hasVersion refuses a schedule of a version that there is not. The version
@@ -64,6 +77,8 @@ type ScheduleFilter struct {
 	FunctionID warpket.ID
 	Status     warpket.ScheduleStatus
 	Name       warpket.Condition // its values are text
+	Alias      string
+	Functions  []warpket.ID // only of these; nil for all
 }
 
 // Schedules lists the schedules of a project.
@@ -78,6 +93,12 @@ func (s *Store) Schedules(ctx context.Context, project warpket.ID, filter Schedu
 	}
 	if filter.Status != "" {
 		w.and(`status = $%d`, filter.Status)
+	}
+	if filter.Alias != "" {
+		w.and(`alias <> '' and alias = $%d`, filter.Alias) // as the index says it
+	}
+	if filter.Functions != nil {
+		w.and(`function_id = any ($%d::uuid[])`, filter.Functions)
 	}
 	if err := w.compare(`name`, filter.Name, nil); err != nil {
 		return nil, "", err
@@ -99,12 +120,12 @@ func (s *Store) UpdateSchedule(ctx context.Context, project, id warpket.ID, now 
 		if err != nil {
 			return err
 		}
-		version := sc.Version
+		before := sc
 		if err := change(&sc); err != nil {
 			return err
 		}
-		if sc.Version != version {
-			if err := hasVersion(ctx, tx, sc); err != nil {
+		if sc.Version != before.Version || sc.Alias != before.Alias {
+			if err := scheduleTarget(ctx, tx, &sc); err != nil {
 				return err
 			}
 		}
@@ -112,7 +133,10 @@ func (s *Store) UpdateSchedule(ctx context.Context, project, id warpket.ID, now 
 		if err := saveSchedule(ctx, tx, sc); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, promiseSchedule, id)
+		if _, err = tx.Exec(ctx, promiseSchedule, id); err != nil {
+			return err
+		}
+		sc, err = one(ctx, tx, scanSchedule, `select `+scheduleColumns+` from schedules where id = $1`, id) // with the name of its function
 		return err
 	})
 	return sc, explain(err, "schedule", id)
@@ -120,20 +144,24 @@ func (s *Store) UpdateSchedule(ctx context.Context, project, id warpket.ID, now 
 
 func saveSchedule(ctx context.Context, tx pgx.Tx, sc warpket.Schedule) error {
 	_, err := tx.Exec(ctx, `update schedules set name = $2, version_number = $3, draft = $4, alias = $5, input = $6, description = $7, pattern = $8, time_zone = $9, first_time = $10, count = $11,
-			status = $12, next_time = $13, last_time = $14, last_execution_id = $15, last_error = $16, updated_date = $17 where id = $1`,
+			status = $12, next_time = $13, last_time = $14, last_execution_id = $15, last_error = $16, updated_date = $17, function_id = $18 where id = $1`,
 		sc.ID, sc.Name, sc.Version, sc.Draft, sc.Alias, sc.Input, sc.Description, sc.Pattern, sc.TimeZone, sc.FirstTime, sc.Count,
-		sc.Status, sc.NextTime, sc.LastTime, orNull(sc.LastExecutionID), sc.LastError, sc.UpdatedDate)
+		sc.Status, sc.NextTime, sc.LastTime, orNull(sc.LastExecutionID), sc.LastError, sc.UpdatedDate, sc.FunctionID)
 	return err
 }
 
-// DeleteSchedule removes a schedule. What it has created stays.
-func (s *Store) DeleteSchedule(ctx context.Context, project, id warpket.ID) error {
+// DeleteSchedule removes a schedule. What it has created stays. check may refuse
+// what is the schedule at that moment.
+func (s *Store) DeleteSchedule(ctx context.Context, project, id warpket.ID, check func(warpket.Schedule) error) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `delete from schedules where id = $1 and project_id = $2`, id, project)
-		if err == nil && tag.RowsAffected() == 0 {
-			err = pgx.ErrNoRows
-		}
+		sc, err := one(ctx, tx, scanSchedule, `select `+scheduleColumns+` from schedules where id = $1 and project_id = $2 for update`, id, project)
 		if err != nil {
+			return err
+		}
+		if err := check(sc); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `delete from schedules where id = $1`, id); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, promiseSchedule, id)

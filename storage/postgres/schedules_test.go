@@ -71,7 +71,7 @@ func TestASchedulesFunctionAndVersionAreThereAndItsProjects(t *testing.T) {
 	if _, err := w.UpdateSchedule(t.Context(), other, sc.ID, now(), func(*warpket.Schedule) error { return nil }); warpket.KindOf(err) != warpket.NotFound {
 		t.Errorf("another project changes it: %v", err)
 	}
-	if err := w.DeleteSchedule(t.Context(), other, sc.ID); warpket.KindOf(err) != warpket.NotFound {
+	if err := w.DeleteSchedule(t.Context(), other, sc.ID, always[warpket.Schedule]); warpket.KindOf(err) != warpket.NotFound {
 		t.Errorf("another project deletes it: %v", err)
 	}
 	if items, _, err := w.Schedules(t.Context(), other, postgres.ScheduleFilter{}, postgres.Page{Limit: 10}); err != nil || len(items) != 0 {
@@ -183,7 +183,7 @@ func TestAScheduleIsMirroredAsItIsAndThePromiseKeptWhenThatSucceeds(t *testing.T
 	go func() {
 		defer close(changed)
 		<-inside
-		if err := w.DeleteSchedule(context.WithoutCancel(t.Context()), w.project, sc.ID); err != nil {
+		if err := w.DeleteSchedule(context.WithoutCancel(t.Context()), w.project, sc.ID, always[warpket.Schedule]); err != nil {
 			t.Error(err)
 		}
 	}()

@@ -24,9 +24,9 @@ func (s *Store) LeaseSlot(ctx context.Context, slot warpket.Slot) (warpket.Slot,
 		if tag.RowsAffected() == 0 {
 			return warpket.Errorf(warpket.Conflict, "the place for slot %s was taken meanwhile", slot.ID)
 		}
-		err = tx.QueryRow(ctx, `insert into slots (id, node_id, deployment_id, project_id, function_id, snapshot_id, runtime_id, status, resources, reason, created_date)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning generation`,
-			slot.ID, slot.NodeID, orNull(slot.DeploymentID), slot.ProjectID, slot.FunctionID, slot.SnapshotID, slot.RuntimeID, slot.Status, slot.Resources, slot.Reason, slot.CreatedDate).
+		err = tx.QueryRow(ctx, `insert into slots (id, node_id, deployment_id, project_id, function_id, snapshot_id, runtime_id, status, resources, reason, created_date, decision, charge)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) returning generation`,
+			slot.ID, slot.NodeID, orNull(slot.DeploymentID), slot.ProjectID, slot.FunctionID, slot.SnapshotID, slot.RuntimeID, slot.Status, slot.Resources, slot.Reason, slot.CreatedDate, slot.Decision, slot.Resources.Charge()).
 			Scan(&slot.Generation)
 		if err == nil {
 			err = within(ctx, tx, slot.ProjectID, warpket.SlotLimit, 1, countSlots, slot.CreatedDate)
@@ -34,7 +34,7 @@ func (s *Store) LeaseSlot(ctx context.Context, slot warpket.Slot) (warpket.Slot,
 		if err != nil || len(slot.Devices) == 0 {
 			return err
 		}
-		tag, err = tx.Exec(ctx, `update devices set slot_id = $1 where node_id = $2 and id = any ($3) and slot_id is null`, slot.ID, slot.NodeID, slot.Devices)
+		tag, err = tx.Exec(ctx, `update devices set slot_id = $1 where node_id = $2 and id = any ($3) and slot_id is null and fault is null`, slot.ID, slot.NodeID, slot.Devices)
 		if err == nil && int(tag.RowsAffected()) < len(slot.Devices) {
 			err = warpket.Errorf(warpket.Conflict, "a device for slot %s was taken meanwhile", slot.ID)
 		}
@@ -76,16 +76,24 @@ func (s *Store) SlotEnded(ctx context.Context, slot warpket.Slot) error {
 }
 
 // release deletes the slots that the condition names and returns what they
-// held. Nodes are locked before their slots, as everywhere.
+// held. Nodes are locked before their slots, as everywhere. What the slots have
+// kept from others is charged to their projects.
 func release(ctx context.Context, tx pgx.Tx, where string, args ...any) error {
-	tag, err := tx.Exec(ctx, `with locked as materialized (select id as node from nodes where id in (select node_id from slots where `+where+`) for update),
-		gone as (delete from slots where `+where+` and node_id in (select node from locked) returning node_id, (resources->>'cpu')::int as cpu, (resources->>'memory')::bigint as memory),
+	nodes, err := many(ctx, tx, pgx.RowTo[warpket.ID], `with locked as materialized (select id as node from nodes where id in (select node_id from slots where `+where+`) order by id for update),
+		gone as (delete from slots where `+where+` and node_id in (select node from locked) returning node_id, (resources->>'cpu')::int as cpu, (resources->>'memory')::bigint as memory, project_id, charge, created_date),
+		charged as (insert into project_use (project_id, used, updated_date) select project_id, sum(`+decayed(`charge`, `created_date`)+`), now() from gone group by project_id order by project_id
+			on conflict (project_id) do update set used = `+left(`project_use.used`, `project_use.updated_date`)+` + excluded.used, updated_date = now()),
 		sums as (select node_id, sum(cpu)::int as cpu, sum(memory)::bigint as memory from gone group by node_id)
-		update nodes n set cpu_leased = greatest(0, cpu_leased - sums.cpu), memory_leased = greatest(0, memory_leased - sums.memory) from sums where n.id = sums.node_id`, args...)
-	if err != nil || tag.RowsAffected() == 0 {
+		update nodes n set cpu_leased = greatest(0, cpu_leased - sums.cpu), memory_leased = greatest(0, memory_leased - sums.memory) from sums where n.id = sums.node_id returning n.id`, args...)
+	if err != nil {
 		return err
 	}
-	return notify(ctx, tx, CapacityFreed, "")
+	for _, id := range nodes {
+		if err := notify(ctx, tx, CapacityFreed, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // DeploymentSlots gives the slots of a deployment.
@@ -136,11 +144,19 @@ func (s *Store) NodeSlots(ctx context.Context, node warpket.ID) ([]warpket.Slot,
 }
 
 // OutdatedSlots gives the slots on demand that have an earlier revision than
-// their function: those of one function, or of all if it is empty.
+// their function, or that have to leave where they are: those of one function,
+// or of all if it is empty.
 func (s *Store) OutdatedSlots(ctx context.Context, function warpket.ID) ([]warpket.Slot, error) {
 	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots
 		where ($1::uuid is null or function_id = $1) and deployment_id is null and status = 'ready'
-		and revision < (select f.revision from functions f where f.id = slots.function_id) order by id limit 1000`, orNull(function))
+		and (revision < (select f.revision from functions f where f.id = slots.function_id) or `+leaving+`) order by id limit 1000`, orNull(function))
+	return slots, explain(err, "slot", "")
+}
+
+// LeavingSlots gives the slots of a node that have to go, for it is drained or a
+// device of theirs has a fault.
+func (s *Store) LeavingSlots(ctx context.Context, node warpket.ID) ([]warpket.Slot, error) {
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where node_id = $1 and `+leaving+` order by id`, node)
 	return slots, explain(err, "slot", "")
 }
 
@@ -162,9 +178,12 @@ func (s *Store) SlotByID(ctx context.Context, id warpket.ID) (warpket.Slot, erro
 }
 
 const slotColumns = `id, node_id, coalesce(deployment_id::text, ''), project_id, function_id, snapshot_id, runtime_id, generation, status, revision, resources, reason, created_date,
-	array(select v.id from devices v where v.slot_id = slots.id order by v.id)`
+	array(select v.id from devices v where v.slot_id = slots.id order by v.id), ` + leaving
+
+// leaving is whether a slot has to go from where it is.
+const leaving = `(slots.yields_to is not null or exists (select from nodes n where n.id = slots.node_id and n.draining) or exists (select from devices v where v.slot_id = slots.id and v.fault is not null))`
 
 func scanSlot(row pgx.CollectableRow) (s warpket.Slot, err error) {
-	err = row.Scan(&s.ID, &s.NodeID, &s.DeploymentID, &s.ProjectID, &s.FunctionID, &s.SnapshotID, &s.RuntimeID, &s.Generation, &s.Status, &s.Revision, &s.Resources, &s.Reason, &s.CreatedDate, &s.Devices)
+	err = row.Scan(&s.ID, &s.NodeID, &s.DeploymentID, &s.ProjectID, &s.FunctionID, &s.SnapshotID, &s.RuntimeID, &s.Generation, &s.Status, &s.Revision, &s.Resources, &s.Reason, &s.CreatedDate, &s.Devices, &s.Leaving)
 	return s, err
 }

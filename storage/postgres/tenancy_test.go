@@ -66,13 +66,13 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 			_, err := w.UpdateAlias(ctx, stranger, alias.Name, now(), func(*warpket.Alias) error { t.Error("changed"); return nil })
 			return err
 		},
-		"deleting its alias": func() error { return w.DeleteAlias(ctx, stranger, alias.Name) },
+		"deleting its alias": func() error { return w.DeleteAlias(ctx, stranger, alias.Name, always[warpket.Alias]) },
 		"its webhook":        func() error { _, err := w.Webhook(ctx, stranger, hook.ID); return err },
 		"changing its webhook": func() error {
 			_, err := w.UpdateWebhook(ctx, stranger, hook.ID, now(), func(*warpket.Webhook) error { t.Error("changed"); return nil })
 			return err
 		},
-		"deleting its webhook": func() error { return w.DeleteWebhook(ctx, stranger, hook.ID) },
+		"deleting its webhook": func() error { return w.DeleteWebhook(ctx, stranger, hook.ID, always[warpket.Webhook]) },
 	} {
 		if err := call(); warpket.KindOf(err) != warpket.NotFound {
 			t.Errorf("%s: %v", name, err)
@@ -265,7 +265,7 @@ func TestEveryListPages(t *testing.T) {
 			return ids(l, func(x warpket.Deployment) warpket.ID { return x.ID }), next, err
 		},
 		"nodes": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Nodes(ctx, p)
+			l, next, err := w.Nodes(ctx, postgres.NodeFilter{}, p)
 			return ids(l, func(x warpket.Node) warpket.ID { return x.ID }), next, err
 		},
 		"tokens": func(p postgres.Page) ([]warpket.ID, string, error) {
@@ -340,8 +340,9 @@ func TestListenHearsWhatIsCommitted(t *testing.T) {
 
 	for _, want := range []change{
 		{postgres.DeploymentChanged, d.ID},
-		{postgres.CapacityFreed, ""}, // a node is up
-		{postgres.CapacityFreed, ""}, // a slot is free
+		{postgres.NodeChanged, node.ID},
+		{postgres.CapacityFreed, node.ID}, // a node is up
+		{postgres.CapacityFreed, node.ID}, // a slot is free
 		{postgres.ExecutionWoken, e.ID},
 		{postgres.RuntimeChanged, w.runtime.ID},
 		{postgres.NodeChanged, node.ID},

@@ -13,7 +13,7 @@ import (
 // nothing.
 func (s *Store) CreateWebhook(ctx context.Context, w warpket.Webhook) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		alias, err := webhookTarget(ctx, tx, w)
+		alias, err := webhookTarget(ctx, tx, &w)
 		if err != nil {
 			return err
 		}
@@ -25,14 +25,15 @@ func (s *Store) CreateWebhook(ctx context.Context, w warpket.Webhook) error {
 	return webhookError(err, w)
 }
 
-// webhookTarget refuses a function or an alias that the project has not, and
-// gives the ID of the alias, if it is one. What there is stays until the
-// transaction has ended.
-func webhookTarget(ctx context.Context, tx pgx.Tx, w warpket.Webhook) (alias warpket.ID, err error) {
+// webhookTarget refuses a function or an alias that the project has not, says
+// which function is executed, and gives the ID of the alias, if it is one. What
+// there is stays until the transaction has ended.
+func webhookTarget(ctx context.Context, tx pgx.Tx, w *warpket.Webhook) (alias warpket.ID, err error) {
 	if w.Alias == "" {
+		w.Executes = w.FunctionID
 		return "", hasFunction(ctx, tx, w.ProjectID, w.FunctionID)
 	}
-	alias, err = one(ctx, tx, pgx.RowTo[warpket.ID], `select id from aliases where project_id = $1 and name = $2 for key share`, w.ProjectID, w.Alias)
+	err = tx.QueryRow(ctx, `select id, function_id from aliases where project_id = $1 and name = $2 for key share`, w.ProjectID, w.Alias).Scan(&alias, &w.Executes)
 	return alias, explain(err, "alias", w.Alias)
 }
 
@@ -60,6 +61,7 @@ func (s *Store) WebhookByID(ctx context.Context, id warpket.ID) (warpket.Webhook
 type WebhookFilter struct {
 	FunctionID warpket.ID
 	Alias      string
+	Functions  []warpket.ID // only those that execute these, also by an alias; nil for all
 }
 
 // Webhooks lists the webhooks of a project.
@@ -74,6 +76,9 @@ func (s *Store) Webhooks(ctx context.Context, project warpket.ID, filter Webhook
 	}
 	if filter.Alias != "" {
 		c.and(`w.alias_id = (select id from aliases where project_id = $1 and name = $%d)`, filter.Alias)
+	}
+	if filter.Functions != nil {
+		c.and(`coalesce(w.function_id, a.function_id) = any ($%d::uuid[])`, filter.Functions)
 	}
 	items, err := many(ctx, s.pool, scanWebhook, `select `+webhookColumns+` where `+c.where.String()+` order by w.id desc limit $3`, c.args...)
 	if err != nil {
@@ -94,7 +99,7 @@ func (s *Store) UpdateWebhook(ctx context.Context, project, id warpket.ID, now t
 		if err := change(&w); err != nil {
 			return err
 		}
-		alias, err := webhookTarget(ctx, tx, w)
+		alias, err := webhookTarget(ctx, tx, &w)
 		if err != nil {
 			return err
 		}
@@ -106,19 +111,27 @@ func (s *Store) UpdateWebhook(ctx context.Context, project, id warpket.ID, now t
 	return w, webhookError(err, w)
 }
 
-// DeleteWebhook removes a webhook.
-func (s *Store) DeleteWebhook(ctx context.Context, project, id warpket.ID) error {
-	tag, err := s.pool.Exec(ctx, `delete from webhooks where id = $1 and project_id = $2`, id, project)
-	if err == nil && tag.RowsAffected() == 0 {
-		err = pgx.ErrNoRows
-	}
+// DeleteWebhook removes a webhook. check may refuse what is the webhook at that
+// moment.
+func (s *Store) DeleteWebhook(ctx context.Context, project, id warpket.ID, check func(warpket.Webhook) error) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		w, err := one(ctx, tx, scanWebhook, `select `+webhookColumns+` where w.id = $1 and w.project_id = $2 for update of w`, id, project)
+		if err != nil {
+			return err
+		}
+		if err := check(w); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `delete from webhooks where id = $1`, id)
+		return err
+	})
 	return explain(err, "webhook", id)
 }
 
-const webhookColumns = `w.id, w.project_id, w.description, coalesce(w.function_id::text, ''), w.version_number, coalesce(a.name, ''), w.signature, w.sealed, w.rate_per_minute, w.sync, w.created_date, w.updated_date
+const webhookColumns = `w.id, w.project_id, w.description, coalesce(w.function_id::text, ''), w.version_number, coalesce(a.name, ''), w.signature, w.sealed, w.rate_per_minute, w.sync, w.created_date, w.updated_date, coalesce(w.function_id, a.function_id)
 	from webhooks w left join aliases a on a.id = w.alias_id`
 
 func scanWebhook(row pgx.CollectableRow) (w warpket.Webhook, err error) {
-	err = row.Scan(&w.ID, &w.ProjectID, &w.Description, &w.FunctionID, &w.Version, &w.Alias, &w.Signature, &w.Sealed, &w.RatePerMinute, &w.Sync, &w.CreatedDate, &w.UpdatedDate)
+	err = row.Scan(&w.ID, &w.ProjectID, &w.Description, &w.FunctionID, &w.Version, &w.Alias, &w.Signature, &w.Sealed, &w.RatePerMinute, &w.Sync, &w.CreatedDate, &w.UpdatedDate, &w.Executes)
 	return w, err
 }

@@ -31,10 +31,16 @@ func TestAWebhookComesBackAsItWasCreated(t *testing.T) {
 			}
 		}
 	}
-	for filter, want := range map[postgres.WebhookFilter]int{{}: 4, {FunctionID: f.ID}: 3, {Alias: "prod"}: 1, {Alias: "other"}: 0} {
-		items, _, err := w.Webhooks(t.Context(), w.project, filter, postgres.Page{Limit: 10})
-		if err != nil || len(items) != want {
-			t.Errorf("%+v gives %d (%v), want %d", filter, len(items), err, want)
+	for _, test := range []struct {
+		filter postgres.WebhookFilter
+		want   int
+	}{
+		{postgres.WebhookFilter{}, 4}, {postgres.WebhookFilter{FunctionID: f.ID}, 3}, {postgres.WebhookFilter{Alias: "prod"}, 1}, {postgres.WebhookFilter{Alias: "other"}, 0},
+		{postgres.WebhookFilter{Functions: []warpket.ID{f.ID}}, 4}, {postgres.WebhookFilter{Functions: []warpket.ID{newID()}}, 0},
+	} {
+		items, _, err := w.Webhooks(t.Context(), w.project, test.filter, postgres.Page{Limit: 10})
+		if err != nil || len(items) != test.want {
+			t.Errorf("%+v gives %d (%v), want %d", test.filter, len(items), err, test.want)
 		}
 	}
 }

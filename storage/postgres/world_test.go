@@ -191,6 +191,9 @@ func (w *world) conn(use func(*pgx.Conn)) {
 	use(conn)
 }
 
+// always refuses nothing.
+func always[T any](T) error { return nil }
+
 // race runs many at once.
 func race(n int, run func(i int)) {
 	start := make(chan struct{})

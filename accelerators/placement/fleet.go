@@ -1,0 +1,262 @@
+package placement
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/warpket/warpket"
+)
+
+// Fleet is the nodes of a cluster as placement sees them. It is kept current by
+// Set, Take and Give, and is not safe for use by several at a time.
+//
+// Nodes that are alike in all that placement asks of them are looked at once:
+// in a fleet of 10,000 there are some hundred kinds.
+type Fleet struct {
+	nodes []node
+	index map[warpket.ID]int
+	alike map[state][]int32 // indexes of nodes, in order
+	mix   Mix
+	kept  []int // nodes that are closed, see Fill
+}
+
+// state is all that placement asks of a node, but for who it is.
+type state struct {
+	kind           string // what does not change while it is up
+	live, cordoned bool
+	cpuFree        int
+	memoryFree     int64
+	devices        string // which of them are free
+}
+
+// node is what placement needs of a warpket.Node, counted once.
+type node struct {
+	id         warpket.ID
+	name       string
+	platform   string
+	pythons    []string
+	images     bool
+	isolation  warpket.Isolation
+	labels     map[string]string
+	live       bool
+	cordoned   bool
+	cpu        int
+	cpuFree    int
+	memory     int64
+	memoryFree int64
+	devices    []device // GPUs and slices of GPUs, those with little memory first
+	held       []bool   // which of them; replaced, never written, so that clones may share it
+	whole      int      // GPUs that are free
+	wholes     int      // GPUs that could be, were nothing leased
+	simulators []simulator
+	kind       string
+	state      state
+}
+
+type device struct {
+	id         string
+	model      string
+	memory     int64
+	capability int // see warpket.VersionNumber
+	cuda       int
+	versions   string // both in words
+	profile    string // of a slice; empty for a whole GPU
+	fault      string
+	simulated  bool
+}
+
+type simulator struct {
+	id      string
+	methods []string
+}
+
+// New makes a Fleet of nodes.
+func New(nodes []warpket.Node) *Fleet {
+	f := &Fleet{index: make(map[warpket.ID]int, len(nodes)), alike: map[state][]int32{}, mix: NewMix()}
+	for i := range nodes {
+		f.Set(nodes[i])
+	}
+	return f
+}
+
+// Clone makes a Fleet that changes by itself from here on.
+func (f *Fleet) Clone() *Fleet {
+	c := &Fleet{nodes: slices.Clone(f.nodes), index: f.index, alike: make(map[state][]int32, len(f.alike)), mix: f.mix, kept: slices.Clone(f.kept)}
+	for s, list := range f.alike {
+		c.alike[s] = slices.Clone(list)
+	}
+	return c
+}
+
+// Set adds a node, or replaces what was known of it. A clone only ever gets
+// nodes that it has.
+func (f *Fleet) Set(from warpket.Node) {
+	n := newNode(from)
+	i, known := f.index[n.id]
+	if known {
+		f.leave(i)
+		f.nodes[i] = n
+	} else {
+		i = len(f.nodes)
+		f.nodes = append(f.nodes, n)
+		f.index[n.id] = i
+	}
+	f.enter(i)
+}
+
+func newNode(from warpket.Node) node {
+	has := from.Inventory
+	n := node{
+		id: from.ID, name: from.Name, platform: has.Platform, pythons: has.Pythons, images: has.Images, isolation: has.Isolation, labels: from.Labels, live: from.Live, cordoned: from.Cordoned,
+		cpu: has.CPU, cpuFree: has.CPU - from.CPULeased, memory: has.Memory, memoryFree: has.Memory - from.MemoryLeased,
+	}
+	faults := map[string]string{}
+	for _, d := range has.Devices {
+		faults[d.ID] = d.Fault
+	}
+	for _, d := range has.Devices {
+		switch {
+		case d.Kind == warpket.QuantumSimulator:
+			n.simulators = append(n.simulators, simulator{d.ID, d.Methods})
+		case d.MIGEnabled: // its slices are leased, it is not
+		default:
+			n.devices = append(n.devices, device{
+				id: d.ID, model: d.Name, memory: d.Memory, capability: warpket.VersionNumber(d.ComputeCapability), cuda: warpket.VersionNumber(d.CUDAVersion),
+				profile: d.MIGProfile, fault: cmp.Or(d.Fault, faults[d.ParentID]), simulated: d.Simulated, versions: d.ComputeCapability + ", CUDA " + d.CUDAVersion,
+			})
+		}
+	}
+	slices.SortFunc(n.devices, func(a, b device) int {
+		return cmp.Or(cmp.Compare(a.memory, b.memory), strings.Compare(a.model, b.model), strings.Compare(a.profile, b.profile), strings.Compare(a.versions, b.versions), strings.Compare(a.id, b.id))
+	})
+	n.held = make([]bool, len(n.devices))
+	for i, d := range n.devices {
+		n.held[i] = slices.Contains(from.DevicesLeased, d.id)
+	}
+	n.count()
+	n.kind = n.describe()
+	return n
+}
+
+// count counts whole GPUs.
+func (n *node) count() {
+	n.whole, n.wholes = 0, 0
+	for i := range n.devices {
+		if d := &n.devices[i]; d.profile == "" {
+			n.wholes++
+			if d.fault == "" && !n.held[i] {
+				n.whole++
+			}
+		}
+	}
+}
+
+// hold marks devices as held or free.
+func (n *node) hold(ids []string, held bool) {
+	if len(ids) == 0 {
+		return
+	}
+	n.held = slices.Clone(n.held)
+	for i := range n.devices {
+		if slices.Contains(ids, n.devices[i].id) {
+			n.held[i] = held
+		}
+	}
+	n.count()
+}
+
+// Take counts a slot on a node.
+func (f *Fleet) Take(id warpket.ID, r warpket.Resources, devices []string) {
+	f.change(id, func(n *node) {
+		n.cpuFree -= r.CPU
+		n.memoryFree -= r.Memory
+		n.hold(devices, true)
+	})
+}
+
+// Give takes back what Take has counted.
+func (f *Fleet) Give(id warpket.ID, r warpket.Resources, devices []string) {
+	f.change(id, func(n *node) {
+		n.cpuFree += r.CPU
+		n.memoryFree += r.Memory
+		n.hold(devices, false)
+	})
+}
+
+func (f *Fleet) change(id warpket.ID, change func(*node)) {
+	i, ok := f.index[id]
+	if !ok {
+		return
+	}
+	f.leave(i)
+	change(&f.nodes[i])
+	f.enter(i)
+}
+
+func (f *Fleet) enter(i int) {
+	n := &f.nodes[i]
+	n.state = n.now()
+	list := f.alike[n.state]
+	at, _ := slices.BinarySearch(list, int32(i))         //nolint:gosec // the number of a node
+	f.alike[n.state] = slices.Insert(list, at, int32(i)) //nolint:gosec // the number of a node
+}
+
+func (f *Fleet) leave(i int) {
+	s := f.nodes[i].state
+	list := f.alike[s]
+	at, _ := slices.BinarySearch(list, int32(i)) //nolint:gosec // the number of a node
+	if list = slices.Delete(list, at, at+1); len(list) == 0 {
+		delete(f.alike, s)
+	} else {
+		f.alike[s] = list
+	}
+}
+
+func (n *node) now() state {
+	free := make([]byte, 0, 8)
+	count := byte(0)
+	for i := range n.devices {
+		if i > 0 && !n.devices[i].like(&n.devices[i-1]) {
+			free, count = append(free, count), 0
+		}
+		if !n.held[i] && n.devices[i].fault == "" {
+			count++
+		}
+	}
+	return state{n.kind, n.live, n.cordoned, n.cpuFree, n.memoryFree, string(append(free, count))}
+}
+
+// like reports whether two devices differ by their IDs only.
+func (d *device) like(other *device) bool {
+	return d.memory == other.memory && d.model == other.model && d.capability == other.capability && d.cuda == other.cuda && d.profile == other.profile && d.simulated == other.simulated
+}
+
+// describe is a node's kind, see state.
+func (n *node) describe() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q %q %v %q %d %d", n.platform, n.pythons, n.images, n.isolation, n.cpu, n.memory)
+	for _, k := range slices.Sorted(maps.Keys(n.labels)) {
+		fmt.Fprintf(&b, " %q=%q", k, n.labels[k])
+	}
+	for i := range n.devices {
+		d := &n.devices[i]
+		fmt.Fprintf(&b, " %q %d %d %d %q %v", d.model, d.memory, d.capability, d.cuda, d.profile, d.simulated)
+	}
+	for _, s := range n.simulators {
+		fmt.Fprintf(&b, " %q", s.methods)
+	}
+	return b.String()
+}
+
+// Renew makes a Fleet of nodes that goes on with what f has observed, if there
+// is one.
+func (f *Fleet) Renew(nodes []warpket.Node) *Fleet {
+	n := New(nodes)
+	if f != nil {
+		n.mix = f.mix
+	}
+	return n
+}

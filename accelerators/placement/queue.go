@@ -1,0 +1,282 @@
+package placement
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/warpket/warpket"
+)
+
+// Waiter is what waits for a slot.
+type Waiter struct {
+	ID      warpket.ID
+	Project warpket.ID
+	Need    Request
+	Rank    int     // its priority beside other projects
+	Use     float64 // that its project makes of the fleet, in Resources.Charge
+	Weight  float64 // of its project
+	Waited  time.Duration
+}
+
+const (
+	// aging is how long something has to wait for it to count as one priority
+	// higher: so nothing waits without end behind what is more urgent.
+	aging = time.Minute
+	// starving is how long something has to wait for a node to be kept free for
+	// it: so nothing large waits without end behind what is small.
+	starving = 5 * time.Minute
+	// kept is for how many at most.
+	kept = 4
+)
+
+// WaiterOf is a Waiter as it is recorded.
+func WaiterOf(w warpket.Wait) Waiter {
+	return Waiter{
+		ID: w.SubjectID, Project: w.ProjectID, Need: RequestOf(w.Need), Rank: w.Rank(), Use: w.Use, Weight: w.Weight, Waited: w.Waited,
+	}
+}
+
+func (w *Waiter) aged() int { return int(w.Waited / aging) }
+
+// Order sorts waiters in the order of their turns. Among those of one project
+// the higher priority goes first, and then who has waited longer. Among projects
+// the higher rank of the next in each goes first, and then the project that
+// uses least for its weight, what was given to those before included.
+func Order(waiting []Waiter) []Waiter {
+	projects := map[warpket.ID][]Waiter{}
+	use := map[warpket.ID]float64{}
+	for _, w := range waiting {
+		projects[w.Project] = append(projects[w.Project], w)
+		use[w.Project] = w.Use / max(w.Weight, 1e-9)
+	}
+	heads := make([]warpket.ID, 0, len(projects))
+	for id, list := range projects {
+		slices.SortFunc(list, func(a, b Waiter) int {
+			return cmp.Or(cmp.Compare(b.Need.Resources.Priority+b.aged(), a.Need.Resources.Priority+a.aged()), cmp.Compare(b.Waited, a.Waited), strings.Compare(string(a.ID), string(b.ID)))
+		})
+		heads = append(heads, id)
+	}
+	slices.Sort(heads)
+	out := make([]Waiter, 0, len(waiting))
+	for len(out) < len(waiting) {
+		next := slices.MinFunc(heads, func(a, b warpket.ID) int {
+			x, y := &projects[a][0], &projects[b][0]
+			return cmp.Or(cmp.Compare(y.Rank+y.aged(), x.Rank+x.aged()), cmp.Compare(use[a], use[b]), cmp.Compare(y.Waited, x.Waited))
+		})
+		w := projects[next][0]
+		out = append(out, w)
+		use[next] += w.Need.Resources.Charge() / max(w.Weight, 1e-9)
+		if projects[next] = projects[next][1:]; len(projects[next]) == 0 {
+			heads = slices.DeleteFunc(heads, func(id warpket.ID) bool { return id == next })
+		}
+	}
+	return out
+}
+
+// Turn places the waiter with an ID, unless the room that there is belongs to
+// those whose turn is before. Those that do not fit hold up nobody, but for
+// those that starve: the node on which the least would have to end for them is
+// kept free. It gives the waiter's place in the order, from 1.
+func (f *Fleet) Turn(waiting []Waiter, id warpket.ID) (Decision, int, error) {
+	order := Order(waiting)
+	i := slices.IndexFunc(order, func(w Waiter) bool { return w.ID == id })
+	if i < 0 {
+		return Decision{}, 0, warpket.Errorf(warpket.NotFound, "%s does not wait", id)
+	}
+	room := f
+	if i > 0 {
+		room = f.Clone()
+		room.settle(order[:i])
+	}
+	d, err := room.Place(order[i].Need)
+	if warpket.KindOf(err) == warpket.NoCapacity && i > 0 {
+		if _, ok := f.Try(order[i].Need); ok {
+			d.Reason = fmt.Sprintf("there is room, which is for those before it: %d wait, and share the fleet by priority, by what their projects use of it, and by how long they have waited", i)
+			err = warpket.Errorf(warpket.NoCapacity, "%s", d.Reason)
+		}
+	}
+	return d, i + 1, err
+}
+
+// After is the fleet with the room taken that waiters get in their turn.
+func (f *Fleet) After(waits []warpket.Wait) *Fleet {
+	waiters := make([]Waiter, len(waits))
+	for i, w := range waits {
+		waiters[i] = WaiterOf(w)
+	}
+	room := f.Clone()
+	room.settle(Order(waiters))
+	return room
+}
+
+// settle takes the room that waiters get in their turn.
+func (f *Fleet) settle(order []Waiter) { f.Fill(order, func(int, Decision) {}) }
+
+// Fill places waiters in their turn, and says for each that it has placed which
+// and where. The nodes that it keeps free for those that starve are closed
+// until Open.
+func (f *Fleet) Fill(order []Waiter, placed func(i int, d Decision)) {
+	var failed []Request // as room only shrinks here, what asks for more fails too
+	for i := range order {
+		w := &order[i]
+		hopeless := slices.ContainsFunc(failed, w.Need.includes)
+		if !hopeless {
+			if d, ok := f.Try(w.Need); ok {
+				f.Take(d.NodeID, w.Need.Resources, d.Devices)
+				placed(i, d)
+				continue
+			}
+			if len(failed) < maxFailed {
+				failed = append(failed, w.Need)
+			}
+		}
+		if w.Waited >= starving && len(f.kept) < kept {
+			f.keep(newQuery(w.Need))
+		}
+	}
+}
+
+// maxFailed is how many requests are remembered for not to be tried again.
+const maxFailed = 16
+
+// Open opens the nodes that Fill has kept free.
+func (f *Fleet) Open() {
+	for _, i := range f.kept {
+		f.close(i, false)
+	}
+	f.kept = nil
+}
+
+// includes reports whether r asks for all that other asks for.
+func (r Request) includes(other Request) bool {
+	return r.Platform == other.Platform && r.Python == other.Python && (r.Images || !other.Images) && other.Resources.Spread == warpket.Packed && other.Resources.Qubits == 0 && r.Resources.Cover(other.Resources)
+}
+
+// keep closes to others the node that would fit were it empty and on which the
+// least would have to end.
+func (f *Fleet) keep(q *query) {
+	best, least := -1, 0.0
+	f.each(q, func(n *node, alike []int32) {
+		if !n.live || n.cordoned || n.lacks(q, true) != none {
+			return
+		}
+		missing := max(0, float64(q.need.CPU-n.cpuFree)/float64(max(q.need.CPU, 1))) + max(0, float64(q.need.Memory-n.memoryFree)/float64(max(q.need.Memory, 1)))
+		if q.need.GPUs > 0 {
+			missing += float64(max(0, q.need.GPUs-n.devicesFor(q, false)))
+		}
+		if i := int(alike[0]); best < 0 || missing < least || missing == least && i < best {
+			best, least = i, missing
+		}
+	})
+	if best >= 0 {
+		f.close(best, true)
+		f.kept = append(f.kept, best)
+	}
+}
+
+func (f *Fleet) close(i int, cordoned bool) {
+	f.leave(i)
+	f.nodes[i].cordoned = cordoned
+	f.enter(i)
+}
+
+// Holder is a slot that could make room for something more urgent.
+type Holder struct {
+	Slot     warpket.ID
+	NodeID   warpket.ID
+	Held     warpket.Resources
+	Devices  []string
+	Project  warpket.ID
+	Rank     int  // its priority beside other projects
+	OnDemand bool // of no deployment
+}
+
+// Preempt picks the slots that have to end for a waiter to fit, all on one node:
+// of its own project with a lower priority, or of others with a lower rank. It
+// takes as few slots of deployments as it can, then as few slots, and of these
+// the lowest and youngest. It gives none if that would not help.
+func (f *Fleet) Preempt(w Waiter, holders []Holder) []Holder {
+	if _, ok := f.Try(w.Need); ok {
+		return nil // it waits for its turn
+	}
+	q := newQuery(w.Need)
+	byNode := map[warpket.ID][]Holder{}
+	for _, h := range holders {
+		if h.Project == w.Project && h.Held.Priority < q.need.Priority || h.Project != w.Project && h.Rank < w.Rank {
+			byNode[h.NodeID] = append(byNode[h.NodeID], h)
+		}
+	}
+	var best []Holder
+	for i := range f.nodes {
+		n := f.nodes[i] // a copy
+		lower := byNode[n.id]
+		if len(lower) == 0 || !n.live || n.cordoned || n.lacks(q, true) != none {
+			continue
+		}
+		if victims := n.victims(q, lower); victims != nil && (best == nil || cheaper(victims, best)) {
+			best = victims
+		}
+	}
+	return best
+}
+
+// victims ends slots on the copy of a node until the request fits, and then
+// leaves those that need not have ended.
+func (n *node) victims(q *query, lower []Holder) []Holder {
+	var victims []Holder
+	slices.SortFunc(lower, func(a, b Holder) int {
+		if a.OnDemand != b.OnDemand {
+			if a.OnDemand {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Held.Priority, b.Held.Priority), strings.Compare(string(b.Slot), string(a.Slot)))
+	})
+	for _, h := range lower {
+		if n.lacks(q, false) == none {
+			break
+		}
+		n.give(h)
+		victims = append(victims, h)
+	}
+	if n.lacks(q, false) != none {
+		return nil
+	}
+	var needed []Holder
+	for _, h := range slices.Backward(victims) {
+		n.take(h)
+		if n.lacks(q, false) != none {
+			n.give(h)
+			needed = append(needed, h)
+		}
+	}
+	return needed
+}
+
+func (n *node) give(h Holder) {
+	n.cpuFree += h.Held.CPU
+	n.memoryFree += h.Held.Memory
+	n.hold(h.Devices, false)
+}
+
+func (n *node) take(h Holder) {
+	n.cpuFree -= h.Held.CPU
+	n.memoryFree -= h.Held.Memory
+	n.hold(h.Devices, true)
+}
+
+func cheaper(a, b []Holder) bool {
+	deployed := func(list []Holder) (n int) {
+		for _, h := range list {
+			if !h.OnDemand {
+				n++
+			}
+		}
+		return n
+	}
+	return cmp.Or(cmp.Compare(deployed(a), deployed(b)), cmp.Compare(len(a), len(b))) < 0
+}

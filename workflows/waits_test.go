@@ -1,0 +1,168 @@
+package workflows
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/warpket/warpket"
+)
+
+// gpuNode is a node with GPUs that the records know of, without an agent.
+func (c *cluster) gpuNode(gpus ...string) warpket.ID {
+	c.t.Helper()
+	ctx, token, now := c.t.Context(), warpket.NewID(time.Now()), time.Now()
+	c.must(c.store.CreateNodeToken(ctx, token, warpket.HashSecret("s"), now, now.Add(time.Hour)))
+	id, err := c.store.JoinNode(ctx, token, warpket.HashSecret("s"), warpket.Node{ID: warpket.NewID(now), Name: "gpus", Boot: warpket.NewID(now), CreatedDate: now})
+	c.must(err)
+	inventory := warpket.Inventory{Platform: "linux/amd64", CPU: 64_000, Memory: 64 << 30, Pythons: []string{"3.11"}}
+	for _, id := range gpus {
+		inventory.Devices = append(inventory.Devices, warpket.Device{ID: id, Kind: warpket.NVIDIA, Name: "GPU", Memory: 80 << 30})
+	}
+	_, _, err = c.store.NodeIsUp(ctx, id, warpket.NewID(now), inventory, nil)
+	c.must(err)
+	c.exec(`update nodes set lease_until = now() + interval '1 hour' where id = $1`, id) // as an agent would
+	return id
+}
+
+func (c *cluster) slotFor(e warpket.Execution) (warpket.Slot, warpket.Runtime) {
+	c.t.Helper()
+	r, err := c.store.Runtime(c.t.Context(), e.RuntimeID)
+	c.must(err)
+	return warpket.Slot{
+		ID: warpket.NewID(time.Now()), ProjectID: e.ProjectID, FunctionID: e.FunctionID, SnapshotID: e.SnapshotID, RuntimeID: e.RuntimeID,
+		Status: warpket.SlotPreparing, Resources: warpket.Resources{CPU: 1000, Memory: 1 << 30, GPUs: 1, Timeout: time.Minute}, CreatedDate: time.Now(),
+	}, r
+}
+
+func TestTwoServersRaceForTheLastDevice(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	servers := []*testServer{c.server(), c.server()}
+	c.gpuNode("GPU-a", "GPU-b")
+	var mu sync.Mutex
+	var slots []warpket.Slot
+	var wg sync.WaitGroup
+	for i := range 6 {
+		slot, runtime := c.slotFor(c.executionOf("f" + string('0'+rune(i))))
+		s := servers[i%2]
+		leave := s.enter(slot.SnapshotID)
+		defer leave(t.Context())
+		wg.Go(func() {
+			got, _, err := s.lease(t.Context(), slot, runtime)
+			mu.Lock()
+			defer mu.Unlock()
+			switch warpket.KindOf(err) {
+			case "":
+				slots = append(slots, got)
+			case warpket.NoCapacity:
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(slots) != 2 || slices.Equal(slots[0].Devices, slots[1].Devices) {
+		t.Errorf("two devices were leased as %+v", slots)
+	}
+	waits, err := c.store.Waits(t.Context())
+	c.must(err)
+	if len(waits) != 4 || waits[0].Decision == nil {
+		t.Errorf("the others do not wait: %+v", waits)
+	}
+}
+
+func TestRoomIsForWhoIsNext(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	s, other := c.server(), c.server()
+	c.gpuNode("GPU-a")
+	held, runtime := c.slotFor(c.executionOf("held"))
+	held, _, err := s.lease(t.Context(), held, runtime)
+	c.must(err)
+	first, _ := c.slotFor(c.executionOf("first"))
+	second, _ := c.slotFor(c.executionOf("second"))
+	for _, slot := range []warpket.Slot{first, second} {
+		leave := s.enter(slot.SnapshotID)
+		defer leave(t.Context())
+		if _, _, err := s.lease(t.Context(), slot, runtime); warpket.KindOf(err) != warpket.NoCapacity {
+			t.Fatalf("there was room: %v", err)
+		}
+	}
+	news := other.Hub.Watch(capacityTopic)
+	defer news.Close()
+	c.must(c.store.ReleaseSlot(t.Context(), held.ID, held.Generation))
+	<-news.C
+	late, _ := c.slotFor(c.executionOf("late"))
+	leave := other.enter(late.SnapshotID)
+	defer leave(t.Context())
+	for name, try := range map[*testServer]warpket.Slot{other: late, s: second} {
+		if _, _, err := name.lease(t.Context(), try, runtime); warpket.KindOf(err) != warpket.NoCapacity {
+			t.Errorf("it got the room of the first: %v", err)
+		}
+	}
+	if err := other.Room(t.Context(), warpket.NeedOf(late.Resources, runtime), false); warpket.KindOf(err) != warpket.NoCapacity {
+		t.Errorf("who does not want to wait is told that there is room: %v", err)
+	}
+	c.must(other.Room(t.Context(), warpket.NeedOf(late.Resources, runtime), true))
+	got, _, err := s.lease(t.Context(), first, runtime)
+	c.must(err)
+	if !slices.Equal(got.Devices, []string{"GPU-a"}) {
+		t.Errorf("it holds %v", got.Devices)
+	}
+}
+
+func TestASlotYieldsWhenWhatRunsInItHasEnded(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	s := c.server()
+	handler, begun, gate := gated()
+	c.node(s, handler)
+	low := c.executionOf("low")
+	low.Resources.Priority = -1
+	c.must(s.Launch(t.Context(), low, false))
+	<-begun
+	urgent := c.executionOf("urgent")
+	c.must(s.Launch(t.Context(), urgent, false))
+	news := s.Hub.Watch(urgent.ID)
+	defer news.Close()
+	var yielding []warpket.Slot
+	for len(yielding) == 0 {
+		var err error
+		yielding, err = c.store.Yielding(t.Context(), urgent.SnapshotID)
+		c.must(err)
+	}
+	e, err := c.store.ExecutionByID(t.Context(), low.ID)
+	c.must(err)
+	if e.Status != warpket.Running || e.SlotID != yielding[0].ID {
+		t.Errorf("it is %s in %s, and %s yields", e.Status, e.SlotID, yielding[0].ID)
+	}
+	close(gate)
+	for id, want := range map[warpket.ID]int{low.ID: 1, urgent.ID: 1} {
+		if e := s.final(id); e.Status != warpket.Succeeded || e.Attempt != want {
+			t.Errorf("it ended %s in attempt %d", e.Status, e.Attempt)
+		}
+	}
+}
+
+func TestAServerHearsOfChangedNodes(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	s := c.server()
+	id := c.gpuNode("GPU-a")
+	slot, runtime := c.slotFor(c.execution())
+	need := warpket.NeedOf(slot.Resources, runtime)
+	c.must(s.Room(t.Context(), need, true))
+	for _, cordoned := range []bool{true, false} {
+		news := s.Hub.Watch(id)
+		_, err := c.store.UpdateNode(t.Context(), id, func(n *warpket.Node) error { n.Cordon(cordoned, time.Now()); return nil })
+		c.must(err)
+		<-news.C
+		news.Close()
+		err = s.Room(t.Context(), need, true)
+		if (warpket.KindOf(err) == warpket.NoCapacity) != cordoned {
+			t.Errorf("cordoned: %v, but the answer is %v", cordoned, err)
+		}
+	}
+}
