@@ -3,6 +3,7 @@ package e2e
 import (
 	"archive/zip"
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"os"
@@ -25,16 +26,9 @@ type openstack struct {
 func newOpenstack(t *testing.T, settings ...string) *openstack {
 	t.Helper()
 	uv := []string{"run", "./tools/uv", "run", "-q", "--no-project", "--with", "python-qinlingclient==5.1.1", "--with", "python-openstackclient==10.5.0", "python"}
-	prepare := exec.CommandContext(t.Context(), "go", append(uv, "-c", "import openstackclient.shell, qinlingclient")...)
-	prepare.Dir = ".."
-	if out, err := prepare.CombinedOutput(); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("OpenStack's client cannot be installed: %v\n%s", err, out)
-		}
-		t.Skipf("OpenStack's client cannot be installed: %v\n%s", err, out)
-	}
-	cmd := exec.CommandContext(t.Context(), "go", append(uv, "-u", "e2e/testdata/openstack.py")...)
-	cmd.Dir, cmd.Env, cmd.Stderr = "..", append(os.Environ(), settings...), os.Stderr
+	var trouble bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "go", append(uv, "e2e/testdata/commands.py")...)
+	cmd.Dir, cmd.Env, cmd.Stderr = "..", append(os.Environ(), settings...), &trouble
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -50,10 +44,18 @@ func newOpenstack(t *testing.T, settings ...string) *openstack {
 		_ = in.Close()
 		_ = cmd.Wait()
 	})
-	return &openstack{in, bufio.NewReader(out)}
+	o := &openstack{in, bufio.NewReader(out)}
+	if line, err := o.out.ReadString('\n'); line != "ready\n" {
+		_ = cmd.Wait() // all of what it has said is there
+		if os.Getenv("CI") != "" {
+			t.Fatalf("OpenStack's client does not start: %v\n%s", err, trouble.String())
+		}
+		t.Skipf("OpenStack's client does not start: %v\n%s", err, trouble.String())
+	}
+	return o
 }
 
-// run runs a command and gives what it wrote; a word in braces is one argument.
+// run runs a command and gives what it wrote.
 func (o *openstack) run(t *testing.T, arguments ...string) (text string, ok bool) {
 	t.Helper()
 	line, err := json.Marshal(arguments)
@@ -94,7 +96,7 @@ func (o *openstack) do(t *testing.T, command string, more ...string) string {
 func (o *openstack) show(t *testing.T, command string, more ...string) object {
 	t.Helper()
 	var thing object
-	if text := o.do(t, command+" -f json", more...); json.Unmarshal([]byte(text), &thing) != nil {
+	if text := o.do(t, command, append(more, "-f", "json")...); json.Unmarshal([]byte(text), &thing) != nil {
 		t.Fatalf("openstack %s: %s", command, text)
 	}
 	return thing
@@ -104,7 +106,7 @@ func (o *openstack) show(t *testing.T, command string, more ...string) object {
 func (o *openstack) list(t *testing.T, command string, more ...string) []object {
 	t.Helper()
 	var things []object
-	if text := o.do(t, command+" -f json", more...); json.Unmarshal([]byte(text), &things) != nil {
+	if text := o.do(t, command, append(more, "-f", "json")...); json.Unmarshal([]byte(text), &things) != nil {
 		t.Fatalf("openstack %s: %s", command, text)
 	}
 	return things
@@ -211,7 +213,7 @@ func TestOpenStacksClientWorksUnchanged(t *testing.T) {
 	if n := len(o.list(t, "function execution list --filter status=eq:failed --filter", "function_id="+f)); n != 3 {
 		t.Errorf("%d have failed", n)
 	}
-	o.do(t, "function execution delete", id)
+	o.do(t, "function execution delete --execution", id)
 	o.refused(t, "Execution not found", "function execution show", id)
 
 	// Versions

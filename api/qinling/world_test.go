@@ -103,6 +103,12 @@ func (w *world) FollowLog(context.Context, warpket.Execution)             {}
 func (w *world) ReleaseAll(context.Context, warpket.ID, postgres.Deleted) {}
 func (w *world) ScheduleChanged(context.Context, warpket.ID)              {}
 
+// Room is always there, and no node is fenced.
+func (w *world) Room(context.Context, warpket.Need, bool) error { return nil }
+func (w *world) Fence(context.Context, warpket.ID) (warpket.Node, error) {
+	return warpket.Node{}, warpket.Errorf(warpket.NotFound, "there is no node")
+}
+
 // Resolve has every image with a tag stand for one digest.
 func (w *world) Resolve(_ context.Context, reference string, _ warpket.RegistryAuth) (string, error) {
 	repository, _, ok := strings.Cut(reference, ":")

@@ -1,7 +1,7 @@
 """Runs the openstack command line in one process, for it takes seconds to start.
 
 Reads arguments as lists of JSON, a line each, and writes a line for each: the exit
-code, and what came out.
+code, and what came out. It says first that it is ready.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import sys
 
 from openstackclient import shell
 
+print("ready", flush=True)
 for line in sys.stdin:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
