@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -183,15 +183,24 @@ func (w *wire) execution(ctx context.Context, in ByID) (e warpket.Execution, _ c
 	return e, ctx, notFound(err, "Execution", "id=%s", id)
 }
 
-// executionAnswer is an execution with all of its input and result.
+// executionAnswer is an execution with its input and result, or with where they
+// are natively when they are large.
 func (w *wire) executionAnswer(ctx context.Context, e warpket.Execution) (_ *output[executionObject], err error) {
-	if e.Input.Inline, err = w.server.Payload(ctx, e, e.Input); err != nil {
-		return nil, err
+	if e.Input.Size <= maxPayload {
+		if e.Input.Inline, err = w.server.Payload(ctx, e, e.Input); err != nil {
+			return nil, err
+		}
+	} else {
+		e.Input.Inline = inputOf(fmt.Sprintf("The input has %d bytes: see /v1/executions/%s/input", e.Input.Size, e.ID), true)
 	}
-	if e.Status == warpket.Succeeded {
+	switch {
+	case e.Status != warpket.Succeeded:
+	case e.Result.Size <= maxPayload:
 		if e.Result.Inline, err = w.server.Payload(ctx, e, e.Result); err != nil {
 			return nil, err
 		}
+	default:
+		e.Result.Inline, _ = json.Marshal(fmt.Sprintf("The result has %d bytes: see /v1/executions/%s/result", e.Result.Size, e.ID)) // a text: cannot fail
 	}
 	return &output[executionObject]{toExecution(e)}, nil
 }
@@ -310,6 +319,5 @@ func (w *wire) createExecution(ctx context.Context, in *Sent) (*output[execution
 	if err != nil {
 		return nil, err
 	}
-	e.Input.Inline = slices.Clone(b.Input)
 	return w.executionAnswer(ctx, e)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"mime/multipart"
+	"net/http"
 	"net/url"
 	"strconv"
 )
@@ -50,6 +51,9 @@ func (b *Sent) json() (fields, error) {
 // in it is let be.
 func (b *Sent) either() (fields, error) {
 	kind, parameters, _ := mime.ParseMediaType(b.kind)
+	if kind != "multipart/form-data" && len(b.RawBody) > maxBody {
+		return fields{}, newFault(http.StatusRequestEntityTooLarge, "The body is too large: only a package in a form may have more than 1 MiB.")
+	}
 	switch kind {
 	case "multipart/form-data":
 		return b.multipart(parameters["boundary"])
@@ -73,7 +77,7 @@ func (b *Sent) either() (fields, error) {
 func (b *Sent) multipart(boundary string) (fields, error) {
 	f := fields{values: map[string]any{}, form: true}
 	parts := multipart.NewReader(bytes.NewReader(b.RawBody), boundary)
-	for {
+	for range maxParts {
 		part, err := parts.NextPart()
 		if errors.Is(err, io.EOF) {
 			return f, nil
@@ -91,6 +95,7 @@ func (b *Sent) multipart(boundary string) (fields, error) {
 		}
 		f.values[part.FormName()] = string(value)
 	}
+	return f, invalid("The form has too many parts.")
 }
 
 // has reports whether a field was said.

@@ -170,7 +170,7 @@ func (w *wire) addFunctions() {
 			if err != nil {
 				return nil, err
 			}
-			download, err := in.download()
+			download, err := in.flag("download")
 			if err != nil {
 				return nil, err
 			}
@@ -192,10 +192,6 @@ func (w *wire) addFunctions() {
 		MaxBodyBytes: packageBody, BodyReadTimeout: time.Minute, RequestBody: formBody("A form, with another zip as the file \"package\", or JSON"),
 	}, w.updateFunction)
 	register(w, api.Write, huma.Operation{OperationID: "delete-function", Method: http.MethodDelete, Path: "/v1/functions/{id}", Tags: tags, Summary: "Delete a function"}, w.deleteFunction)
-}
-
-func (q *Query) download() (bool, error) {
-	return fields{values: map[string]any{"download": cmp.Or(q.query.Get("download"), "false")}}.flag("download", false)
 }
 
 // archive answers with the files of a snapshot as a zip.

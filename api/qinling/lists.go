@@ -17,15 +17,21 @@ func (q *Query) condition(name string) (warpket.Condition, error) {
 	return warpket.ParseCondition(name, q.query.Get(name), everyOp...)
 }
 
+// flag reads an argument that is a truth; false unless it is there.
+func (q *Query) flag(name string) (bool, error) {
+	said := fields{values: map[string]any{}}
+	if text := q.query.Get(name); text != "" {
+		said.values[name] = text
+	}
+	return said.flag(name, false)
+}
+
 // projects are those whose things a list shows: the caller's own, and for an
 // operator those that it asks for.
 func (w *wire) projects(ctx context.Context, q *Query) ([]warpket.ID, error) {
 	caller := api.CallerOf(ctx)
 	own := []warpket.ID{caller.Project}
-	all, err := fields{values: map[string]any{"all_projects": q.query.Get("all_projects")}}.flag("all_projects", false)
-	if q.query.Get("all_projects") == "" {
-		all, err = false, nil
-	}
+	all, err := q.flag("all_projects")
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +66,11 @@ func (w *wire) projects(ctx context.Context, q *Query) ([]warpket.ID, error) {
 // list gathers the newest things of projects that fit. read gives a page.
 func list[T any](ctx context.Context, projects []warpket.ID, id func(T) warpket.ID, fits func(T) bool, read func(ctx context.Context, project warpket.ID, page postgres.Page) ([]T, string, error)) ([]T, error) {
 	var all []T
-	looked := 0
+	newest := func() {
+		slices.SortFunc(all, func(a, b T) int { return strings.Compare(string(id(b)), string(id(a))) })
+		all = all[:min(len(all), maxList)]
+	}
+	inVain := 0 // how many were looked at that do not fit
 	for _, project := range projects {
 		found, page := 0, postgres.Page{Limit: postgres.MaxPage}
 		for found < maxList {
@@ -69,21 +79,23 @@ func list[T any](ctx context.Context, projects []warpket.ID, id func(T) warpket.
 				return nil, err
 			}
 			for _, item := range items {
-				if fits(item) {
-					all = append(all, item)
-					found++
+				if !fits(item) {
+					inVain++
+					continue
 				}
+				all = append(all, item)
+				found++
 			}
-			if looked += len(items); looked > maxLooked {
+			if inVain > maxLooked {
 				return nil, invalid("There are too many to look through: narrow the list by function_id or status.")
 			}
 			if page.Cursor = next; next == "" {
 				break
 			}
 		}
+		newest()
 	}
-	slices.SortFunc(all, func(a, b T) int { return strings.Compare(string(id(b)), string(id(a))) })
-	return all[:min(len(all), maxList)], nil
+	return all, nil
 }
 
 func always[T any](T) bool { return true }

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -109,6 +110,15 @@ func register[I, O any](w *wire, scope api.Scope, op huma.Operation, handler fun
 func (w *wire) handler() http.Handler {
 	inner := w.server.Authenticated(w.tokenOf, w.mux)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if cause := recover(); cause != nil {
+				if cause == http.ErrAbortHandler { //nolint:errorlint // a sentinel, compared as net/http does
+					panic(cause)
+				}
+				w.server.Log.ErrorContext(r.Context(), "handler panicked", "method", r.Method, "path", r.URL.Path, "cause", cause, "stack", string(debug.Stack()))
+				newFault(http.StatusInternalServerError, "Internal Server Error").write(rw)
+			}
+		}()
 		if path := strings.TrimRight(r.URL.Path, "/"); path != r.URL.Path && path != "" && path != "/v1" {
 			r = r.Clone(r.Context())
 			r.URL.Path, r.URL.RawPath = path, ""

@@ -26,8 +26,11 @@ const (
 
 	// maxList is how many items a list holds at most, the newest: lists have no pages.
 	maxList = 1000
-	// maxLooked is how many executions a filter looks at.
+	// maxLooked is how many things a filter looks at in vain.
 	maxLooked = 20_000
+	// maxPayload is how many bytes an input or a result has that is shown.
+	maxPayload = 4 << 20
+	maxParts   = 100 // of a form
 )
 
 // Names of images that stand for runtimes.

@@ -85,7 +85,7 @@ func (w *wire) addVersions() {
 			if err != nil {
 				return nil, err
 			}
-			download, err := in.download()
+			download, err := in.flag("download")
 			if err != nil {
 				return nil, err
 			}
