@@ -1,9 +1,6 @@
 package warpket
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 // Alias is a name for one version of a function, or for several that share its
 // executions by weight.
@@ -32,8 +29,8 @@ const (
 
 // Check reports what the alias cannot stand for.
 func (a Alias) Check() error {
-	if strings.ContainsRune(a.Description, 0) {
-		return Errorf(Invalid, "a description has no NUL characters").At("description")
+	if err := CheckDescription(a.Description); err != nil {
+		return err
 	}
 	if len(a.Routes) == 0 || len(a.Routes) > MaxRoutes {
 		return Errorf(Invalid, "an alias stands for 1 to %d versions, not %d", MaxRoutes, len(a.Routes)).At("versions")

@@ -42,10 +42,13 @@ func CheckLabel(label string) error {
 	return nil
 }
 
-// CheckDescription checks what is said of a function or version.
-func CheckDescription(description string) error {
-	if !utf8.ValidString(description) || strings.ContainsRune(description, 0) {
-		return Errorf(Invalid, "a description has no NUL characters").At("description")
+// CheckDescription checks what people say of a thing, whatever it is.
+func CheckDescription(description string) error { return checkText("description", description) }
+
+// checkText refuses text that no database keeps.
+func checkText(field, text string) error {
+	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+		return Errorf(Invalid, "a %s is UTF-8 without NUL characters", field).At("%s", field)
 	}
 	return nil
 }

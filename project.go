@@ -156,8 +156,6 @@ func (t *Token) Check(now time.Time) error {
 		return err
 	}
 	switch {
-	case strings.ContainsRune(t.Description, 0):
-		return Errorf(Invalid, "a description has no NUL characters").At("description")
 	case t.ExpiresDate != nil && !t.ExpiresDate.After(now):
 		return Errorf(Invalid, "a token that expired at %s would never hold: give a time to come, or none", t.ExpiresDate.Format(time.RFC3339)).At("expiresDate")
 	case t.Functions != nil && len(t.Functions) == 0:
@@ -165,7 +163,7 @@ func (t *Token) Check(now time.Time) error {
 	case len(t.Functions) > 0 && t.Role == Admin:
 		return Errorf(Invalid, "an admin's token is for the whole project: take the role member, or leave functions out").At("functions")
 	}
-	return nil
+	return CheckDescription(t.Description)
 }
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,62}$`)

@@ -17,7 +17,7 @@ const (
 	WaitingLimit   Limit = "waiting"    // executions that are queued
 	CPULimit       Limit = "cpuSeconds" // seconds on processors in a month (UTC)
 	GPULimit       Limit = "gpuSeconds" // seconds for which slots hold GPUs in a month (UTC)
-	StorageLimit   Limit = "storage"    // bytes of files, inputs, results and logs
+	StorageLimit   Limit = "storage"    // bytes of files, their history, inputs, results and logs
 )
 
 // Limits are all limits.

@@ -1,6 +1,7 @@
 package warpket
 
 import (
+	"cmp"
 	"strings"
 	"time"
 	"unicode"
@@ -87,19 +88,16 @@ func (r Runtime) Check() error {
 	switch {
 	case r.Name == "" || len(r.Name) > MaxRuntimeName || strings.TrimSpace(r.Name) != r.Name || !printable(r.Name):
 		return Errorf(Invalid, "%.80q cannot name a runtime: use 1 to %d bytes of printable characters, without spaces around them", r.Name, MaxRuntimeName).At("name")
-	case strings.ContainsRune(r.Description, 0):
-		return Errorf(Invalid, "a description has no NUL characters").At("description")
+	case r.Image == nil && r.Credentials != "":
+		return Errorf(Invalid, "credentials are for the registry of an image, and this runtime is made of an SDK").At("credentials")
 	case r.Image == nil:
-		if r.Credentials != "" {
-			return Errorf(Invalid, "credentials are for the registry of an image, and this runtime is made of an SDK").At("credentials")
-		}
-		return nil
+		return CheckDescription(r.Description)
 	case r.Credentials != "" && !secretForm.MatchString(r.Credentials):
 		return Errorf(Invalid, "credentials is the name of one of the project's secrets").At("credentials")
 	case r.Credentials != "" && r.Public:
 		return Errorf(Invalid, "all projects pull the image of a public runtime, so it must be one that can be read without credentials").At("credentials")
 	}
-	return CheckCommand(r.Image.Command)
+	return cmp.Or(CheckDescription(r.Description), CheckCommand(r.Image.Command))
 }
 
 // MayBeChangedBy reports why a runtime that a caller sees is not the caller's to

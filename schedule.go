@@ -1,8 +1,8 @@
 package warpket
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -62,10 +62,8 @@ var afterSchedule = map[ScheduleStatus][]ScheduleStatus{
 
 // Check reports what is wrong with a schedule that is new or was changed.
 func (s Schedule) Check() error {
-	for field, text := range map[string]string{"name": s.Name, "description": s.Description} {
-		if strings.ContainsRune(text, 0) {
-			return Errorf(Invalid, "a %s has no NUL characters", field).At("%s", field)
-		}
+	if err := cmp.Or(checkText("name", s.Name), CheckDescription(s.Description)); err != nil {
+		return err
 	}
 	switch {
 	case s.Alias != "" && (s.Version != 0 || s.Draft):

@@ -66,14 +66,12 @@ func (w Webhook) Check() error {
 		return Errorf(Invalid, "%d is not the number of a version", *w.Version).At("version")
 	case w.RatePerMinute < 1 || w.RatePerMinute > MaxRatePerMinute:
 		return Errorf(Invalid, "ratePerMinute is from 1 to %d, not %d", MaxRatePerMinute, w.RatePerMinute).At("ratePerMinute")
-	case strings.ContainsRune(w.Description, 0):
-		return Errorf(Invalid, "a description has no NUL characters").At("description")
 	case w.Signature != Unsigned && w.Sealed == nil:
 		return Errorf(Invalid, "a signature needs a secret of %d to %d bytes", MinWebhookSecret, MaxWebhookSecret).At("secret")
 	case w.Signature == Unsigned && w.Sealed != nil:
 		return Errorf(Invalid, "the secret is for a signature: set signature, too").At("signature")
 	}
-	return nil
+	return CheckDescription(w.Description)
 }
 
 // CheckWebhookSecret checks what requests are to be signed with. The error does

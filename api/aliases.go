@@ -14,7 +14,7 @@ import (
 // Alias is a name for one version of a function, or for several.
 type Alias struct {
 	Name        string    `json:"name" doc:"Its name, unique in the project" example:"bell-prod"`
-	Description string    `json:"description" doc:"What it is for"`
+	Description string    `json:"description" doc:"What it is for" example:"What notebooks run"`
 	FunctionID  string    `json:"functionId" doc:"ID of the function"`
 	Version     *int      `json:"version,omitempty" doc:"Number of the version, if it is only one; 0 for the draft" example:"3"`
 	Versions    []Route   `json:"versions" nullable:"false" doc:"The versions that it stands for"`
@@ -67,15 +67,15 @@ func (t AliasTarget) apply(a *warpket.Alias) error {
 // CreateAliasRequest asks for an alias.
 type CreateAliasRequest struct {
 	Name        string `json:"name" maxLength:"63" doc:"2 to 63 of a-z, 0-9 and -, unique in the project" example:"bell-prod"`
-	FunctionID  string `json:"functionId" maxLength:"64" doc:"ID of the function"`
-	Description string `json:"description,omitempty" maxLength:"4096" doc:"What it is for"`
+	FunctionID  string `json:"functionId" maxLength:"64" doc:"ID of the function" example:"01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a"`
+	Description string `json:"description,omitempty" maxLength:"4096" doc:"What it is for" example:"What notebooks run"`
 	AliasTarget
 }
 
 // UpdateAliasRequest changes what it sets.
 type UpdateAliasRequest struct {
 	FunctionID  string  `json:"functionId,omitempty" maxLength:"64" doc:"ID of another function; then say its version or versions, too"`
-	Description *string `json:"description,omitempty" maxLength:"4096" doc:"What it is for"`
+	Description *string `json:"description,omitempty" maxLength:"4096" doc:"What it is for" example:"What notebooks run"`
 	AliasTarget
 }
 

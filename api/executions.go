@@ -520,8 +520,8 @@ func (s *Server) newExecution(ctx context.Context, c callee, b CreateExecutionRe
 			return warpket.Execution{}, warpket.Errorf(warpket.Invalid, "a tag has at most 64 bytes").At("tags[%d]", i)
 		}
 	}
-	if strings.ContainsRune(b.Description, 0) {
-		return warpket.Execution{}, warpket.Errorf(warpket.Invalid, "a description has no NUL characters").At("description")
+	if err := warpket.CheckDescription(b.Description); err != nil {
+		return warpket.Execution{}, err
 	}
 	seed := rand.Int64N(1 << 31) //nolint:gosec // for simulations, not for secrets
 	if b.Seed != nil {

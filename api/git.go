@@ -19,7 +19,7 @@ import (
 
 // Bounds of Git's requests.
 const (
-	maxPushes   = 2       // that are read at a time: each may take some hundred MiB
+	maxPushes   = 4       // that are read at a time: each may take some hundred MiB
 	maxTalk     = 4 << 20 // bytes of what a fetch says that it has
 	maxDrain    = 512 << 20
 	pushTime    = 5 * time.Minute // to send a push
@@ -191,7 +191,7 @@ func (s *Server) gitPush(w http.ResponseWriter, r *http.Request) {
 	body, err := gitBody(w, r, maxDrain)
 	var push *git.Push
 	if err == nil {
-		push, err = s.readPush(r.Context(), repository, body)
+		push, err = s.readPush(r.Context(), f.ProjectID, repository, body)
 		_, _ = io.Copy(io.Discard, body) // git sends all of it before it listens
 	}
 	_ = control.SetReadDeadline(time.Time{})
@@ -241,13 +241,12 @@ func (s *Server) publishRecorded(ctx context.Context, f warpket.Function, p *git
 }
 
 // readPush reads a push when it is its turn.
-func (s *Server) readPush(ctx context.Context, repository *git.Repository, body io.Reader) (*git.Push, error) {
-	select {
-	case s.pushes <- struct{}{}:
-		defer func() { <-s.pushes }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+func (s *Server) readPush(ctx context.Context, project warpket.ID, repository *git.Repository, body io.Reader) (*git.Push, error) {
+	done, err := s.pushes.take(ctx, project)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	return repository.ReadPush(ctx, body)
 }
 
@@ -270,6 +269,24 @@ func (s *Server) publishPush(ctx context.Context, f warpket.Function, p *git.Pus
 	if err := s.store(ctx, f.ProjectID, blobs); err != nil {
 		return v, err
 	}
+	if v, err = s.pushedVersion(ctx, f, clip(p.Message, 4000), files); err != nil {
+		return v, err
+	}
+	v.Snapshot.Source = &warpket.Source{Kind: warpket.SourcePush, Commit: p.Commit}
+	defer s.targets.drop()
+	return s.Store.PublishCommit(ctx, v, p.Commit, p.Parent, objects)
+}
+
+// pushedVersion makes a version of files, on what the function's runtime is made
+// of now, or like its newest version. It is not in the database yet.
+func (s *Server) pushedVersion(ctx context.Context, f warpket.Function, description string, files []newFile) (v warpket.Version, err error) {
+	if f.RuntimeID != "" {
+		r, err := s.Store.Runtime(ctx, f.RuntimeID)
+		if err != nil {
+			return v, err
+		}
+		return s.versionOn(ctx, f, r, description, files)
+	}
 	newest, err := s.Store.Version(ctx, f.ProjectID, f.ID, 0)
 	if err != nil {
 		return v, err
@@ -281,12 +298,7 @@ func (s *Server) publishPush(ctx context.Context, f warpket.Function, p *git.Pus
 	if runtime, err = s.runtimeRequired(ctx, f.ProjectID, runtime, files); err != nil {
 		return v, err
 	}
-	if v, err = s.snapshot(ctx, f, runtime, clip(p.Message, 4000), files); err != nil {
-		return v, err
-	}
-	v.Snapshot.Source = &warpket.Source{Kind: warpket.SourcePush, Commit: p.Commit}
-	defer s.targets.drop()
-	return s.Store.PublishCommit(ctx, v, p.Commit, p.Parent, objects)
+	return s.snapshot(ctx, f, runtime, description, files)
 }
 
 // sayVersion tells a pusher what has become of the push, and how the building

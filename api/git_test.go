@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -372,4 +373,63 @@ func TestAFunctionIsFetchedFromTheRepositoryOfAnother(t *testing.T) {
 			t.Errorf("at %q: %d %s", ref, status, body)
 		}
 	}
+}
+
+func TestAPushGetsWhatTheRuntimeOfItsFunctionIsMadeOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.buildsAll(t)
+	w.images.tags["registry.example/python:3"] = digest1
+	r := w.newRuntime(t, labOfImage)
+	w.built(t, warpket.RuntimeAvailable)
+	_, _, body := w.send(t, "POST", "/v1/functions", `{"functionName":"in-image","runtimeId":"`+r.ID+`","templateFiles":[{"filename":"handler.py","content":"print(1)"}]}`)
+	id := decode[api.CreatedFunction](t, body).FunctionID
+	w.images.tags["registry.example/python:3"] = digest2
+	if status, _, body := w.send(t, "PATCH", "/v1/runtimes/"+r.ID, `{"image":"registry.example/python:3"}`); status >= 300 {
+		t.Fatalf("%d %s", status, body)
+	}
+	w.built(t, warpket.RuntimeAvailable)
+	g := w.clone(t, id)
+	g.write(t, "handler.py", "print(2)")
+	g.commit(t, "two")
+	g.git(t, "push")
+	_, _, body = w.send(t, "GET", "/v1/functions/"+id+"/versions/2", "")
+	if v := decode[api.FunctionVersion](t, body); v.ImageDigest != digest2 || len(v.Files) != 1 || v.Source == nil || v.Source.Kind != "push" {
+		t.Errorf("what was pushed is %s", body)
+	}
+}
+
+func TestPushesThatComeSlowlyKeepNoOtherProjectWaiting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.buildsAll(t)
+	slow := w.function(t, "slow")
+	for range 8 { // more than are read at a time
+		body, more := io.Pipe()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/git/"+slow+".git/git-receive-pack", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+w.token)
+		go func() {
+			if answer, err := http.DefaultClient.Do(r); err == nil {
+				_ = answer.Body.Close()
+			}
+		}()
+		if _, err := more.Write([]byte("00")); err != nil { // and no more: it is at the server
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = more.Close() })
+	}
+	_, _, body := w.send(t, "POST", "/v1/projects", `{"name":"elsewhere"}`)
+	other := decode[struct{ ID string }](t, body).ID
+	_, _, body = w.send(t, "POST", "/v1/functions", `{"functionName":"quick","templateLanguageTag":"Python"}`, "X-Project-Id", other)
+	quick := decode[api.CreatedFunction](t, body).FunctionID
+	_, _, body = w.send(t, "POST", "/v1/tokens", `{"projectId":"`+other+`","role":"member","name":"git"}`)
+	g := worktree{dir: filepath.Join(t.TempDir(), "clone")}
+	outside := worktree{dir: filepath.Dir(g.dir)}
+	outside.git(t, "clone", strings.Replace(w.url, "://", "://user:"+decode[struct{ Token string }](t, body).Token+"@", 1)+"/git/"+quick, g.dir)
+	g.write(t, "handler.py", "def handler(event, context): return 2\n")
+	g.commit(t, "two")
+	g.git(t, "push")
 }

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -72,7 +71,7 @@ func (s *Server) addProjects() {
 		if err := warpket.CheckName("project", in.Body.Name); err != nil {
 			return nil, err
 		}
-		if err := noNUL("description", in.Body.Description); err != nil {
+		if err := warpket.CheckDescription(in.Body.Description); err != nil {
 			return nil, err
 		}
 		now := s.Now()
@@ -112,7 +111,7 @@ func (s *Server) addProjects() {
 			if err := in.check("project", p.UpdatedDate); err != nil {
 				return err
 			}
-			return noNUL("description", p.Description)
+			return warpket.CheckDescription(p.Description)
 		})
 		return projectAnswer(p), err
 	}, wholeProject)
@@ -150,12 +149,4 @@ func (s *Server) projectAsked(ctx context.Context, idOrName string) (warpket.ID,
 	}
 	p, err := s.projectNamed(ctx, idOrName)
 	return p.ID, err
-}
-
-// noNUL refuses text that no database keeps.
-func noNUL(field, text string) error {
-	if strings.ContainsRune(text, 0) {
-		return warpket.Errorf(warpket.Invalid, "%s has a NUL character", field).At("%s", field)
-	}
-	return nil
 }

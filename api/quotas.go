@@ -18,7 +18,7 @@ type QuotaLimits struct {
 	Waiting    *int64 `json:"waiting,omitempty" minimum:"0" maximum:"1000000000" doc:"Executions that are queued. Of express ones, no server lets more than 1000 of a project wait in any case" example:"1000"`
 	CPUSeconds *int64 `json:"cpuSeconds,omitempty" minimum:"0" maximum:"9007199254740991" doc:"Seconds on processors in a month (UTC). What runs when they are used up goes on; they are counted when an execution ends, and known a minute later" example:"360000"`
 	GPUSeconds *int64 `json:"gpuSeconds,omitempty" minimum:"0" maximum:"9007199254740991" doc:"Seconds for which slots hold GPUs in a month (UTC), by how many. When they are used up nothing new is executed" example:"36000"`
-	Storage    *int64 `json:"storage,omitempty" minimum:"0" maximum:"9007199254740991" doc:"Bytes of files, inputs, results and logs. When they are used up nothing is stored or executed; results of what runs are kept all the same" example:"10737418240"`
+	Storage    *int64 `json:"storage,omitempty" minimum:"0" maximum:"9007199254740991" doc:"Bytes of files, their history, inputs, results and logs. When they are used up nothing is stored or executed; results of what runs are kept all the same" example:"10737418240"`
 }
 
 // of ties each limit to its field.

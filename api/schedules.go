@@ -15,7 +15,7 @@ import (
 // Schedule executes a function at times to come.
 type Schedule struct {
 	ID                 string     `json:"id" doc:"ID of the schedule, and of Temporal's"`
-	Name               string     `json:"name" doc:"What you call it; empty if you gave none"`
+	Name               string     `json:"name" doc:"What you call it; empty if you gave none" example:"nightly"`
 	FunctionID         string     `json:"functionId" doc:"ID of the function that it executes, itself or by its alias"`
 	FunctionName       string     `json:"functionName" doc:"Name of that function" example:"bell"`
 	Version            int        `json:"version,omitempty" doc:"Number of the version that it executes; absent: the newest when it fires, unless it has an alias or is for the draft" example:"1"`
@@ -30,7 +30,7 @@ type Schedule struct {
 	NextExecutionTime  *time.Time `json:"nextExecutionTime,omitempty" doc:"When it fires next; absent unless it is running"`
 	LastExecutionTime  *time.Time `json:"lastExecutionTime,omitempty" doc:"The time for which it fired last, or was to; absent before the first"`
 	LastExecutionID    string     `json:"lastExecutionId,omitempty" doc:"ID of the execution that it then created; absent if it created none"`
-	LastError          string     `json:"lastError,omitempty" doc:"Why it then created none"`
+	LastError          string     `json:"lastError,omitempty" doc:"Why it then created none" example:"there is no version 3"`
 	TemporalURL        string     `json:"temporalUrl,omitempty" doc:"Its page in the Temporal UI"`
 	CreatedDate        time.Time  `json:"createdDate" doc:"When it was created"`
 	UpdatedDate        time.Time  `json:"updatedDate" doc:"When it was last changed, or fired"`
@@ -50,8 +50,8 @@ func (s *Server) toSchedule(sc warpket.Schedule) Schedule {
 
 // CreateScheduleRequest asks for a schedule.
 type CreateScheduleRequest struct {
-	Name               string     `json:"name,omitempty" maxLength:"255" doc:"What you call it"`
-	FunctionID         string     `json:"functionId,omitempty" maxLength:"64" doc:"ID of the function; needed unless an alias is named"`
+	Name               string     `json:"name,omitempty" maxLength:"255" doc:"What you call it" example:"nightly"`
+	FunctionID         string     `json:"functionId,omitempty" maxLength:"64" doc:"ID of the function; needed unless an alias is named" example:"01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a"`
 	Version            int        `json:"version,omitempty" minimum:"1" maximum:"2147483647" doc:"Number of the version; unless set, the newest when it fires" example:"1"`
 	Alias              string     `json:"alias,omitempty" maxLength:"255" doc:"Name of an alias, in the place of functionId and version: it chooses the version when the schedule fires" example:"bell-prod"`
 	Draft              bool       `json:"draft,omitempty" doc:"Execute the function's draft, as it is when the schedule fires, instead of a version"`
@@ -64,7 +64,7 @@ type CreateScheduleRequest struct {
 
 // UpdateScheduleRequest changes a schedule. What is absent stays as it is.
 type UpdateScheduleRequest struct {
-	Name               *string    `json:"name,omitempty" maxLength:"255" doc:"What you call it"`
+	Name               *string    `json:"name,omitempty" maxLength:"255" doc:"What you call it" example:"nightly"`
 	Version            *int       `json:"version,omitempty" minimum:"0" maximum:"2147483647" doc:"Number of the version, in the place of an alias or the draft; 0: the newest when it fires" example:"2"`
 	Alias              string     `json:"alias,omitempty" maxLength:"255" doc:"Name of an alias, in the place of the version or the draft" example:"bell-prod"`
 	Draft              bool       `json:"draft,omitempty" doc:"Execute the draft, in the place of the version or an alias"`

@@ -112,7 +112,8 @@ type Server struct {
 	tokens   *cache[warpket.Token]
 	projects *cache[warpket.Project]
 	targets  *cache[callee]
-	pushes   chan struct{}           // holds one for each push that is being read
+	pushes   *turns                  // of reading a push
+	fetches  *turns                  // of fetching from elsewhere
 	wires    map[string]http.Handler // by prefix
 	aliases  *cache[warpket.Alias]
 	webhooks *cache[hook]
@@ -132,7 +133,7 @@ func New(c Config) *Server {
 	s := &Server{
 		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{}, reaches: map[string]Reach{}, guards: map[string]huma.Operation{},
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
-		pushes:  make(chan struct{}, maxPushes),
+		pushes:  newTurns(maxPushes), fetches: newTurns(maxFetches),
 		aliases: newCache[warpket.Alias](cacheLife), webhooks: newCache[hook](cacheLife), rates: newRates(),
 	}
 	s.uses = ttlcache.New(ttlcache.WithTTL[string, struct{}](usedLife), ttlcache.WithDisableTouchOnHit[string, struct{}](), ttlcache.WithCapacity[string, struct{}](10_000))

@@ -260,23 +260,32 @@ func (g GitSource) source(before *warpket.Source) warpket.Source {
 	return from
 }
 
+// maxFetches is how many are made at a time: each may take some hundred MiB.
+const maxFetches = 4
+
 // object fetches from an object store, with what its secret holds.
 func (s *Server) object(ctx context.Context, project warpket.ID, from warpket.Source) ([]sources.File, warpket.Source, error) {
 	if err := from.Check(); err != nil {
 		return nil, from, err
 	}
-	if from.Credentials == "" {
-		return s.Fetcher.Object(ctx, from, nil)
+	var auth *warpket.ObjectAuth
+	if from.Credentials != "" {
+		sealed, err := s.sealed(ctx, project, from)
+		if err != nil {
+			return nil, from, err
+		}
+		opened, err := s.Secrets.ObjectAuth(ctx, project, from.Credentials, sealed)
+		if err != nil {
+			return nil, from, err
+		}
+		auth = &opened
 	}
-	sealed, err := s.sealed(ctx, project, from)
+	done, err := s.fetches.take(ctx, project)
 	if err != nil {
 		return nil, from, err
 	}
-	auth, err := s.Secrets.ObjectAuth(ctx, project, from.Credentials, sealed)
-	if err != nil {
-		return nil, from, err
-	}
-	return s.Fetcher.Object(ctx, from, &auth)
+	defer done()
+	return s.Fetcher.Object(ctx, from, auth)
 }
 
 // commit fetches from a Git repository, with what its secret holds.
@@ -294,6 +303,11 @@ func (s *Server) commit(ctx context.Context, project warpket.ID, from warpket.So
 			return nil, from, err
 		}
 	}
+	done, err := s.fetches.take(ctx, project)
+	if err != nil {
+		return nil, from, err
+	}
+	defer done()
 	return s.Fetcher.Git(ctx, from, auth)
 }
 

@@ -518,7 +518,7 @@ func TestAPushIsInTheAudit(t *testing.T) {
 	g.write(t, "new.txt", "new")
 	g.commit(t, "more")
 	g.git(t, "push", "origin", "main")
-	g.refused(t, "main only", "push", "origin", "main:other")
+	g.refused(t, "there is only main", "push", "origin", "main:other")
 	viewer, _ := w.newToken(t, `{"role":"viewer","name":"viewer"}`)
 	g.refused(t, "needs the role member", "push", strings.Replace(g.url, w.token, viewer.Token, 1), "main")
 	_, answer := w.want(t, 200, "GET", "/v1/audit?operation=push-version&subject="+id, "")

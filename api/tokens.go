@@ -16,7 +16,7 @@ type Token struct {
 	ProjectID    string     `json:"projectId" doc:"ID of its project"`
 	Role         string     `json:"role" enum:"viewer,member,admin" doc:"viewer reads; member also creates, changes, deploys, executes and deletes; admin also manages members, tokens, secrets and quotas. Of a member whose role is less it does no more than that"`
 	Name         string     `json:"name" doc:"What it is for" example:"notebook"`
-	Description  string     `json:"description" doc:"More about what it is for"`
+	Description  string     `json:"description" doc:"More about what it is for" example:"Ada's laptop"`
 	Functions    []string   `json:"functions,omitempty" doc:"IDs of the only functions that it reaches; absent when it reaches the whole project"`
 	Member       string     `json:"member,omitempty" doc:"Name of the member that it was issued to; absent for a token of the project itself" example:"ada"`
 	Token        string     `json:"token,omitempty" doc:"The token itself; only in the answer to its creation"`
@@ -42,10 +42,10 @@ func texts(ids []warpket.ID) []string {
 
 // CreateTokenRequest asks for a token.
 type CreateTokenRequest struct {
-	ProjectID   string     `json:"projectId,omitempty" maxLength:"64" doc:"ID or name of the project; the caller's unless set. Only an operator may name another"`
+	ProjectID   string     `json:"projectId,omitempty" maxLength:"64" doc:"ID or name of the project; the caller's unless set. Only an operator may name another" example:"chemistry"`
 	Role        string     `json:"role" enum:"viewer,member,admin" doc:"What it may do"`
 	Name        string     `json:"name" minLength:"2" maxLength:"63" doc:"What it is for: 2 to 63 of a-z, 0-9 and -" example:"notebook"`
-	Description string     `json:"description,omitempty" maxLength:"4096" doc:"More about what it is for"`
+	Description string     `json:"description,omitempty" maxLength:"4096" doc:"More about what it is for" example:"Ada's laptop"`
 	Functions   *[]string  `json:"functions,omitempty" maxItems:"100" doc:"IDs of the only functions that it is to reach, at least one; it then creates no functions and sees nothing else of the project. Leave it out for the whole project"`
 	Member      string     `json:"member,omitempty" maxLength:"63" doc:"Name of the member that it is issued to: its role is at most the member's, and it ends with the member. Leave it out for a token of the project itself" example:"ada"`
 	ExpiresDate *time.Time `json:"expiresDate,omitempty" doc:"When it is to cease to hold; never unless set"`

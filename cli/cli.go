@@ -2,6 +2,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ func AddTo(root *cobra.Command, env Env) {
 	for _, c := range []*cobra.Command{
 		a.loginCommand(), a.templatesCommand(), a.initCommand(), a.deployCommand(), a.runCommand(), a.logsCommand(), a.listCommand(), a.diffCommand(), a.downloadCommand(), a.deleteCommand(),
 		a.fleetCommand("nodes", "Show the nodes, and how full they are"), a.fleetCommand("devices", "Show GPUs and simulators, and what they do"),
+		a.aliasCommand(), a.scheduleCommand(), a.webhookCommand(), a.secretCommand(), a.tokenCommand(), a.usageCommand(),
 	} {
 		c.GroupID = "use"
 		root.AddCommand(a.verb(c))
@@ -110,12 +112,10 @@ func (a *app) connect() (*client.ClientWithResponses, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, token := a.env.API, a.env.Token
-	if api == "" {
-		api = stored.API
-	}
-	if api == "" {
-		api = defaultAPI
+	token := a.env.Token
+	api, err := a.address()
+	if err != nil {
+		return nil, err
 	}
 	if token == "" && sameServer(api, stored.API) {
 		token = stored.Token
@@ -124,6 +124,12 @@ func (a *app) connect() (*client.ClientWithResponses, error) {
 		return nil, warpket.Errorf(warpket.Unauthenticated, "no token for %s", api)
 	}
 	return connect(api, token)
+}
+
+// address is the URL of the server that is meant.
+func (a *app) address() (string, error) {
+	stored, err := a.stored()
+	return cmp.Or(a.env.API, stored.API, defaultAPI), err
 }
 
 func connect(api, token string) (*client.ClientWithResponses, error) {

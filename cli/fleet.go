@@ -39,7 +39,7 @@ func nodeListing() listing {
 			cores := fmt.Sprintf("%g of %g", float64(n.CPULeased)/1000, float64(n.CPU)/1000)
 			memory := size(n.MemoryLeased) + " of " + size(n.Memory)
 			return []string{
-				n.Name, string(n.Status), gauge(n.CPULeased, n.CPU), cores, gauge(n.MemoryLeased, n.Memory), memory, fmt.Sprint(n.Slots),
+				n.Name, string(n.Status), gauge(n.CPULeased, n.CPU, fleetCells), cores, gauge(n.MemoryLeased, n.Memory, fleetCells), memory, fmt.Sprint(n.Slots),
 				dash(strings.Join(n.Pythons, " ")), string(n.Isolation.Kind), clip(inShort(n.Devices)),
 			}
 		}),
@@ -56,9 +56,9 @@ func deviceListing() listing {
 		rows: rowsOf(func(d client.Device, _ time.Time) []string {
 			row := []string{clip(model(d)), d.Node, clip(state(d)), "", size(d.Memory), "", "", "-", "-", dash(clip(d.Holder.FunctionName)), d.ID}
 			if l := d.Load; l.MemoryFree+l.MemoryUsed > 0 {
-				row[3], row[4] = gauge(l.MemoryUsed, l.MemoryUsed+l.MemoryFree), size(l.MemoryUsed)+" of "+size(d.Memory)
+				row[3], row[4] = gauge(l.MemoryUsed, l.MemoryUsed+l.MemoryFree, fleetCells), size(l.MemoryUsed)+" of "+size(d.Memory)
 				if d.ParentID == "" { // the driver tells no more of slices
-					row[5], row[6] = gauge(l.Utilisation, 100), fmt.Sprintf("%d %%", l.Utilisation)
+					row[5], row[6] = gauge(l.Utilisation, 100, fleetCells), fmt.Sprintf("%d %%", l.Utilisation)
 					row[7], row[8] = fmt.Sprintf("%d °C", l.Temperature), fmt.Sprintf("%.0f W", l.Power)
 				}
 			}
@@ -118,13 +118,15 @@ func inShort(devices []client.Device) string {
 	return strings.Join(names, ", ")
 }
 
+// fleetCells is how many cells the gauges of nodes and devices have.
+const fleetCells = 10
+
 // gauge is a bar of how much of something is used, in a frame of its length.
-func gauge(used, of int64) string {
-	const cells = 10
+func gauge(used, of int64, cells int) string {
 	share := 0.0
 	if of > 0 {
 		share = min(1, max(0, float64(used)/float64(of)))
 	}
-	b := bar(share * cells)
+	b := bar(share * float64(cells))
 	return b + strings.Repeat("░", cells-utf8.RuneCountInString(b))
 }

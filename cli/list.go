@@ -46,8 +46,8 @@ func (a *app) listCommand() *cobra.Command {
 		Args:      takes("[WHAT]"),
 		ValidArgs: names,
 	}
-	c.Flags().StringVar(&function, "function", "", "only those of this function: executions, deployments, versions, workers, aliases, webhooks")
-	c.Flags().StringVar(&status, "status", "", "only those with this status: executions, deployments")
+	c.Flags().StringVar(&function, "function", "", "only those of this function: executions, deployments, versions, workers, aliases, webhooks, schedules")
+	c.Flags().StringVar(&status, "status", "", "only those with this status: executions, deployments, schedules")
 	c.Flags().IntVar(&limit, "limit", 50, "how many at most")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		what := "functions"
@@ -204,6 +204,51 @@ func listings() []listing {
 		},
 		nodeListing(),
 		deviceListing(),
+		{
+			name: "schedules", header: "ID\tEXECUTES\tWHEN\tSTATUS\tNEXT\tLEFT\tNAME\tMESSAGE", filters: []string{"function", "status"},
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListSchedulesWithResponse(ctx, &client.ListSchedulesParams{Cursor: f.cursor, Limit: f.limit, FunctionID: given(f.function), Status: given(client.ListSchedulesParamsStatus(f.status))})
+				return body(r, err)
+			},
+			rows: rowsOf(func(s client.Schedule, _ time.Time) []string {
+				left := "no end"
+				if s.Count > 0 || s.Status == client.ScheduleStatusDone { // there is none in the answer without an end
+					left = number(float64(s.Count))
+				}
+				return []string{
+					s.ID, cmp.Or(s.Alias, s.FunctionName), cmp.Or(strings.TrimSpace(s.Pattern+" "+s.TimeZone), "once"), string(s.Status),
+					dash(strings.TrimPrefix(upcoming(s), ", next at ")), left, dash(clip(s.Name)), clip(s.LastError),
+				}
+			}),
+		},
+		{
+			name: "tokens", header: "NAME\tROLE\tMEMBER\tFUNCTIONS\tUSED\tEXPIRES\tID",
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListTokensWithResponse(ctx, &client.ListTokensParams{Cursor: f.cursor, Limit: f.limit})
+				return body(r, err)
+			},
+			rows: rowsOf(func(t client.Token, now time.Time) []string {
+				functions, used, expires := "all", "never", "never"
+				if n := len(t.Functions); n > 0 {
+					functions = number(float64(n))
+				}
+				if !t.LastUsedDate.IsZero() {
+					used = age(t.LastUsedDate, now)
+				}
+				if !t.ExpiresDate.IsZero() {
+					expires = t.ExpiresDate.Local().Format(time.DateOnly)
+				}
+				return []string{t.Name, string(t.Role), dash(t.Member), functions, used, expires, t.ID}
+			}),
+		},
+		{
+			name: "secrets", header: "NAME\tCHANGED",
+			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
+				r, err := server.ListSecretsWithResponse(ctx, &client.ListSecretsParams{Cursor: f.cursor, Limit: f.limit})
+				return body(r, err)
+			},
+			rows: rowsOf(func(s client.Secret, now time.Time) []string { return []string{s.Name, age(s.UpdatedDate, now)} }),
+		},
 		{
 			name: "runtimes", header: "NAME\tSDK\tVERSION\tPYTHON\tPLATFORM\tSTATUS\tCHANGED\tID\tMESSAGE",
 			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {

@@ -115,16 +115,11 @@ func readDev(dir string) (login, error) {
 
 // askToken reads a token: from a terminal without showing it, else a line.
 func (a *app) askToken(api string) (string, error) {
-	var text string
-	if f, ok := a.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprintf(a.err, "token for %s (it is not shown): ", api)
-		b, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(a.err)
-		if err != nil {
-			return "", fmt.Errorf("reading the token: %w", err)
-		}
-		text = string(b)
-	} else {
+	text, asked, err := a.askTerminal("token for " + api)
+	if err != nil {
+		return "", err
+	}
+	if !asked {
 		line, err := bufio.NewReader(a.in).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", fmt.Errorf("reading the token: %w", err)
@@ -135,6 +130,22 @@ func (a *app) askToken(api string) (string, error) {
 		return "", warpket.Errorf(warpket.Invalid, "there was no token to read")
 	}
 	return text, nil
+}
+
+// askTerminal reads a secret from a terminal, without showing it. asked is false
+// if there is no terminal.
+func (a *app) askTerminal(what string) (text string, asked bool, err error) {
+	f, ok := a.in.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return "", false, nil
+	}
+	fmt.Fprintf(a.err, "%s (it is not shown): ", what)
+	b, err := term.ReadPassword(int(f.Fd()))
+	fmt.Fprintln(a.err)
+	if err != nil {
+		return "", true, fmt.Errorf("reading %s: %w", what, err)
+	}
+	return string(b), true, nil
 }
 
 // login tries a login and stores it.

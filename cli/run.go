@@ -102,21 +102,27 @@ func (a *app) request(c *cobra.Command, how runHow) (client.CreateExecutionReque
 	}
 	out.Resources.Timeout = how.timeout
 	var err error
+	out.Input, err = a.readInput(c, how.input)
+	return out, err
+}
+
+// readInput reads the value of --input: JSON, @FILE, or - for standard input.
+func (a *app) readInput(c *cobra.Command, text string) (input []byte, err error) {
 	switch {
-	case how.input == "-":
-		out.Input, err = io.ReadAll(a.in)
-	case strings.HasPrefix(how.input, "@"):
-		out.Input, err = os.ReadFile(how.input[1:])
-	case how.input != "":
-		out.Input = json.RawMessage(how.input)
+	case text == "-":
+		input, err = io.ReadAll(a.in)
+	case strings.HasPrefix(text, "@"):
+		input, err = os.ReadFile(text[1:])
+	case text != "":
+		input = []byte(text)
 	}
 	if err != nil {
-		return out, warpket.Because(warpket.Invalid, err, "the input cannot be read: %v", err)
+		return nil, warpket.Because(warpket.Invalid, err, "the input cannot be read: %v", err)
 	}
-	if how.input != "" && !json.Valid(out.Input) {
-		return out, &usageError{c.CommandPath(), "the input is not JSON; a text is written with quotes: --input '\"text\"'"}
+	if text != "" && !json.Valid(input) {
+		return nil, &usageError{c.CommandPath(), "the input is not JSON; a text is written with quotes: --input '\"text\"'"}
 	}
-	return out, nil
+	return input, nil
 }
 
 // Holds of requests.

@@ -54,11 +54,12 @@ func program(t *testing.T) string {
 	return p
 }
 
-// start starts a product on a data folder and waits until it serves.
-func start(t *testing.T, dir string) *product {
+// start starts a product on a data folder, with more of the environment, and
+// waits until it serves.
+func start(t *testing.T, dir string, env ...string) *product {
 	t.Helper()
 	p := &product{dir: dir, cmd: exec.Command(program(t), "dev", "--data", dir, "--listen", "127.0.0.1:0", "--no-demo")}
-	p.cmd.Env = append(os.Environ(), "WARPKET_ALLOW_REGISTRIES=127.0.0.0/8", "WARPKET_ALLOW_SOURCES=127.0.0.0/8", "WARPKET_ALLOW_CALLBACKS=127.0.0.0/8", "WARPKET_CALLBACK_HTTP=1") // where those of tests are
+	p.cmd.Env = append(append(os.Environ(), "WARPKET_ALLOW_REGISTRIES=127.0.0.0/8", "WARPKET_ALLOW_SOURCES=127.0.0.0/8", "WARPKET_ALLOW_CALLBACKS=127.0.0.0/8", "WARPKET_CALLBACK_HTTP=1"), env...) // where those of tests are
 	var out bytes.Buffer
 	p.cmd.Stderr, p.cmd.Stdout = &out, &out
 	if err := p.cmd.Start(); err != nil {

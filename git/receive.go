@@ -167,7 +167,7 @@ type checking struct {
 	*Repository
 	packed  map[plumbing.Hash]object
 	push    *Push
-	done    map[plumbing.Hash]bool
+	done    map[plumbing.Hash]bool // of one kind, for what a hash stands for here may be claimed to be something else there
 	kept    int64 // bytes of new commits and trees
 	entries int   // of the trees of the tip that were looked at, the same ones again counted again
 }
@@ -253,6 +253,8 @@ func (c *checking) known(ctx context.Context, hashes []plumbing.Hash, kind strin
 
 // trees checks the new trees and what is in them, level by level.
 func (c *checking) trees(ctx context.Context, level []plumbing.Hash) error {
+	c.done = map[plumbing.Hash]bool{}
+	files := map[plumbing.Hash]bool{}
 	var trees, blobs []plumbing.Hash // that are not in the push
 	for len(level) > 0 {
 		var next []plumbing.Hash
@@ -281,10 +283,10 @@ func (c *checking) trees(ctx context.Context, level []plumbing.Hash) error {
 					next = append(next, e.Hash)
 					continue
 				}
-				if c.done[e.Hash] {
+				if files[e.Hash] {
 					continue
 				}
-				c.done[e.Hash] = true
+				files[e.Hash] = true
 				if b, ok := c.packed[e.Hash]; !ok {
 					blobs = append(blobs, e.Hash)
 				} else if b.kind == plumbing.BlobObject {

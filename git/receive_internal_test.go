@@ -21,6 +21,7 @@ func (empty) Bytes(context.Context, warpket.GitObject) ([]byte, error)    { retu
 // pushing is a first push in the making.
 type pushing struct {
 	objects []object
+	parent  plumbing.Hash // of the commit to come; zero for none
 }
 
 func (p *pushing) add(kind plumbing.ObjectType, content string) plumbing.Hash {
@@ -38,13 +39,22 @@ func (p *pushing) tree(of plumbing.Hash, entries ...string) plumbing.Hash {
 	return p.add(plumbing.TreeObject, b.String())
 }
 
+// commit adds a commit of a tree.
+func (p *pushing) commit(tree plumbing.Hash) plumbing.Hash {
+	parent := ""
+	if !p.parent.IsZero() {
+		parent = "parent " + p.parent.String() + "\n"
+	}
+	return p.add(plumbing.CommitObject, fmt.Sprintf("tree %s\n%sauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nmessage\n", tree, parent))
+}
+
 // request is the push as git sends it.
 func (p *pushing) request(tree plumbing.Hash) *bytes.Buffer {
-	commit := p.add(plumbing.CommitObject, fmt.Sprintf("tree %s\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nmessage\n", tree))
+	commit := p.commit(tree)
 	line := fmt.Sprintf("%s %s %s\x00 report-status side-band-64k agent=x", plumbing.ZeroHash, commit, mainRef)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%04x%s0000", len(line)+4, line)
-	r := newRaw(uint32(len(p.objects))) //nolint:gosec // a few
+	r := newRaw(uint32(len(p.objects)))
 	for _, o := range p.objects {
 		r.object(o.kind, string(o.content))
 	}
@@ -118,6 +128,35 @@ func TestTreesThatNoVersionCanHaveAreRefused(t *testing.T) {
 		if push == nil || err == nil || !strings.Contains(err.Error(), test.text) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What is wrong in a commit before the last one would spoil every clone to come.
+func TestHistoryThatNobodyCouldCloneIsRefused(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		tree func(p *pushing, blob, root plumbing.Hash) plumbing.Hash
+		text string
+	}{
+		"a file that is a folder, too": {func(p *pushing, b, _ plumbing.Hash) plumbing.Hash { return p.tree(b, "100644 a", "40000 b") }, "cannot be read"},
+		"a folder that is a file, too": {func(p *pushing, _, root plumbing.Hash) plumbing.Hash { return p.tree(root, "40000 a", "100644 b") }, "no file but a tree"},
+	}
+	for name, test := range tests {
+		var p pushing
+		blob := p.add(plumbing.BlobObject, "x = 1\n")
+		root := p.tree(blob, "100644 handler.py")
+		p.parent = p.commit(test.tree(&p, blob, root))
+		push, err := (&Repository{Objects: empty{}}).ReadPush(t.Context(), p.request(root))
+		if push == nil || err == nil || !strings.Contains(err.Error(), test.text) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var p pushing
+	root := p.tree(p.add(plumbing.BlobObject, "x = 1\n"), "100644 handler.py")
+	p.parent = p.commit(root)
+	p.parent = p.commit(p.tree(p.parent, "40000 a"))
+	if push, err := (&Repository{Objects: empty{}}).ReadPush(t.Context(), p.request(root)); push == nil || err == nil || !strings.Contains(err.Error(), "cannot be read") {
+		t.Errorf("a folder that is a commit: %v", err)
 	}
 }
 

@@ -278,7 +278,7 @@ func (a *Agent) installOrPull(ctx context.Context, in *wire.Install, say func(st
 // pull gets an image, which stays until it is released.
 func (a *Agent) pull(ctx context.Context, project string, in *wire.Image, say func(string)) (*image.Image, error) {
 	if a.config.Images == nil {
-		return nil, warpket.Errorf(warpket.Unavailable, "this node cannot run images: its isolation is %s, and they need namespaces", a.config.Launcher.Isolation().Kind)
+		return nil, warpket.Errorf(warpket.Unavailable, "this node cannot run images: its isolation is %s, and they need namespaces or gvisor", a.config.Launcher.Isolation().Kind)
 	}
 	auth := in.GetAuth()
 	in.Auth = nil // kept no longer than needed

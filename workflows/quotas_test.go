@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -87,6 +88,19 @@ func TestNoMoreExecutionsWaitThanTheirProjectMay(t *testing.T) {
 	close(gate)
 	s.final(running.ID)
 	s.final(waiting.ID)
+}
+
+func TestCountingUsageEndsHoweverMuchIsUsedMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.exec(`create function more() returns trigger language plpgsql as $$ begin
+		if new.succeeded > 3 then raise 'it does not end'; end if;
+		insert into usage_events (project_id, function_id, date, status) values (new.project_id, new.function_id, new.hour, 'succeeded');
+		return null; end $$`)
+	c.exec(`create trigger more after insert or update on usage_hours for each row execute function more()`)
+	c.exec(`insert into usage_events (project_id, function_id, date, status) values ($1, $2, now(), 'succeeded')`, c.project, warpket.NewID(time.Now()))
+	f := &Fleet{Activities: New(Config{Store: c.store, Now: time.Now, Log: slog.New(slog.DiscardHandler)})}
+	c.must(f.countUsage(t.Context()))
 }
 
 func TestUsedUpSecondsAndStorageStopExecutions(t *testing.T) {

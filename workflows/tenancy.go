@@ -12,12 +12,13 @@ import (
 
 // countUsage moves what was used into its hours.
 func (f *Fleet) countUsage(ctx context.Context) error {
-	for {
-		n, err := f.Activities.Store.CountUsage(ctx)
-		if err != nil || n == 0 {
+	for more := true; more; { // what comes in meanwhile is left to the next time
+		var err error
+		if more, err = f.Activities.Store.CountUsage(ctx); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // purgeProjects takes projects apart that were deleted, as far as that goes now.

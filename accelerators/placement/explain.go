@@ -21,7 +21,7 @@ func (n *node) words(q *query, why obstacle) string {
 	case noPython:
 		return "has no Python " + q.Python
 	case noImages:
-		return fmt.Sprintf("cannot run images (isolation %s; they need namespaces)", n.isolation.Kind)
+		return fmt.Sprintf("cannot run images (isolation %s; they need namespaces or gvisor)", n.isolation.Kind)
 	case weakIsolation:
 		return fmt.Sprintf("has the isolation %s, not %s", n.isolation.Kind, q.need.Isolation)
 	case leakyIsolation:

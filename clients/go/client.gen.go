@@ -1948,6 +1948,8 @@ type Alias struct {
 	CreatedDate time.Time `json:"createdDate"`
 
 	// Description What it is for
+	//
+	// Example: What notebooks run
 	Description string `json:"description"`
 
 	// FunctionID ID of the function
@@ -2020,9 +2022,13 @@ type Candidate struct {
 // CreateAliasRequest defines model for CreateAliasRequest.
 type CreateAliasRequest struct {
 	// Description What it is for
+	//
+	// Example: What notebooks run
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID ID of the function
+	//
+	// Example: 01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a
 	FunctionID string `json:"functionId"`
 
 	// Name 2 to 63 of a-z, 0-9 and -, unique in the project
@@ -2295,12 +2301,16 @@ type CreateScheduleRequest struct {
 	FirstExecutionTime time.Time `json:"firstExecutionTime,omitempty,omitzero"`
 
 	// FunctionID ID of the function; needed unless an alias is named
+	//
+	// Example: 01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a
 	FunctionID string `json:"functionId,omitempty,omitzero"`
 
 	// Input What the handler gets as its event: any JSON value, an empty object unless set; at most 64 KiB
 	Input interface{} `json:"input,omitempty,omitzero"`
 
 	// Name What you call it
+	//
+	// Example: nightly
 	Name string `json:"name,omitempty,omitzero"`
 
 	// Pattern Five fields, minute, hour, day of the month, month and day of the week, with names such as SUN and JAN; or @hourly, @daily, @weekly, @monthly, @yearly. A day counts that fits either of its two fields when both are given
@@ -2333,6 +2343,8 @@ type CreateSecretRequest struct {
 // CreateTokenRequest defines model for CreateTokenRequest.
 type CreateTokenRequest struct {
 	// Description More about what it is for
+	//
+	// Example: Ada's laptop
 	Description string `json:"description,omitempty,omitzero"`
 
 	// ExpiresDate When it is to cease to hold; never unless set
@@ -2352,6 +2364,8 @@ type CreateTokenRequest struct {
 	Name string `json:"name"`
 
 	// ProjectID ID or name of the project; the caller's unless set. Only an operator may name another
+	//
+	// Example: chemistry
 	ProjectID string `json:"projectId,omitempty,omitzero"`
 
 	// Role What it may do
@@ -3685,7 +3699,7 @@ type QuotaLimits struct {
 	// Example: 16
 	Slots int64 `json:"slots,omitempty,omitzero"`
 
-	// Storage Bytes of files, inputs, results and logs. When they are used up nothing is stored or executed; results of what runs are kept all the same
+	// Storage Bytes of files, their history, inputs, results and logs. When they are used up nothing is stored or executed; results of what runs are kept all the same
 	//
 	// Example: 10737418240
 	Storage int64 `json:"storage,omitempty,omitzero"`
@@ -3989,6 +4003,8 @@ type Schedule struct {
 	Input interface{} `json:"input"`
 
 	// LastError Why it then created none
+	//
+	// Example: there is no version 3
 	LastError string `json:"lastError,omitempty,omitzero"`
 
 	// LastExecutionID ID of the execution that it then created; absent if it created none
@@ -3998,6 +4014,8 @@ type Schedule struct {
 	LastExecutionTime time.Time `json:"lastExecutionTime,omitempty,omitzero"`
 
 	// Name What you call it; empty if you gave none
+	//
+	// Example: nightly
 	Name string `json:"name"`
 
 	// NextExecutionTime When it fires next; absent unless it is running
@@ -4241,6 +4259,8 @@ type Token struct {
 	CreatedDate time.Time `json:"createdDate"`
 
 	// Description More about what it is for
+	//
+	// Example: Ada's laptop
 	Description string `json:"description"`
 
 	// ExpiresDate When it ceases to hold; absent when it does not by itself
@@ -4281,6 +4301,8 @@ type TokenRole string
 // UpdateAliasRequest defines model for UpdateAliasRequest.
 type UpdateAliasRequest struct {
 	// Description What it is for
+	//
+	// Example: What notebooks run
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID ID of another function; then say its version or versions, too
@@ -4435,6 +4457,8 @@ type UpdateScheduleRequest struct {
 	Input interface{} `json:"input,omitempty,omitzero"`
 
 	// Name What you call it
+	//
+	// Example: nightly
 	Name string `json:"name,omitempty,omitzero"`
 
 	// Pattern When it fires; empty: once, at firstExecutionTime
@@ -4677,9 +4701,13 @@ type WebhookSettings struct {
 	Alias string `json:"alias,omitempty,omitzero"`
 
 	// Description What it is for
+	//
+	// Example: Pushes to the lab's repository
 	Description string `json:"description,omitempty,omitzero"`
 
 	// FunctionID ID of the function that it executes
+	//
+	// Example: 01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a
 	FunctionID string `json:"functionId,omitempty,omitzero"`
 
 	// RatePerMinute Requests that each server lets through in a minute, also all at once; 60 unless set

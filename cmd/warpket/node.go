@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,8 +65,11 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	ready := int64(0) // bytes for interpreters that are kept ready
 	var images *image.Store
-	if launcher.Isolation().Kind == "namespaces" {
+	isolation := launcher.Isolation()
+	if isolation.Kind == "namespaces" {
 		ready = machine.Memory / 8
+	}
+	if isolation.Kind != warpket.NoIsolation.Kind {
 		if images, err = c.imageStore(filepath.Join(cache, "images")); err != nil {
 			return err
 		}
@@ -150,12 +152,13 @@ func (c *config) imageStore(dir string) (*image.Store, error) {
 // know about it. A machine that cannot keep them apart runs them as plain
 // processes, and says so, unless isolation is required.
 func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.Launcher, notes []string, err error) {
+	name := warpket.SHA256([]byte(dir))[:12]
 	switch c.node.isolation {
 	case "none":
 		launcher = sandbox.NewPlain()
 		notes = []string{"functions are plain processes, as was asked for: they are not kept apart from this machine, and limits of memory and cores are not enforced"}
 	case "namespaces":
-		launcher, err = sandbox.NewNamespaces(ctx, warpket.SHA256([]byte(dir))[:12])
+		launcher, err = sandbox.NewNamespaces(ctx, name)
 		if err != nil && warpket.KindOf(err) != warpket.Conflict && c.node.require == "" {
 			launcher = sandbox.NewPlain()
 			notes = []string{"functions are plain processes: they are not kept apart from this machine, and limits of memory and cores are not enforced: " + err.Error()}
@@ -166,7 +169,7 @@ func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.La
 		if runsc, err = exec.LookPath(c.node.runsc); err != nil {
 			return nil, nil, fmt.Errorf("gVisor's program was not found: %w; install runsc, or say where it is by --runsc or WARPKET_RUNSC", err)
 		}
-		launcher, err = sandbox.NewGVisor(ctx, runsc, filepath.Join(dir, "gvisor"))
+		launcher, err = sandbox.NewGVisor(ctx, runsc, name)
 	default:
 		err = fmt.Errorf("isolation is namespaces, gvisor or none, not %q: set --isolation or WARPKET_ISOLATION", c.node.isolation)
 	}
@@ -193,14 +196,11 @@ func (c *config) network() (egress.Config, error) {
 		}
 		out.Policy.Ports = append(out.Policy.Ports, uint16(port))
 	}
-	for _, text := range listed(c.egress.networks) {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return out, fmt.Errorf("a network is a prefix such as 10.1.0.0/16, not %q: set --egress-networks or WARPKET_EGRESS_NETWORKS", text)
-		}
-		out.Guard.Allow = append(out.Guard.Allow, prefix)
+	var err error
+	if out.Guard.Allow, err = networks(c.egress.networks, "--egress-networks or WARPKET_EGRESS_NETWORKS"); err != nil {
+		return out, err
 	}
-	_, err := egress.New(out) // says what of it cannot be
+	_, err = egress.New(out) // says what of it cannot be
 	return out, err
 }
 

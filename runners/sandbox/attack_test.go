@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -167,8 +168,70 @@ func TestAttacksFromInsideFailWhereTheAgentSucceeds(t *testing.T) {
 	t.Parallel()
 	isolated(t, func(t *testing.T, launcher sandbox.Launcher) {
 		given := prey(t)
-		compare(t, launcher, fromInside(t, launcher, given), fromOutside(t, given), nil)
+		outside := fromOutside(t, given)
+		other := neighbour(t, launcher)
+		defer func() {
+			other.unharmed(t)
+			untouched(t, given)
+		}()
+		if kindOf(launcher) != "gvisor" {
+			compare(t, launcher, fromInside(t, launcher, given), outside, nil)
+			return
+		}
+		given["without"] = []string{suicide}
+		inside := fromInside(t, launcher, given)
+		delete(given, "without")
+		given["only"] = []string{suicide}
+		spec := attacker(t, given)
+		spec.Name += "-" + suicide
+		_, out, exit := run(t, launcher, spec)
+		inside[suicide] = out + exit.String()
+		const mounts = "see_mounts_that_are_too_open"
+		inside[mounts] = strings.NewReplacer(given["sdk"].(string), "SDK", given["scratch"].(string), "SCRATCH").Replace(inside[mounts])
+		instead := maps.Clone(inGVisor)
+		if launcher.Isolation().UID == "shared" {
+			maps.Copy(instead, asRootInGVisor)
+		}
+		compare(t, launcher, inside, outside, instead)
 	})
+}
+
+// suicide is the attack that ends a sandbox where process 1 is the program.
+const suicide = "signal_process_1"
+
+// inGVisor are the answers that gVisor's kernel gives instead, with why each is
+// harmless. None of them has reached the machine's kernel.
+var inGVisor = map[string]string{
+	// The program is process 1, and its children may do with it what they like.
+	"write_to_a_descriptor_of_process_1": "ok",
+	suicide:                              "SIGKILL",
+	"read_the_memory_of_process_1":       "EACCES",
+	"write_the_memory_of_process_1":      "EACCES",
+	"read_the_environment_of_process_1":  "ok",
+	"read_the_maps_of_process_1":         "ok",
+	"open_the_program_of_process_1":      "ok",
+	"open_the_root_of_process_1":         "ok",
+	"open_a_namespace_of_process_1":      "ok",
+	"replace_process_1":                  "ENOENT", // it has no program of ours
+	// These rights are asked for before it is seen that nobody may write there.
+	"write_beside_the_system":          "EACCES",
+	"write_to_the_system":              "EACCES",
+	"make_a_file_in_a_listed_folder":   "EACCES",
+	"change_the_mode_of_a_listed_file": "EPERM",
+	// What these change or open is that kernel's own; nothing of it is the machine's.
+	"clone3_plain":                "ok",
+	"clone3_user":                 "ok",
+	"be_nicer_to_oneself":         "ok",
+	"escape_when_memory_runs_out": "ok", // all of the sandbox is one to the machine
+	"run_in_real_time":            "EINVAL",
+	"call_by_x32":                 "EPERM",
+	"type_into_a_terminal":        "ENXIO",
+	"find_the_machines_files":     "/sys /dev/pts /dev/tty",
+	"find_devices":                "/dev/full /dev/fuse /dev/net/tun /dev/null /dev/pts/ptmx /dev/random /dev/tty /dev/urandom /dev/zero",
+	"learn_about_the_machine":     "cgroups cmdline cpuinfo devices filesystems gvisor loadavg meminfo sentry-meminfo stat sys uptime version",
+	"learn_the_environment":       "HOME LC_CTYPE ONLY",
+	// It does not tell of these flags, and what is writable is in its memory.
+	"see_mounts_that_are_too_open": "/ lacks nodev,nosuid; /sys lacks nodev,nosuid,ro; /sys is a sysfs; /dev lacks nodev,ro; /tmp lacks nodev; /proc lacks nodev,noexec,nosuid; /dev/pts lacks nodev,nosuid,ro; /dev/pts is a devpts; /dev/shm lacks nodev; SDK lacks nodev; SCRATCH lacks nodev",
 }
 
 func TestAttacksFromInsideACellFailWhereTheAgentSucceeds(t *testing.T) {
@@ -188,6 +251,15 @@ var inACell = map[string]string{
 	"write_to_the_code":            "EACCES",
 	"run_a_setuid_program":         "1001",           // each cell has a user of its own
 	"see_mounts_that_are_too_open": "/code lacks ro", // the agent writes there; those inside may not, see write_to_the_code
+}
+
+// asRootInGVisor are the answers where an ordinary user has only itself to
+// give, which is root in there: without any capability, and no other user.
+var asRootInGVisor = map[string]string{
+	"be_root":              "ok",
+	"become_root":          "ok",
+	"become_another_user":  "EPERM",
+	"run_a_setuid_program": "0",
 }
 
 // compare checks what came of the attacks.
@@ -271,18 +343,51 @@ func prey(t *testing.T) map[string]any {
 	return given
 }
 
+// untouched looks at what there was to attack, which nobody may have changed.
+func untouched(t *testing.T, given map[string]any) {
+	t.Helper()
+	sdk := given["sdk"].(string)
+	for path, mode := range map[string]os.FileMode{given["secret"].(string): 0o600, sdk + "/private": 0o600, sdk + "/open": 0o666} {
+		content, err := os.ReadFile(path)
+		must(t, err)
+		info, err := os.Stat(path)
+		must(t, err)
+		if string(content) != "secret" || info.Mode() != mode {
+			t.Errorf("%s is %q, %s", path, content, info.Mode())
+		}
+	}
+	for folder, want := range map[string]int{sdk: 4, given["tenant"].(string): 0} {
+		if entries, err := os.ReadDir(folder); err != nil || len(entries) != want {
+			t.Errorf("%s has %v, %v", folder, entries, err)
+		}
+	}
+	if n, err := unix.Getpriority(unix.PRIO_PROCESS, os.Getpid()); err != nil || n != niceness {
+		t.Errorf("the agent's priority is %d, not %d, %v", n, niceness, err)
+	}
+}
+
+// niceness is this process's priority as the kernel gives it when it begins.
+var niceness = func() int {
+	n, _ := unix.Getpriority(unix.PRIO_PROCESS, os.Getpid())
+	return n
+}()
+
 var segments atomic.Int64 // of shared memory, each with a key of its own
 
 // fromInside runs the attacks in a sandbox.
 func fromInside(t *testing.T, launcher sandbox.Launcher, given map[string]any) map[string]string {
 	t.Helper()
-	spec := sandbox.Spec{
+	_, out, _ := run(t, launcher, attacker(t, given))
+	return answers(t, []byte(out))
+}
+
+func attacker(t *testing.T, given map[string]any) sandbox.Spec {
+	t.Helper()
+	return sandbox.Spec{
 		Name: t.Name(), Argv: attackers(t, given, false), Env: []string{"ONLY=this"}, Dir: "/",
 		ReadOnly: []string{given["sdk"].(string)}, Writable: []string{given["scratch"].(string)},
 		Limits: sandbox.Limits{Memory: 256 << 20, Processes: 64, OpenFiles: 64},
 	}
-	_, out, _ := run(t, launcher, spec)
-	return answers(t, []byte(out))
 }
 
 // fromOutside runs the attacks as the agent; that on setuid programs as another user.

@@ -33,6 +33,7 @@ type cgroups struct {
 	folders map[string]string // controller ("memory", "cpu", "cpuacct", "pids") to our folder
 	made    atomic.Int64
 	mkdir   func(path string, mode fs.FileMode) error // os.Mkdir, at which the kernel makes a cgroup's files
+	closing sync.Once
 	closed  chan struct{}
 	late    sync.WaitGroup // what still removes cgroups
 }
@@ -167,9 +168,10 @@ func (c *cgroups) sweep() {
 	}
 }
 
-// close removes our folders. They go only when they are empty.
+// close removes our folders. They go only when they are empty, so it may be
+// called more than once.
 func (c *cgroups) close() {
-	close(c.closed)
+	c.closing.Do(func() { close(c.closed) })
 	c.late.Wait()
 	for _, folder := range c.places() {
 		_ = unix.Rmdir(folder)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/elastic/go-seccomp-bpf/arch"
 	moby "github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -37,6 +38,21 @@ func newFilter() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the filter of system calls: %w", err)
 	}
+	raw, err := bpf.Assemble(filter(this, allowedCalls(this)))
+	if err != nil {
+		return nil, fmt.Errorf("making the filter of system calls: %w", err)
+	}
+	var program []byte // of struct sock_filter
+	for _, r := range raw {
+		program = binary.NativeEndian.AppendUint16(program, r.Op)
+		program = append(program, r.Jt, r.Jf)
+		program = binary.NativeEndian.AppendUint32(program, r.K)
+	}
+	return program, nil
+}
+
+// allowedCalls are those that are let through whatever their arguments are.
+func allowedCalls(this *arch.Info) []string {
 	allowed := map[string]bool{}
 	for _, rule := range moby.DefaultProfile().Syscalls {
 		conditional := len(rule.Args) > 0 || rule.Includes != nil && (len(rule.Includes.Caps) > 0 || len(rule.Includes.Arches) > 0 && !slices.Contains(rule.Includes.Arches, runtime.GOARCH))
@@ -55,18 +71,20 @@ func newFilter() ([]byte, error) {
 		}
 	}
 	slices.Sort(names)
-	raw, err := bpf.Assemble(filter(this, names))
-	if err != nil {
-		return nil, fmt.Errorf("making the filter of system calls: %w", err)
-	}
-	var program []byte // of struct sock_filter
-	for _, r := range raw {
-		program = binary.NativeEndian.AppendUint16(program, r.Op)
-		program = append(program, r.Jt, r.Jf)
-		program = binary.NativeEndian.AppendUint32(program, r.K)
-	}
-	return program, nil
+	return names
 }
+
+// families are those of sockets that a program may open; of pairs, the first.
+var families = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6}
+
+// modeAt is where calls have the mode of a file.
+var modeAt = map[string]uint32{"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "creat": 1, "mknod": 1, "mknodat": 2}
+
+// openAt is where calls have flags by which they may make a file, whose mode follows.
+var openAt = map[string]uint32{"open": 1, "openat": 2}
+
+// makesFile are the flags by which a file is made.
+const makesFile = unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY
 
 // Where a filter finds what it decides on (struct seccomp_data). Arguments are
 // 64 bits wide, and their order is that of every machine we run on.
@@ -124,21 +142,56 @@ func filter(this *arch.Info, names []string) []bpf.Instruction {
 		}
 		return append(decision, answer(notAllowed))
 	}
-	on("socket", family(unix.AF_UNIX, unix.AF_INET, unix.AF_INET6)...)
-	on("socketpair", family(unix.AF_UNIX)...)
+	on("socket", family(families...)...)
+	on("socketpair", family(families[0])...)
 	mode := func(argument uint32) []bpf.Instruction {
 		return []bpf.Instruction{
 			load(argumentAt + 2*wide*argument), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: setID, SkipFalse: 1}, answer(notAllowed), answer(allow),
 		}
 	}
-	for name, argument := range map[string]uint32{"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "creat": 1, "mknod": 1, "mknodat": 2} {
+	for name, argument := range modeAt {
 		on(name, mode(argument)...)
 	}
-	for name, flags := range map[string]uint32{"open": 1, "openat": 2} {
+	for name, flags := range openAt {
 		// Where no file is made, the mode is whatever was in the register.
 		on(name, append([]bpf.Instruction{
-			load(argumentAt + 2*wide*flags), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY, SkipTrue: 1}, answer(allow),
+			load(argumentAt + 2*wide*flags), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: makesFile, SkipTrue: 1}, answer(allow),
 		}, mode(flags+1)...)...)
 	}
 	return append(program, answer(notAllowed))
+}
+
+// gvisorFilter is the same filter as gVisor's kernel takes it. That one answers
+// EPERM only, on which programs do not go on with an older call: so it allows
+// clone3, whose flags reach only that kernel's own namespaces, and withholds
+// openat2, which programs of today do without.
+func gvisorFilter() (*specs.LinuxSeccomp, error) {
+	this, err := arch.GetInfo("")
+	if err != nil {
+		return nil, fmt.Errorf("making the filter of system calls: %w", err)
+	}
+	s := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}
+	on := func(names []string, conditions ...specs.LinuxSeccompArg) {
+		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: names, Action: specs.ActAllow, Args: conditions})
+	}
+	without := func(argument uint32, bits uint64) specs.LinuxSeccompArg {
+		return specs.LinuxSeccompArg{Index: uint(argument), Op: specs.OpMaskedEqual, Value: bits}
+	}
+	on(append(allowedCalls(this), "clone3"))
+	on([]string{"clone"}, without(0, newNamespace))
+	for i, f := range families {
+		one := specs.LinuxSeccompArg{Op: specs.OpEqualTo, Value: uint64(f)}
+		on([]string{"socket"}, one)
+		if i == 0 {
+			on([]string{"socketpair"}, one)
+		}
+	}
+	for name, argument := range modeAt {
+		on([]string{name}, without(argument, setID))
+	}
+	for name, flags := range openAt {
+		on([]string{name}, without(flags, makesFile))
+		on([]string{name}, without(flags+1, setID))
+	}
+	return s, nil
 }

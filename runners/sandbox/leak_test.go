@@ -51,7 +51,7 @@ func held() (all []string) {
 			all = append(all, "process "+string(b))
 		}
 	}
-	for _, pattern := range []string{"*/warpket-test-%d-*", "*/*/warpket-test-%d-*", "*/*/*/warpket-test-%d-*", "*/*/*/*/warpket-test-%d-*"} {
+	for _, pattern := range []string{"*/warpket-*test-%d-*", "*/*/warpket-*test-%d-*", "*/*/*/warpket-*test-%d-*", "*/*/*/*/warpket-*test-%d-*"} {
 		cgroups, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", fmt.Sprintf(pattern, os.Getpid())))
 		for _, cgroup := range cgroups {
 			all = append(all, "cgroup "+cgroup)

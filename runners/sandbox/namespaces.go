@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -27,109 +28,27 @@ import (
 // rights: as an ordinary user the sandboxes share that user, and the limits
 // that take a cgroup hold only where one was delegated.
 type Namespaces struct {
-	cgroups  *cgroups
+	launcher
 	filter   []byte
 	landlock bool
-	uids     *uids // nil unless root
-	starts   chan func()
-	lock     *os.File
-
-	closing sync.RWMutex // held by those who start something
-	closed  bool
-
-	mu      sync.Mutex
-	running map[string]bool
 }
 
 // NewNamespaces makes a launcher whose name no other on this machine has. What
 // one of that name has left behind is ended. The error says what the machine
 // lacks.
 func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
-	if name == "" || strings.ContainsAny(name, "/\x00") {
-		return nil, warpket.Errorf(warpket.Invalid, "an agent's name cannot be %q, since folders are named after it", name)
-	}
-	lock, err := lockName(name)
+	filter, err := newFilter()
 	if err != nil {
 		return nil, err
 	}
-	n := &Namespaces{lock: lock, starts: make(chan func()), running: map[string]bool{}}
-	if n.filter, err = newFilter(); err != nil {
-		return nil, errors.Join(err, unlock(lock))
+	n := &Namespaces{filter: filter, landlock: landlockABI() > 0}
+	if err := n.open(name); err != nil {
+		return nil, err
 	}
-	if n.cgroups, err = findCgroups("/sys/fs/cgroup", "/proc/self/cgroup", "warpket-"+name); err != nil {
-		return nil, errors.Join(err, unlock(lock))
-	}
-	n.cgroups.sweep()
-	n.landlock = landlockABI() > 0
-	if os.Geteuid() == 0 {
-		n.uids = &uids{}
-	}
-	go serve(n.starts)
 	if err := n.try(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
-}
-
-// Close ends the launcher, whose sandboxes have been closed. It may be called
-// more than once; what is started after it is refused.
-func (n *Namespaces) Close() error {
-	n.closing.Lock()
-	defer n.closing.Unlock()
-	if n.closed {
-		return nil
-	}
-	n.closed = true
-	close(n.starts)
-	n.cgroups.close()
-	return unlock(n.lock)
-}
-
-// lockName takes a name until this process ends.
-func lockName(name string) (*os.File, error) {
-	folder := lockFolder()
-	if err := makeOwn(folder); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(folder, "launcher-"+name), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("taking the name %s: %w", name, err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, warpket.Errorf(warpket.Conflict, "an agent that uses the name %s runs already", name)
-	}
-	return f, nil
-}
-
-// unlock lets go of a lock at once. A process that is just being started has
-// the file open, too.
-func unlock(f *os.File) error {
-	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
-}
-
-// lockFolder holds files that are locked by agents of this machine and user.
-func lockFolder() string {
-	if os.Geteuid() == 0 {
-		return "/run/warpket"
-	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("warpket-%d", os.Geteuid()))
-}
-
-// makeOwn makes a folder that only this user can change. One that somebody
-// else has made where all may is not taken for it.
-func makeOwn(folder string) error {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return fmt.Errorf("making %s: %w", folder, err)
-	}
-	var stat unix.Stat_t
-	if err := unix.Lstat(folder, &stat); err != nil {
-		return fmt.Errorf("looking at %s: %w", folder, err)
-	}
-	if int(stat.Uid) != os.Geteuid() || stat.Mode&unix.S_IFMT != unix.S_IFDIR || stat.Mode&0o022 != 0 {
-		return warpket.Errorf(warpket.Unavailable, "%s must be a folder that only the agent's user can change; it is somebody else's or open to others: remove it", folder)
-	}
-	return nil
 }
 
 // try runs a program, to know before any function does that it can be done.
@@ -150,11 +69,7 @@ func (n *Namespaces) try(ctx context.Context) error {
 
 // Isolation says what holds on this machine.
 func (n *Namespaces) Isolation() warpket.Isolation {
-	i := warpket.Isolation{Kind: "namespaces", UID: "shared", Unenforced: n.cgroups.missing()}
-	if n.uids != nil {
-		i.UID = "own"
-	}
-	return i
+	return n.isolation("namespaces")
 }
 
 // Start starts the program.
@@ -170,11 +85,8 @@ func (n *Namespaces) start(ctx context.Context, spec Spec, nest bool) (_ *box, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if n.ended() {
-		return nil, errClosed
-	}
-	if !n.claim(spec.Name) {
-		return nil, warpket.Errorf(warpket.Conflict, "a sandbox named %q is running already", spec.Name)
+	if err := n.claim(spec.Name); err != nil {
+		return nil, err
 	}
 	b := &box{launcher: n, name: spec.Name, done: make(chan struct{})}
 	defer func() {
@@ -192,26 +104,6 @@ func (n *Namespaces) start(ctx context.Context, spec Spec, nest bool) (_ *box, e
 		return nil, err
 	}
 	return b, b.run(ctx, spec, nest)
-}
-
-func (n *Namespaces) claim(name string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.running[name] {
-		return false
-	}
-	n.running[name] = true
-	return true
-}
-
-func (n *Namespaces) release(name string) {
-	n.mu.Lock()
-	delete(n.running, name)
-	last := len(n.running) == 0
-	n.mu.Unlock()
-	if last && n.ended() {
-		n.cgroups.close()
-	}
 }
 
 // box is a running sandbox.
@@ -277,26 +169,6 @@ func (b *box) run(ctx context.Context, spec Spec, nest bool) error {
 		<-b.done
 	}
 	return err
-}
-
-var errClosed = warpket.Errorf(warpket.Unavailable, "the launcher of sandboxes has been closed")
-
-func (n *Namespaces) ended() bool {
-	n.closing.RLock()
-	defer n.closing.RUnlock()
-	return n.closed
-}
-
-// spawn starts a process from the launcher's thread.
-func (n *Namespaces) spawn(cmd *exec.Cmd) error {
-	n.closing.RLock()
-	defer n.closing.RUnlock()
-	if n.closed {
-		return errClosed
-	}
-	started := make(chan error)
-	n.starts <- func() { started <- cmd.Start() }
-	return <-started
 }
 
 // awaitReport waits until a sandbox has been set up, or for why it could not
@@ -373,7 +245,7 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 	if err := b.give(spec.Writable); err != nil {
 		return s, nil, err
 	}
-	mounts, err := b.openMounts(s.Mounts)
+	mounts, err := b.uids.openMounts(s.Mounts, b.mapped)
 	if b.mapped != nil {
 		_ = b.mapped.Close() // the mounts have it
 	}
@@ -383,14 +255,14 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 
 // openMounts opens what only the agent may open. An ordinary user may make
 // mounts only inside, and there sees the same files.
-func (b *box) openMounts(mounts []mount) ([]*os.File, error) {
-	if b.uids == nil {
+func (r *uidRange) openMounts(mounts []mount, mapped *os.File) ([]*os.File, error) {
+	if r == nil {
 		return nil, nil
 	}
 	var files []*os.File
 	for i := range mounts {
 		m := &mounts[i]
-		fd, err := openTree(m.Source, m.Writable, m.Device, b.mapped)
+		fd, err := openTree(m.Source, m.Writable, m.Device, mapped)
 		if err != nil {
 			return files, err
 		}
@@ -442,20 +314,12 @@ var shared = []string{
 func (s *setup) system(root, code string) error {
 	names := []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
 	if root != "" {
-		entries, err := os.ReadDir(root)
-		if err != nil {
-			return fmt.Errorf("reading the folder of a system: %w", err)
+		var err error
+		if names, err = systemOf(root, code); err != nil {
+			return err
 		}
-		names = nil
-		taken := []string{"proc", "dev", "sys", "tmp", "run", strings.TrimPrefix(ownFolder, "/")}
 		if code != "" {
-			taken = append(taken, strings.TrimPrefix(CodeFolder, "/"))
 			s.Mounts = append(s.Mounts, mount{Path: CodeFolder, Source: code})
-		}
-		for _, entry := range entries {
-			if !slices.Contains(taken, entry.Name()) {
-				names = append(names, entry.Name())
-			}
 		}
 	}
 	for _, name := range names {
@@ -483,11 +347,35 @@ func (s *setup) system(root, code string) error {
 			s.Mounts = append(s.Mounts, mount{Path: path, Source: path})
 		}
 	}
-	s.Files["/etc/passwd"] = []byte("root:x:0:0:::\nfunction:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534:::\n")
-	s.Files["/etc/group"] = []byte("root:x:0:\nfunction:x:1000:\nnogroup:x:65534:\n")
-	s.Files["/etc/hosts"] = []byte("127.0.0.1 localhost warpket\n::1 localhost\n")
-	s.Files["/etc/nsswitch.conf"] = []byte("passwd: files\ngroup: files\nhosts: files\n")
+	maps.Copy(s.Files, etc)
 	return nil
+}
+
+// systemOf names what a folder has of a system. The rest is the sandbox's own,
+// or that of the code, if there is any.
+func systemOf(root, code string) (names []string, err error) {
+	taken := []string{"proc", "dev", "sys", "tmp", "run", strings.TrimPrefix(ownFolder, "/")}
+	if code != "" {
+		taken = append(taken, strings.TrimPrefix(CodeFolder, "/"))
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return nil, fmt.Errorf("reading the folder of a system: %w", err)
+	}
+	for _, entry := range entries {
+		if !slices.Contains(taken, entry.Name()) {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
+}
+
+// etc are files in place of the machine's.
+var etc = map[string][]byte{
+	"/etc/passwd":        []byte("root:x:0:0::/tmp:/bin/sh\nfunction:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534:::\n"),
+	"/etc/group":         []byte("root:x:0:\nfunction:x:1000:\nnogroup:x:65534:\n"),
+	"/etc/hosts":         []byte("127.0.0.1 localhost warpket\n::1 localhost\n"),
+	"/etc/nsswitch.conf": []byte("passwd: files\ngroup: files\nhosts: files\n"),
 }
 
 func (b *box) command(spec Spec, files []*os.File) *exec.Cmd {
@@ -581,7 +469,7 @@ func (b *box) free() {
 			_ = b.listener.Close()
 		}
 		b.cgroup.remove()
-		b.takeBack()
+		takeBack(b.owned, b.uids != nil)
 		b.uids.free()
 		b.launcher.release(b.name)
 	})

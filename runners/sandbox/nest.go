@@ -143,8 +143,8 @@ func rights(control []byte) ([]*os.File, error) {
 // program. It may be ended before the nest is, and goes on when the nest is
 // retired.
 func (n *Nest) Cell(ctx context.Context, name string, limits Limits, files [3]*os.File) (_ *Cell, err error) {
-	if !n.launcher.claim(name) {
-		return nil, warpket.Errorf(warpket.Conflict, "a sandbox named %q is running already", name)
+	if err := n.launcher.claim(name); err != nil {
+		return nil, err
 	}
 	c := &Cell{launcher: n.launcher, name: name, as: n.uids, done: make(chan struct{})}
 	defer func() {

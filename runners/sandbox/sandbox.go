@@ -59,7 +59,7 @@ type Counters struct {
 // Refusals are how often a limit has stopped a sandbox.
 type Refusals struct {
 	Memory    int64 // processes that the kernel killed since memory ran out
-	Processes int64 // processes and threads that could not be started
+	Processes int64 // processes and threads that could not be started; gVisor's kernel tells nobody
 }
 
 // Spec lists everything the program may touch; what is not listed is not there.
@@ -72,7 +72,7 @@ type Spec struct {
 	Stdout   *os.File // nil: dropped
 	Stderr   *os.File // nil: dropped
 	Files    []*os.File
-	Root     string   // folder with its system; the machine's /usr and what belongs to it if empty; Namespaces only
+	Root     string   // folder with its system; the machine's /usr and what belongs to it if empty; not for Plain
 	Code     string   // folder that it may read at CodeFolder; with Root only
 	ReadOnly []string // paths that it may read, with what is below them
 	Writable []string // paths that it may also write
@@ -82,7 +82,7 @@ type Spec struct {
 }
 
 func errNoRoot(l Launcher) error {
-	return warpket.Errorf(warpket.Unavailable, "programs of an image cannot run on this node, whose isolation is %s: they need namespaces", l.Isolation().Kind)
+	return warpket.Errorf(warpket.Unavailable, "programs of an image cannot run on this node, whose isolation is %s: they need namespaces or gvisor", l.Isolation().Kind)
 }
 
 // Limits are what the program may use; zero means no limit.

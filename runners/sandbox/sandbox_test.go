@@ -30,7 +30,25 @@ func launchers(t *testing.T) map[string]sandbox.Launcher {
 			t.Errorf("cgroups are left: %q", left)
 		}
 	})
-	return map[string]sandbox.Launcher{"plain": sandbox.NewPlain(), "namespaces": namespaces}
+	all := map[string]sandbox.Launcher{"plain": sandbox.NewPlain(), "namespaces": namespaces}
+	if hasGVisor() {
+		all["gvisor"] = gvisor(t)
+	}
+	return all
+}
+
+// runsc is the variable that names gVisor's program.
+const runsc = "WARPKET_TEST_RUNSC"
+
+func hasGVisor() bool { return os.Getenv(runsc) != "" || os.Getenv("CI") != "" }
+
+// gvisor makes a launcher with gVisor's program. "make test" builds that.
+func gvisor(t *testing.T) *sandbox.GVisor {
+	t.Helper()
+	launcher, err := sandbox.NewGVisor(t.Context(), os.Getenv(runsc), "gvisor-"+launcherName(t))
+	must(t, err)
+	t.Cleanup(func() { must(t, launcher.Close()) })
+	return launcher
 }
 
 // launcherName is of a test, and of this process, since others may run the
@@ -101,11 +119,31 @@ func TestAProgramSeesOnlyWhatItWasGiven(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Standard streams, the extra file, and the folder that ls reads.
-		if diff := cmp.Diff("A=1\n0\n64\n5\n", string(out)); diff != "" {
+		want := "A=1\n0\n64\n5\n"
+		if kindOf(launcher) == "gvisor" { // which gives a HOME to each program that has none
+			want = "HOME=/tmp\n" + want
+		}
+		if diff := cmp.Diff(want, string(out)); diff != "" {
 			t.Error(diff)
 		}
 		if extra, _ := io.ReadAll(extraIn); string(extra) != "to-three\n" {
 			t.Errorf("the extra file got %q", extra)
+		}
+	})
+}
+
+func TestAFileThatAProgramClosesIsClosed(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, launcher sandbox.Launcher) {
+		reader, writer := pipe(t)
+		stdin, _ := pipe(t)
+		spec := shell(t, "echo there >&3; exec 3>&-; read end")
+		spec.Stdin, spec.Files = stdin, []*os.File{writer}
+		start(t, launcher, spec)
+		_ = writer.Close()
+		// It runs on, and nobody else holds the file.
+		if got, err := io.ReadAll(reader); string(got) != "there\n" || err != nil {
+			t.Errorf("%q, %v", got, err)
 		}
 	})
 }
@@ -186,6 +224,8 @@ func TestAProgramThatCannotStartIsAnError(t *testing.T) {
 		}
 	})
 }
+
+func kindOf(launcher sandbox.Launcher) string { return launcher.Isolation().Kind }
 
 func shell(t *testing.T, script string) sandbox.Spec {
 	t.Helper()

@@ -129,7 +129,12 @@ func (b *box) give(folders []string) error {
 		return nil
 	}
 	b.owned = folders
-	uid := b.uids.first + functionUID
+	return b.uids.own(folders)
+}
+
+// own makes folders, with what is in them, those of the sandbox's program.
+func (r *uidRange) own(folders []string) error {
+	uid := r.first + functionUID
 	for _, folder := range folders {
 		err := filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
 			if err == nil {
@@ -165,16 +170,17 @@ func (b *box) canMap(folders []string) *os.File {
 	return mapping
 }
 
-// takeBack does what it can: a program may have left what cannot be walked,
-// such as folders nested without end, and that must not keep it from the rest.
-// Folders can be entered and removed after it, and no file runs as its owner.
-func (b *box) takeBack() {
-	for _, folder := range b.owned {
+// takeBack makes folders, with what a program has left in them, the agent's,
+// as far as it can: a program may have left what cannot be walked, such as
+// folders nested without end, and that must not keep it from the rest. Folders
+// can be entered and removed after it, and no file runs as its owner.
+func takeBack(folders []string, chown bool) {
+	for _, folder := range folders {
 		_ = filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry == nil {
 				return nil //nolint:nilerr // goes on with what can be walked
 			}
-			if b.uids != nil {
+			if chown {
 				_ = os.Lchown(path, os.Geteuid(), os.Getegid())
 			}
 			if entry.Type()&fs.ModeSymlink != 0 {

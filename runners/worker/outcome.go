@@ -72,7 +72,7 @@ func explain(f *warpket.Failure, before, now sandbox.Refusals, memory int64) {
 	case now.Memory > before.Memory || f.Code == warpket.OutOfMemory:
 		f.Code = warpket.OutOfMemory
 		f.Message = fmt.Sprintf("it needed more than its %d MiB of memory (resources.memory): %s", memory>>20, f.Message)
-	case now.Processes > before.Processes:
+	case now.Processes > before.Processes || f.Code == warpket.TooManyProcesses:
 		f.Code = warpket.TooManyProcesses
 		f.Message = fmt.Sprintf("it needed more than %d processes and threads: %s", MaxProcesses, f.Message)
 	case f.Code == warpket.DiskFull:
@@ -114,7 +114,7 @@ func judge(head answer, body []byte) warpket.Outcome {
 // knownCode lets through the codes that a worker may report of itself.
 func knownCode(code warpket.FailureCode) warpket.FailureCode {
 	switch code {
-	case warpket.OutOfMemory, warpket.DiskFull, warpket.ImportFailed, warpket.NoEntry, warpket.BadArguments, warpket.ResultNotEncodable, warpket.ResultTooLarge, warpket.Exited:
+	case warpket.OutOfMemory, warpket.TooManyProcesses, warpket.DiskFull, warpket.ImportFailed, warpket.NoEntry, warpket.BadArguments, warpket.ResultNotEncodable, warpket.ResultTooLarge, warpket.Exited:
 		return code
 	default: // the others are not for a worker to say
 		return warpket.Raised

@@ -461,19 +461,29 @@ func configFor(t testing.TB, code string) worker.Config {
 
 // way is one of the ways in which a worker comes to be: each passes the same tests.
 type way struct {
+	name      string
 	startWith func(t testing.TB, config worker.Config) *worker.Worker
 }
 
-// each runs a test for workers that are plain processes, processes in a
-// sandbox, and parked children.
+// ways are those in which workers are kept apart: processes in a sandbox, under
+// gVisor where its program is, and parked children.
+func ways() map[string]func(testing.TB, worker.Config) *worker.Worker {
+	all := map[string]func(testing.TB, worker.Config) *worker.Worker{"sandboxed": startSandboxed, "parked": startParked}
+	if hasGVisor() {
+		all["gvisor"] = startUnderGVisor
+	}
+	return all
+}
+
+// each runs a test in all of these ways, and for workers that are plain processes.
 func each(t *testing.T, test func(t *testing.T, how way)) {
 	t.Helper()
-	for name, startWith := range map[string]func(testing.TB, worker.Config) *worker.Worker{
-		"plain": startWith, "sandboxed": startSandboxed, "parked": startParked,
-	} {
+	all := ways()
+	all["plain"] = startWith
+	for name, startWith := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, way{startWith})
+			test(t, way{name, startWith})
 		})
 	}
 }

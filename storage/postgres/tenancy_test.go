@@ -171,13 +171,23 @@ func TestTokensAreRevokedForGood(t *testing.T) {
 	if err := w.CreateToken(t.Context(), bad); err == nil {
 		t.Error("an operator's token belongs to a project")
 	}
+	// Whoever asks again for the same has not got the first secret.
+	again := token
+	again.SecretHash = warpket.HashSecret("again")
+	w.must(w.CreateToken(t.Context(), again))
+	if got, err := w.Token(t.Context(), token.ID); err != nil || !got.Holds("again", now()) {
+		t.Errorf("what was answered last does not hold (%v)", err)
+	}
+	elsewhere := again
+	elsewhere.ProjectID, elsewhere.SecretHash = w.addProject("elsewhere"), warpket.HashSecret("other")
+	wantKind(t, w.CreateToken(t.Context(), elsewhere), warpket.Conflict)
 	first := now()
 	for _, at := range []time.Time{first, first.Add(time.Hour)} {
 		w.must(w.RevokeToken(t.Context(), w.project, token.ID, at))
 	}
 	got, err := w.Token(t.Context(), token.ID)
 	w.must(err)
-	if got.RevokedDate == nil || !got.RevokedDate.Equal(first) || got.Holds("s", now()) {
+	if got.RevokedDate == nil || !got.RevokedDate.Equal(first) || got.Holds("again", now()) {
 		t.Errorf("it is %+v", got)
 	}
 	if list, _, err := w.Tokens(t.Context(), w.project, "", postgres.Page{Limit: 5}); len(list) != 0 || err != nil {

@@ -12,7 +12,8 @@ import (
 
 // CreateToken adds a token, whose secret the caller has hashed. Its functions
 // must be the project's, and its role at most that of its member. Adding the
-// same ID again does nothing.
+// same ID again gives the token this secret: whoever asks again has not got the
+// one before.
 func (s *Store) CreateToken(ctx context.Context, t warpket.Token) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var member any
@@ -38,9 +39,13 @@ func (s *Store) CreateToken(ctx context.Context, t warpket.Token) error {
 				return warpket.Errorf(warpket.Invalid, "this project has no function %q", id).At("functions[%d]", i)
 			}
 		}
-		_, err = tx.Exec(ctx, `insert into tokens (id, project_id, role, name, secret_hash, created_date, description, functions, member_id, expires_date)
-			values ($1, $2, $3, $4, $5, $6, $7, $8::uuid[], $9, $10) on conflict (id) do nothing`,
+		tag, err := tx.Exec(ctx, `insert into tokens (id, project_id, role, name, secret_hash, created_date, description, functions, member_id, expires_date)
+			values ($1, $2, $3, $4, $5, $6, $7, $8::uuid[], $9, $10)
+			on conflict (id) do update set secret_hash = excluded.secret_hash where tokens.project_id is not distinct from excluded.project_id`,
 			t.ID, orNull(t.ProjectID), t.Role, t.Name, t.SecretHash, t.CreatedDate, t.Description, t.Functions, member, t.ExpiresDate)
+		if err == nil && tag.RowsAffected() == 0 {
+			return warpket.Errorf(warpket.Conflict, "the token %q exists already", t.ID)
+		}
 		return err
 	})
 	return explain(err, "token", t.Name)

@@ -9,13 +9,16 @@ import (
 	"github.com/warpket/warpket"
 )
 
+// countedEvents is how many events are moved at a time.
+const countedEvents = 50_000
+
 // CountUsage moves what was used since the last time into the hours and months
-// of its projects, in one transaction, and counts the slots that are held. It
-// reports how many events it has moved; when that is many there are more.
-// Servers that call it at the same time leave it to the first.
-func (s *Store) CountUsage(ctx context.Context) (int, error) {
+// of its projects, in one transaction, and counts the slots that are held. more
+// reports whether it has left some. Servers that call it at the same time leave
+// it to the first.
+func (s *Store) CountUsage(ctx context.Context) (more bool, err error) {
 	n := 0
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var mine bool
 		if err := tx.QueryRow(ctx, `select pg_try_advisory_xact_lock(hashtext('warpket usage'))`).Scan(&mine); err != nil || !mine {
 			return err
@@ -28,7 +31,7 @@ func (s *Store) CountUsage(ctx context.Context) (int, error) {
 		if err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, `with moved as (delete from usage_events where ctid = any (array(select ctid from usage_events limit 50000)) returning *),
+		return tx.QueryRow(ctx, `with moved as (delete from usage_events where ctid = any (array(select ctid from usage_events limit $1)) returning *),
 			hours as (insert into usage_hours (project_id, hour, function_id, `+totals+`)
 				select project_id, date_trunc('hour', date, 'UTC') as h, function_id, `+sums+` from moved group by 1, 2, 3 order by 1, 2, 3
 				on conflict (project_id, hour, function_id) do update set succeeded = usage_hours.succeeded + excluded.succeeded, failed = usage_hours.failed + excluded.failed,
@@ -38,9 +41,9 @@ func (s *Store) CountUsage(ctx context.Context) (int, error) {
 			months as (insert into usage_months (project_id, month, cpu_seconds, gpu_seconds)
 				select project_id, date_trunc('month', date, 'UTC') as m, sum(cpu_seconds), sum(gpu_seconds) from moved group by 1, 2 order by 1, 2
 				on conflict (project_id, month) do update set cpu_seconds = usage_months.cpu_seconds + excluded.cpu_seconds, gpu_seconds = usage_months.gpu_seconds + excluded.gpu_seconds)
-			select count(*) from moved`).Scan(&n)
+			select count(*) from moved`, countedEvents).Scan(&n)
 	})
-	return n, explain(err, "usage", "")
+	return n == countedEvents, explain(err, "usage", "")
 }
 
 const (

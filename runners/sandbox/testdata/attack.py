@@ -2,7 +2,8 @@
 
 Each function below tries one thing and returns what came of it: "ok" if it
 worked, otherwise the name of the error. Each runs in a process of its own.
-The one argument is JSON: what there is to attack. The answer is JSON as well.
+The one argument is JSON: what there is to attack, and "only" or "without" some
+of the functions. The answer is JSON as well.
 """
 
 import ctypes
@@ -942,4 +943,5 @@ def run(function):
 
 
 if __name__ == "__main__":
-    json.dump({name: run(function) for name, function in attacks.items()}, sys.stdout)
+    wanted = given.get("only") or [name for name in attacks if name not in given.get("without", [])]
+    json.dump({name: run(attacks[name]) for name in wanted}, sys.stdout)

@@ -1,5 +1,6 @@
 """Failures as the node records them: a code, a message, a traceback."""
 
+import _thread
 import errno
 import os
 import sys
@@ -39,9 +40,20 @@ def of(error, code="raised"):
         code = "out_of_memory"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         code = "disk_full"
+    elif type(error) in (BlockingIOError, RuntimeError) and _no_more_threads():
+        code = "too_many_processes"
     text = describe(error)
     print(text, end="", file=sys.stderr)
     return failure(code, one_line(error), text)
+
+
+def _no_more_threads():
+    """Whether nothing more can be started now: what the error says is no proof."""
+    try:
+        _thread.start_new_thread(int, ())
+    except RuntimeError:
+        return True
+    return False
 
 
 def one_line(error):
