@@ -96,6 +96,9 @@ func (s *Server) Guard(scope Scope, op huma.Operation, refuse func(huma.Context,
 // The audit leaves them out.
 func OwnRecord() map[string]any { return map[string]any{ownRecord: true} }
 
+// NewID is the ID for what a request creates, by which the audit tells of it.
+func (s *Server) NewID(ctx context.Context) warpket.ID { return s.newID(ctx) }
+
 // AddRuntime creates a runtime, and has it built.
 func (s *Server) AddRuntime(ctx context.Context, b CreateRuntimeRequest) (warpket.Runtime, error) {
 	out, err := s.createRuntime(ctx, &struct {

@@ -81,7 +81,7 @@ func (w *wire) addAliases() {
 		},
 		) (*struct{}, error) {
 			err := w.server.RemoveAlias(ctx, in.Name)
-			return nil, conflicting(noAlias(err, in.Name), http.StatusForbidden, "")
+			return nil, conflicting(noAlias(err, in.Name), "")
 		})
 }
 
@@ -130,7 +130,7 @@ func (w *wire) createAlias(ctx context.Context, in *Sent) (*output[aliasObject],
 	}
 	now := w.server.Now()
 	a := warpket.Alias{
-		ID: warpket.NewID(now), ProjectID: f.ProjectID, Name: name, Description: description, FunctionID: f.ID, Routes: []warpket.Route{{Version: number, Weight: 1}},
+		ID: w.server.NewID(ctx), ProjectID: f.ProjectID, Name: name, Description: description, FunctionID: f.ID, Routes: []warpket.Route{{Version: number, Weight: 1}},
 		CreatedDate: now, UpdatedDate: now,
 	}
 	if err := w.onlyAlias(ctx, a); err != nil {

@@ -141,7 +141,7 @@ func (w *wire) addExecutions() {
 			if err != nil {
 				return nil, err
 			}
-			return nil, conflicting(w.server.Store.DeleteExecution(ctx, e.ProjectID, e.ID), http.StatusForbidden, "")
+			return nil, conflicting(w.server.Store.DeleteExecution(ctx, e.ProjectID, e.ID), "")
 		})
 }
 

@@ -103,15 +103,16 @@ func notFound(err error, model, format string, args ...any) error {
 	return newFault(http.StatusNotFound, model+" not found ["+fmt.Sprintf(format, args...)+"]")
 }
 
-// conflicting gives a conflict another status, and words if they are not empty.
-func conflicting(err error, status int, words string) error {
+// conflicting makes a conflict what Qinling forbids, in these words if there are
+// any.
+func conflicting(err error, words string) error {
 	if warpket.KindOf(err) != warpket.Conflict {
 		return err
 	}
 	if words == "" {
 		words = faultOf(err).Text
 	}
-	return newFault(status, words)
+	return newFault(http.StatusForbidden, words)
 }
 
 const notAllowed = "Operation not allowed"

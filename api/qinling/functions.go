@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -116,9 +117,7 @@ func formBody(description string) *huma.RequestBody {
 		texts[name] = &huma.Schema{Type: huma.TypeString}
 	}
 	form := map[string]*huma.Schema{"package": {Type: huma.TypeString, Format: "binary"}}
-	for name, s := range texts {
-		form[name] = s
-	}
+	maps.Copy(form, texts)
 	return &huma.RequestBody{Description: description, Content: map[string]*huma.MediaType{
 		"multipart/form-data":               {Schema: &huma.Schema{Type: huma.TypeObject, Properties: form}},
 		"application/x-www-form-urlencoded": {Schema: &huma.Schema{Type: huma.TypeObject, Properties: texts}},
@@ -234,7 +233,7 @@ func (w *wire) own(ctx context.Context, text string) (warpket.Function, error) {
 func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), 80)], "") }
 
 // settings reads the limits of a function, as far as they are said.
-func (f fields) settings() (s api.FunctionSettings, said bool, err error) {
+func (f fields) settings() (s api.FunctionSettings, err error) {
 	r := api.Resources{}
 	for _, limit := range []struct {
 		names    []string
@@ -250,21 +249,20 @@ func (f fields) settings() (s api.FunctionSettings, said bool, err error) {
 		for _, name := range limit.names {
 			n, ok, err := f.integer(name, "Invalid "+limit.what+" resource specified. An integer is required.")
 			if err != nil {
-				return s, false, err
+				return s, err
 			}
 			if !ok {
 				continue
 			}
 			if n < limit.min || n > limit.max {
-				return s, false, invalid("%s resource limitation not within the allowable range: %d ~ %d%s.", limit.what, limit.min, limit.max, limit.unit)
+				return s, invalid("%s resource limitation not within the allowable range: %d ~ %d%s.", limit.what, limit.min, limit.max, limit.unit)
 			}
 			limit.set(n)
-			said = true
 			break
 		}
 	}
 	s.Resources = &r
-	return s, said, nil
+	return s, nil
 }
 
 // code reads what a body says of its code; it is an object, or one as text.
@@ -325,7 +323,7 @@ func (w *wire) createFunction(ctx context.Context, in *Sent) (*output[functionOb
 	if err := f.texts(map[string]*string{"name": &name, "description": &description, "runtime_id": &runtime, "entry": &entry}); err != nil {
 		return nil, err
 	}
-	settings, _, err := f.settings()
+	settings, err := f.settings()
 	if err != nil {
 		return nil, err
 	}
@@ -395,7 +393,7 @@ func (w *wire) updateFunction(ctx context.Context, in *struct {
 	if err := said.texts(map[string]*string{"name": &name, "description": &description, "entry": &entry}); err != nil {
 		return nil, err
 	}
-	settings, _, err := said.settings()
+	settings, err := said.settings()
 	if err != nil {
 		return nil, err
 	}

@@ -144,7 +144,7 @@ func (w *wire) createJob(ctx context.Context, in *Sent) (*output[jobObject], err
 	}
 	now := w.server.Now()
 	s := warpket.Schedule{
-		ID: warpket.NewID(now), ProjectID: t.function.ProjectID, FunctionID: t.function.ID, Alias: t.alias, TimeZone: "",
+		ID: w.server.NewID(ctx), ProjectID: t.function.ProjectID, FunctionID: t.function.ID, Alias: t.alias,
 		Status: warpket.ScheduleRunning, CreatedDate: now, UpdatedDate: now,
 	}
 	s.Description = "Created by Job " + string(s.ID)

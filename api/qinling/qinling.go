@@ -55,6 +55,7 @@ func humaConfig() huma.Config {
 	c := huma.DefaultConfig("Qinling on warpket", "1.0")
 	c.CreateHooks = nil // no $schema in bodies
 	c.SchemasPath, c.DocsPath, c.OpenAPIPath = "", "", "/v1/openapi"
+	c.Servers = []*huma.Server{{URL: Prefix}}
 	c.Transformers = append(c.Transformers, func(_ huma.Context, _ string, v any) (any, error) {
 		if p, ok := v.(*api.Problem); ok { // huma's own errors
 			return newFault(p.Status, p.Detail), nil
@@ -62,47 +63,6 @@ func humaConfig() huma.Config {
 		return v, nil
 	})
 	return c
-}
-
-// Bounds of requests.
-const (
-	maxBody     = 1 << 20
-	readTime    = 15 * time.Second
-	packageBody = 52 << 20 // a zip of 51 MiB, with what is around it
-)
-
-// register adds an operation. All go through it: it enforces the scope and turns
-// every error into a fault.
-func register[I, O any](w *wire, scope api.Scope, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
-	op.OperationID = "qinling-" + op.OperationID // as the audit tells them
-	op.Middlewares = append(op.Middlewares, w.server.Guard(scope, op, refuse)...)
-	op.SkipValidateParams, op.SkipValidateBody = true, true // the messages are Qinling's own
-	if op.MaxBodyBytes == 0 {
-		op.MaxBodyBytes = maxBody
-	}
-	if op.BodyReadTimeout == 0 {
-		op.BodyReadTimeout = readTime
-	}
-	if op.DefaultStatus == 0 && op.Method != http.MethodDelete {
-		op.DefaultStatus = http.StatusOK
-	}
-	if _, ok := any(new(I)).(interface{ sent() }); ok && op.RequestBody == nil {
-		op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{}}}}
-	}
-	huma.Register(w.api, op, func(ctx context.Context, in *I) (*O, error) {
-		out, err := handler(ctx, in)
-		if err == nil {
-			return out, nil
-		}
-		f := faultOf(err)
-		if f.status >= http.StatusInternalServerError && ctx.Err() == nil {
-			w.server.Log.ErrorContext(ctx, "request failed", "operation", op.OperationID, "error", err)
-		}
-		return nil, huma.ErrorWithHeaders(f, f.headers())
-	})
-	if op.RequestBody != nil {
-		op.RequestBody.Required = false // what is missing has a message of its own
-	}
 }
 
 // handler is the wire: its token, unknown paths and the shape of errors around

@@ -50,6 +50,9 @@ func TestWhatIsOpenAndWhatAsksForAToken(t *testing.T) {
 	if got := w.ok(t, 200, "GET", "/v1/functions", nil, "X-Auth-Token", "notused"); len(items(t, got, "functions")) != 0 {
 		t.Errorf("there are functions: %v", got)
 	}
+	if got := w.ok(t, 200, "GET", "/v1/openapi.json", nil, none...); got["openapi"] == nil {
+		t.Error("it has no description")
+	}
 	w.refused(t, 405, "Method Not Allowed", "PATCH", "/v1/functions", object{})
 	w.refused(t, 404, "Not Found", "GET", "/v1/nothing", nil)
 	w.refused(t, 400, `Unknown argument: "zzz"`, "GET", "/v1/functions?zzz=1", nil)
@@ -498,6 +501,12 @@ func TestWhatIsDoneHereIsInTheAudit(t *testing.T) {
 	w.ok(t, 204, "DELETE", "/v1/functions/"+f, nil)
 	acts, _, err := w.store.Acts(t.Context(), postgres.ActFilter{Operation: "qinling-delete-function"}, postgres.Page{Limit: 10})
 	if err != nil || len(acts) != 1 || acts[0].Subject != f || acts[0].Status != 204 {
+		t.Errorf("the audit has %v %v", acts, err)
+	}
+	f = w.function(t, w.runtime(t), "f", "def main(**kwargs): pass\n")
+	h := w.ok(t, 201, "POST", "/v1/webhooks", object{"function_id": f})
+	acts, _, err = w.store.Acts(t.Context(), postgres.ActFilter{Operation: "qinling-create-webhook"}, postgres.Page{Limit: 10})
+	if err != nil || len(acts) != 1 || acts[0].Subject != h["id"] {
 		t.Errorf("the audit has %v %v", acts, err)
 	}
 }

@@ -118,7 +118,7 @@ func (w *wire) addRuntimes() {
 			}
 			role := api.CallerOf(ctx).Role
 			err = w.server.Store.DeleteRuntime(ctx, r.ProjectID, r.ID, func(r warpket.Runtime) error { return r.MayBeChangedBy(role) })
-			return nil, conflicting(err, http.StatusForbidden, "Runtime "+string(r.ID)+" is still in use.")
+			return nil, conflicting(err, "Runtime "+string(r.ID)+" is still in use.")
 		})
 	register(w, api.Operate, huma.Operation{OperationID: "get-runtime-pool", Method: http.MethodGet, Path: "/v1/runtimes/{id}/pool", Tags: tags, Summary: "Show the pool of a runtime"},
 		func(ctx context.Context, in *struct {
@@ -202,10 +202,8 @@ func (w *wire) updateRuntime(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"is_public", "trusted"} {
-		if f.has(name) {
-			return nil, invalid("Only name, description and image of a runtime can be updated.")
-		}
+	if f.has("is_public") || f.has("trusted") {
+		return nil, invalid("Only name, description and image of a runtime can be updated.")
 	}
 	r, ctx, err := w.runtime(ctx, in.ByID)
 	if err != nil {
@@ -234,7 +232,7 @@ func (w *wire) updateRuntime(ctx context.Context, in *struct {
 	}
 	changed, err := w.server.ChangeRuntime(ctx, r.ID, b)
 	if err != nil { // what is left to conflict with are running executions
-		return nil, conflicting(err, http.StatusForbidden, "")
+		return nil, conflicting(err, "")
 	}
 	return &output[runtimeObject]{toRuntime(changed)}, nil
 }

@@ -113,7 +113,7 @@ func (w *wire) addVersions() {
 				return nil, err
 			}
 			err = w.server.RemoveVersion(ctx, f, n)
-			return nil, conflicting(notFound(err, "FunctionVersion", "function_id=%s, version_number=%d", f.ID, n), http.StatusForbidden, "")
+			return nil, conflicting(notFound(err, "FunctionVersion", "function_id=%s, version_number=%d", f.ID, n), "")
 		})
 }
 

@@ -160,7 +160,7 @@ func (w *wire) createWebhook(ctx context.Context, in *Sent) (*output[webhookObje
 		return nil, err
 	}
 	now := w.server.Now()
-	h := warpket.Webhook{ID: warpket.NewID(now), ProjectID: t.function.ProjectID, Description: description, RatePerMinute: warpket.MaxRatePerMinute, CreatedDate: now, UpdatedDate: now}
+	h := warpket.Webhook{ID: w.server.NewID(ctx), ProjectID: t.function.ProjectID, Description: description, RatePerMinute: warpket.MaxRatePerMinute, CreatedDate: now, UpdatedDate: now}
 	t.aim(&h)
 	err = w.server.AddWebhook(ctx, h)
 	return &output[webhookObject]{toWebhook(h, in.base)}, err

@@ -66,8 +66,8 @@ def _bind(handler):
     )
     if not parameters:
         return lambda event, context: handler()
-    by_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    if takes_context and (positional[0].name == "event" or len(positional) == 2 and not by_name):
+    takes_two = len(positional) == 2 and not any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if takes_context and (positional[0].name == "event" or takes_two):
         return handler
     if positional and positional[0].name == "event":
         return lambda event, context: handler(event)
@@ -80,11 +80,11 @@ def _by_name(handler, parameters):
     wants_context = [p.name for p in named if p.name in _CONTEXT_NAMES]
     known = {p.name for p in named} - set(wants_context)
     needed = [p.name for p in named if _required(p) and p.name in known]
-    first = next((p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD and p.name in known), None)
+    firsts = [p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD and p.name in known]
 
     def call(event, context):
-        if not isinstance(event, dict) and takes_any and first:
-            event = {first: event}
+        if not isinstance(event, dict) and takes_any and firsts:
+            event = {firsts[0]: event}
         if not isinstance(event, dict):
             raise Failed(
                 "bad_arguments",
