@@ -276,7 +276,7 @@ func (s *Server) addFunctions() {
 	}, s.updateFunction, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "delete-function", Method: http.MethodDelete, Path: "/v1/functions/{functionId}", Tags: tags, Summary: "Delete a function", DefaultStatus: http.StatusOK,
-		Description: "Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.",
+		Description: "Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.",
 		Errors:      []int{http.StatusNotFound, http.StatusConflict},
 	}, s.deleteFunction, byPath)
 }

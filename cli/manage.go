@@ -278,11 +278,10 @@ func (a *app) scheduleCreateCommand() *cobra.Command {
 
 func (a *app) aliasCommand() *cobra.Command {
 	set := &cobra.Command{
-		Use:               "set NAME FUNCTION VERSION[:WEIGHT]...",
-		Short:             "Have a name stand for a version, or for several with weights",
-		Long:              "Creates the alias, or changes what it stands for. Of several versions each execution runs one, chosen at random by weight.",
-		Example:           "  warpket alias set bell-prod bell 3\n  warpket alias set bell-prod bell 3:90 4:10",
-		ValidArgsFunction: nil,
+		Use:     "set NAME FUNCTION VERSION[:WEIGHT]...",
+		Short:   "Have a name stand for a version, or for several with weights",
+		Long:    "Creates the alias, or changes what it stands for. Of several versions each execution runs one, chosen at random by weight.",
+		Example: "  warpket alias set bell-prod bell 3\n  warpket alias set bell-prod bell 3:90 4:10",
 		Args: func(c *cobra.Command, args []string) error {
 			return takes("NAME", "FUNCTION", "VERSION")(c, args[:min(len(args), 3)])
 		},

@@ -5924,7 +5924,7 @@ type ClientInterface interface {
 
 	// DeleteFunction Delete a function
 	//
-	// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+	// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 	//
 	// Needs the role member.
 	//
@@ -7517,7 +7517,7 @@ func (c *Client) CreateFunction(ctx context.Context, body CreateFunctionJSONRequ
 
 // DeleteFunction Delete a function
 //
-// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 //
 // Needs the role member.
 //
@@ -15617,7 +15617,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteFunctionWithResponse Delete a function
 	//
-	// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+	// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 	//
 	// Needs the role member.
 	//
@@ -21318,7 +21318,7 @@ func (c *ClientWithResponses) CreateFunctionWithResponse(ctx context.Context, bo
 
 // DeleteFunctionWithResponse Delete a function
 //
-// Its deployments give their slots back, its aliases and webhooks go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
+// Its deployments give their slots back, its aliases, webhooks and schedules go with it; its executions stay listed. Refused while an execution is queued or running, unless forced.
 //
 // Needs the role member.
 //

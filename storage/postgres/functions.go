@@ -183,7 +183,7 @@ type Deleted struct {
 	Slots       []warpket.Slot
 }
 
-// DeleteFunction deletes a function with its versions, aliases and webhooks. It
+// DeleteFunction deletes a function with its versions, aliases, webhooks and schedules. It
 // refuses while an execution is open, unless forced. Executions stay listed.
 func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, force bool) (left Deleted, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {

@@ -184,3 +184,38 @@ func TestHistoryKeepsWhatItIsMadeOf(t *testing.T) {
 		t.Errorf("without the function the sweep takes %d (%v)", removed, err)
 	}
 }
+
+func TestHistoryThatIsPushedCountsWithWhatIsStored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	f, v := w.addFunction(w.project, "bell")
+	w.must(w.AddCommit(ctx, w.project, f.ID, warpket.Commit{Number: 1, Hash: "first"}, "", nil))
+	stored := func() int64 {
+		return int64(w.count(`select bytes from project_storage where project_id = $1`, w.project))
+	}
+	before := stored()
+	const size = 1000
+	push := func(hash, parent string) error {
+		next := w.version(w.project, f.ID, "# bell") // an object that is there
+		_, err := w.PublishCommit(ctx, next, hash, parent, []warpket.GitObject{
+			{Hash: hash, Kind: "commit", Content: make([]byte, size), Size: size},
+			{Hash: "blob", Kind: "blob", SHA256: v.Snapshot.Files[0].SHA256, Size: v.Snapshot.Files[0].Size},
+		})
+		return err
+	}
+	w.must(push("second", "first"))
+	if got := stored() - before; got != size {
+		t.Errorf("%d bytes more are stored", got)
+	}
+	w.limit(w.project, warpket.StorageLimit, before+size+10)
+	wantKind(t, push("third", "second"), warpket.OverQuota)
+	if n := w.count(`select count(*) from versions where function_id = $1`, f.ID); n != 2 || stored() != before+size {
+		t.Errorf("there are %d versions, and %d bytes", n, stored())
+	}
+	_, err := w.DeleteFunction(ctx, w.project, f.ID, true)
+	w.must(err)
+	if got := stored(); got != before {
+		t.Errorf("without the function %d bytes are stored", got)
+	}
+}

@@ -503,3 +503,15 @@ func TestAMembersTokensDoNoMoreThanTheMemberAndEndWithIt(t *testing.T) {
 
 // nothing has to be done to remove an object here.
 func nothing(context.Context, postgres.Object) error { return nil }
+
+func TestAFunctionWithOnlyADraftCountsInItsQuota(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.limit(w.project, warpket.FunctionLimit, 1)
+	add := func(name string) error {
+		f := w.newFunction(w.project, name)
+		return w.CreateFunctionWithDraft(t.Context(), f, w.version(w.project, f.ID, name).Snapshot)
+	}
+	w.must(add("one"))
+	wantKind(t, add("two"), warpket.OverQuota)
+}

@@ -35,8 +35,12 @@ func TestAWebhookComesBackAsItWasCreated(t *testing.T) {
 		filter postgres.WebhookFilter
 		want   int
 	}{
-		{postgres.WebhookFilter{}, 4}, {postgres.WebhookFilter{FunctionID: f.ID}, 3}, {postgres.WebhookFilter{Alias: "prod"}, 1}, {postgres.WebhookFilter{Alias: "other"}, 0},
-		{postgres.WebhookFilter{Functions: []warpket.ID{f.ID}}, 4}, {postgres.WebhookFilter{Functions: []warpket.ID{newID()}}, 0},
+		{postgres.WebhookFilter{}, 4},
+		{postgres.WebhookFilter{FunctionID: f.ID}, 3},
+		{postgres.WebhookFilter{Alias: "prod"}, 1},
+		{postgres.WebhookFilter{Alias: "other"}, 0},
+		{postgres.WebhookFilter{Functions: []warpket.ID{f.ID}}, 4},
+		{postgres.WebhookFilter{Functions: []warpket.ID{newID()}}, 0},
 	} {
 		items, _, err := w.Webhooks(t.Context(), w.project, test.filter, postgres.Page{Limit: 10})
 		if err != nil || len(items) != test.want {
