@@ -24,7 +24,7 @@ type Alias struct {
 
 // Route is one version of an alias with its share of the executions.
 type Route struct {
-	Version int `json:"version" minimum:"1" doc:"Number of the version; the draft of a function, which only other wires can name, is shown as 0" example:"3"`
+	Version int `json:"version" minimum:"1" maximum:"2147483647" doc:"Number of the version; the draft of a function, which only other wires can name, is shown as 0" example:"3"`
 	Weight  int `json:"weight" minimum:"0" maximum:"1000000" doc:"Its share of the sum of all weights" example:"90"`
 }
 
@@ -42,7 +42,7 @@ func toAlias(a warpket.Alias) Alias {
 // AliasTarget is what an alias stands for. It is exported for huma, which reads
 // no other embedded fields.
 type AliasTarget struct {
-	Version  int     `json:"version,omitempty" minimum:"1" doc:"Number of the version that it stands for, in the place of versions" example:"3"`
+	Version  int     `json:"version,omitempty" minimum:"1" maximum:"2147483647" doc:"Number of the version that it stands for, in the place of versions" example:"3"`
 	Versions []Route `json:"versions,omitempty" nullable:"false" maxItems:"10" doc:"The versions that it stands for: each execution runs one of them, chosen at random by weight"`
 }
 
@@ -100,7 +100,7 @@ func (s *Server) addAliases() {
 	}, func(ctx context.Context, in *struct {
 		PageInput
 		FunctionID string `query:"functionId" maxLength:"64" doc:"Only those of this function"`
-		Version    int    `query:"version" minimum:"1" doc:"Only those that stand for the version with this number, among others; needs functionId"`
+		Version    int    `query:"version" minimum:"1" maximum:"2147483647" doc:"Only those that stand for the version with this number, among others; needs functionId"`
 	},
 	) (*listOutput[Alias], error) {
 		filter := postgres.AliasFilter{Functions: reachable(ctx)}

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
+	"znkr.io/diff"
 	"znkr.io/diff/textdiff"
 
 	"github.com/warpket/warpket"
@@ -18,6 +19,7 @@ import (
 const (
 	maxCompared  = 8 << 20 // bytes of all files that are compared line by line
 	maxLines     = 50_000  // of one file, in both versions
+	maxShortest  = 10_000  // lines of all files whose shortest difference is looked for: that takes time by their square
 	maxDiff      = 1 << 20 // bytes of one file's differences
 	maxAllDiffs  = 4 << 20 // bytes of all differences
 	nullFileName = "/dev/null"
@@ -62,8 +64,8 @@ func (s *Server) addDiff() {
 
 func (s *Server) compareVersions(ctx context.Context, in *struct {
 	FunctionInput
-	Version int `path:"version" minimum:"0" doc:"Number of the version; 0 for the draft" example:"1"`
-	Other   int `path:"other" minimum:"0" doc:"Number of the version to compare with; 0 for the draft" example:"2"`
+	Version int `path:"version" minimum:"0" maximum:"2147483647" doc:"Number of the version; 0 for the draft" example:"1"`
+	Other   int `path:"other" minimum:"0" maximum:"2147483647" doc:"Number of the version to compare with; 0 for the draft" example:"2"`
 },
 ) (*struct{ Body VersionDiff }, error) {
 	f, err := s.function(ctx, in.FunctionID)
@@ -79,7 +81,7 @@ func (s *Server) compareVersions(ctx context.Context, in *struct {
 		return nil, err
 	}
 	out := VersionDiff{FunctionID: string(f.ID), From: in.Version, To: in.Other, Same: before.Digest == after.Digest, Changes: settings(before, after), Files: []FileDiff{}}
-	room := budget{compared: maxCompared, diff: maxAllDiffs}
+	room := budget{compared: maxCompared, diff: maxAllDiffs, shortest: maxShortest}
 	for _, c := range warpket.CompareFiles(before.Files, after.Files) {
 		d, err := s.fileDiff(ctx, f.ProjectID, c, &room)
 		if err != nil {
@@ -125,8 +127,21 @@ func settings(a, b warpket.Snapshot) []Setting {
 	return out
 }
 
-// budget is what is left of a comparison's bounds, in bytes.
-type budget struct{ compared, diff int64 }
+// budget is what is left of a comparison's bounds.
+type budget struct {
+	compared, diff int64 // bytes
+	shortest       int   // lines
+}
+
+// unified gives the lines that differ, the fewest that there can be as long as
+// there is room for that.
+func (b *budget) unified(before, after []byte, lines int) []byte {
+	if lines > b.shortest {
+		return textdiff.Unified(before, after, diff.Fast())
+	}
+	b.shortest -= lines
+	return textdiff.Unified(before, after)
+}
 
 // fileDiff compares the lines of a file, if it has any and there is room.
 func (s *Server) fileDiff(ctx context.Context, project warpket.ID, c warpket.FileChange, room *budget) (FileDiff, error) {
@@ -152,14 +167,15 @@ func (s *Server) fileDiff(ctx context.Context, project warpket.ID, c warpket.Fil
 		out.Binary = out.Binary || !isText(texts[i])
 	}
 	newline := []byte("\n")
+	count := bytes.Count(texts[0], newline) + bytes.Count(texts[1], newline)
 	switch {
 	case out.Binary:
 		return out, nil
-	case bytes.Count(texts[0], newline)+bytes.Count(texts[1], newline) > maxLines:
+	case count > maxLines:
 		out.TooLarge = true
 		return out, nil
 	}
-	lines := textdiff.Unified(texts[0], texts[1])
+	lines := room.unified(texts[0], texts[1], count)
 	if int64(len(lines)) > min(maxDiff, room.diff) {
 		out.TooLarge = true
 		return out, nil

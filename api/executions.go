@@ -172,7 +172,7 @@ type createExecutionInput struct {
 // CreateExecutionRequest asks for an execution.
 type CreateExecutionRequest struct {
 	FunctionID  string     `json:"functionId,omitempty" maxLength:"64" doc:"ID of the function; needed unless an alias is named"`
-	Version     int        `json:"version,omitempty" minimum:"1" doc:"Number of the version; the newest unless set" example:"1"`
+	Version     int        `json:"version,omitempty" minimum:"1" maximum:"2147483647" doc:"Number of the version; the newest unless set" example:"1"`
 	Alias       string     `json:"alias,omitempty" maxLength:"255" doc:"Name of an alias, in the place of functionId and version: it chooses the version" example:"bell-prod"`
 	Input       Any        `json:"input,omitempty" doc:"What the handler gets as its event: any JSON value, an empty object unless set; at most 64 MiB"`
 	Sync        *bool      `json:"sync,omitempty" default:"true" doc:"Whether the answer is held until the execution is final; Prefer: wait=SECONDS bounds that"`

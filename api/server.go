@@ -133,7 +133,7 @@ func New(c Config) *Server {
 	s := &Server{
 		Config: c, mux: http.NewServeMux(), scopes: map[string]Scope{}, reaches: map[string]Reach{}, guards: map[string]huma.Operation{},
 		tokens: newCache[warpket.Token](cacheLife), projects: newCache[warpket.Project](cacheLife), targets: newCache[callee](cacheLife),
-		pushes:  newTurns(maxPushes), fetches: newTurns(maxFetches),
+		pushes: newTurns(maxPushes), fetches: newTurns(maxFetches),
 		aliases: newCache[warpket.Alias](cacheLife), webhooks: newCache[hook](cacheLife), rates: newRates(),
 	}
 	s.uses = ttlcache.New(ttlcache.WithTTL[string, struct{}](usedLife), ttlcache.WithDisableTouchOnHit[string, struct{}](), ttlcache.WithCapacity[string, struct{}](10_000))

@@ -110,7 +110,7 @@ type (
 	// reads no other embedded fields.
 	VersionInput struct {
 		FunctionInput
-		Version int `path:"version" minimum:"1" doc:"Number of the version" example:"1"`
+		Version int `path:"version" minimum:"1" maximum:"2147483647" doc:"Number of the version" example:"1"`
 	}
 )
 

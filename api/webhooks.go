@@ -49,7 +49,7 @@ const unsigned = "none"
 // are exported for huma, which reads no other embedded fields.
 type WebhookSettings struct {
 	FunctionID    string  `json:"functionId,omitempty" maxLength:"64" doc:"ID of the function that it executes" example:"01981d3c-8f5a-7d1e-9a40-3c8c5f1d2b6a"`
-	Version       int     `json:"version,omitempty" minimum:"1" doc:"Number of the version that it executes; the newest at the time unless set" example:"3"`
+	Version       int     `json:"version,omitempty" minimum:"1" maximum:"2147483647" doc:"Number of the version that it executes; the newest at the time unless set" example:"3"`
 	Alias         string  `json:"alias,omitempty" maxLength:"255" doc:"Name of the alias that it executes, in the place of functionId and version" example:"bell-prod"`
 	Description   *string `json:"description,omitempty" maxLength:"4096" doc:"What it is for" example:"Pushes to the lab's repository"`
 	Signature     string  `json:"signature,omitempty" enum:"none,warpket,github" doc:"How requests have to be signed: none, which is the default; warpket, by X-Warpket-Signature: t=SECONDS,v1=HMAC, where HMAC is the HMAC-SHA256, in hexadecimal, of the seconds since 1970, a dot and the body, made at most 5 minutes ago; github, by X-Hub-Signature-256 as GitHub does, which does not expire. A signed webhook takes no query, for that is not signed"`

@@ -34,7 +34,7 @@ func toWorker(w warpket.Worker) Worker {
 // NumberInput narrows a list to a version or the draft. It is exported for huma,
 // which reads no other embedded fields.
 type NumberInput struct {
-	Version int  `query:"version" minimum:"1" doc:"Only those of the version with this number"`
+	Version int  `query:"version" minimum:"1" maximum:"2147483647" doc:"Only those of the version with this number"`
 	Draft   bool `query:"draft" doc:"Only those of drafts"`
 }
 
