@@ -19,7 +19,7 @@ export GOFLAGS     := $(strip $(GOFLAGS) -buildvcs=false)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-gpu lint fmt generate bench e2e clean devstack \
+.PHONY: help build run test test-gpu lint fmt generate bench bench-gpu e2e clean devstack \
 	bin/warpket lint-go lint-devstack lint-workflows lint-python lint-generated
 
 help: ## list the targets
@@ -107,6 +107,9 @@ test-gpu: ## test with this machine's GPU (bin/gpu.test also runs alone)
 
 bench: build ## measure, see bench/README.md (ARGS="..." for its flags)
 	$(GO) run ./bench $(ARGS)
+
+bench-gpu: ## measure the examples for CUDA on a running product with a GPU (ARGS="..." for its flags)
+	$(GO) run ./bench/gpu $(ARGS)
 
 e2e: build ## try the built product as a user has it
 	$(GO) test -count=1 -timeout 20m $(TEST) ./e2e/...

@@ -15,9 +15,10 @@ type Deployment struct {
 	VersionNumber int
 	SnapshotID    ID
 	RuntimeID     ID
-	Slots         int // wanted
-	Revision      int // of its function's configuration
-	Ready         int // slots that are ready now, with that revision, and do not have to leave their node
+	Slots         int    // wanted
+	Revision      int    // of its function's configuration
+	Ready         int    // slots that are ready now, with that revision, and do not have to leave their node
+	Target        Target // for which its slots are; empty for one of an earlier release
 	Resources     Resources
 	Status        DeploymentStatus
 	Message       string // progress, or why it failed

@@ -138,13 +138,14 @@ const (
 	NoRuntime          FailureCode = "runtime_failed"       // its runtime could not be built
 	NotPlaced          FailureCode = "no_capacity"          // nothing can hold it
 	NotPrepared        FailureCode = "preparation_failed"   // its node could not prepare it
+	BuildFailed        FailureCode = "build_failed"         // its files do not compile
 	SimulatedDevice    FailureCode = "simulated_device"     // its slot holds devices that are only declared: they run no code
 )
 
 // FailureCodes are all reasons why an execution fails.
 var FailureCodes = []FailureCode{
 	ImportFailed, NoEntry, Raised, BadArguments, ResultNotEncodable, ResultTooLarge, Exited, Crashed, OutOfMemory, TooManyProcesses, DiskFull,
-	TimedOutCode, CancelledCode, LostCode, NoRuntime, NotPlaced, NotPrepared, SimulatedDevice,
+	TimedOutCode, CancelledCode, LostCode, NoRuntime, NotPlaced, NotPrepared, BuildFailed, SimulatedDevice,
 }
 
 // Status says how far an execution is.

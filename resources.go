@@ -128,6 +128,15 @@ func (r Resources) For(target Target, explicit Resources) (Resources, error) {
 	return r, nil
 }
 
+// WithDriver has GPUs that are asked for be ones whose driver supports at least
+// a CUDA version; it may be empty.
+func (r Resources) WithDriver(cuda string) Resources {
+	if r.GPUs > 0 && Older(r.CUDA, cuda) {
+		r.CUDA = cuda
+	}
+	return r
+}
+
 // Target is where something runs that names no target: on a GPU if it asks for
 // one and may run there, else on the first of its targets.
 func (r Resources) Target(targets []Target) Target {

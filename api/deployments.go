@@ -21,7 +21,9 @@ type Deployment struct {
 	Ready        int       `json:"ready" doc:"Slots that serve now, with the current configuration of the function" example:"1"`
 	Status       string    `json:"status" enum:"pending,building,placing,preparing,ready,degraded,failed,detached" doc:"ready: all slots serve; degraded: some do, and the rest is being repaired; failed and detached are final"`
 	Message      string    `json:"message" doc:"Progress, or why it failed"`
+	Target       string    `json:"target,omitempty" enum:"cpu,simulator,gpu,compile,sim" doc:"For which target it is; absent for one of an earlier release"`
 	Resources    Resources `json:"resources" doc:"What each slot has"`
+	Build        *Build    `json:"build,omitempty" doc:"What a compiler has made of its files, for templates with one; absent in lists"`
 	Placement    Placement `json:"placement" doc:"Where its slots are, and why there"`
 	Queue        *Queue    `json:"queue,omitempty" doc:"Its place while slots of it wait for room; absent in lists"`
 	Isolation    string    `json:"isolation" doc:"What keeps it apart from other functions, where that is weakest, and what it lacks; none: plain processes; empty while it holds no slot" example:"namespaces"`
@@ -52,7 +54,7 @@ type SlotPlace struct {
 func (s *Server) toDeployment(d warpket.Deployment) Deployment {
 	out := Deployment{
 		ID: string(d.ID), FunctionID: string(d.FunctionID), FunctionName: d.FunctionName, Version: d.VersionNumber, Slots: d.Slots, Ready: d.Ready,
-		Status: string(d.Status), Message: d.Message, Resources: toResources(d.Resources), Placement: Placement{Slots: []SlotPlace{}},
+		Status: string(d.Status), Message: d.Message, Target: string(d.Target), Resources: toResources(d.Resources), Placement: Placement{Slots: []SlotPlace{}},
 		Queue: toQueue(d.Waiting), TemporalURL: s.Workflows.DeploymentURL(d.ID), CreatedDate: d.CreatedDate, UpdatedDate: d.UpdatedDate,
 	}
 	for _, p := range d.Placement {
@@ -68,9 +70,27 @@ func (s *Server) toDeployment(d warpket.Deployment) Deployment {
 	return out
 }
 
+// Build is what a compiler has made of a version's files.
+type Build struct {
+	Status        string   `json:"status" enum:"pending,succeeded,failed" doc:"failed: the files do not compile"`
+	Architectures []string `json:"architectures" nullable:"false" doc:"Compute capabilities that it is compiled for; PTX of the newest is for GPUs that came later" example:"[\"8.0\",\"9.0\"]"`
+	Message       string   `json:"message" doc:"The first error"`
+	Log           string   `json:"log" doc:"What the compiler has printed, ptxas with registers, spills and shared memory of each kernel included; up to 256 KiB"`
+	SHA256        string   `json:"sha256,omitempty" doc:"Hash of the program"`
+	Size          int64    `json:"size" doc:"Bytes of the program"`
+}
+
+func toBuild(b *warpket.Build) *Build {
+	if b == nil {
+		return nil
+	}
+	return &Build{Status: string(b.Status), Architectures: orEmpty(b.Architectures), Message: b.Message, Log: b.Log, SHA256: b.SHA256, Size: b.Size}
+}
+
 // CreateDeploymentRequest says how a version is to be deployed.
 type CreateDeploymentRequest struct {
 	Slots     *int       `json:"slots,omitempty" minimum:"0" maximum:"1000" doc:"How many slots; 1 unless set" example:"1"`
+	Target    string     `json:"target,omitempty" enum:"cpu,simulator,gpu,compile,sim" doc:"For which target it is; unless set, gpu if GPUs are asked for, else the template's first target"`
 	Resources *Resources `json:"resources,omitempty" doc:"What each slot has; the function's unless set"`
 }
 
@@ -187,25 +207,25 @@ func (s *Server) createDeployment(ctx context.Context, in *struct {
 
 // deploy deploys a version, or the draft as one, and answers how far it is.
 func (s *Server) deploy(ctx context.Context, f warpket.Function, v warpket.Version, b *CreateDeploymentRequest, prefer string) (*deploymentOutput, error) {
-	slots, explicit := 1, warpket.Resources{}
+	slots, explicit, named := 1, warpket.Resources{}, warpket.Target("")
 	if b != nil {
 		if b.Slots != nil {
 			slots = *b.Slots
 		}
-		explicit = b.Resources.domain()
+		explicit, named = b.Resources.domain(), warpket.Target(b.Target)
 	}
-	targets, err := s.targetsOf(f, v)
+	aims, err := s.aimsOf(ctx, f, v)
 	if err != nil {
 		return nil, err
 	}
-	resources := explicit.Or(f.Settings.Resources)
-	if resources, err = resources.For(resources.Target(targets), explicit); err != nil {
+	target, resources, err := aims.Take(named, explicit, f.Settings.Resources)
+	if err != nil {
 		return nil, err
 	}
 	now := s.Now()
 	d := warpket.Deployment{
 		ID: s.newID(ctx), ProjectID: f.ProjectID, FunctionID: f.ID, FunctionName: f.Name, VersionNumber: v.Number, SnapshotID: v.Snapshot.ID, RuntimeID: v.Snapshot.RuntimeID,
-		Slots: slots, Resources: resources, Status: warpket.DeploymentPending, CreatedDate: now, UpdatedDate: now,
+		Slots: slots, Target: target, Resources: resources, Status: warpket.DeploymentPending, CreatedDate: now, UpdatedDate: now,
 	}
 	if err := s.Store.CreateDeployment(ctx, d); err != nil {
 		return nil, err
@@ -244,7 +264,12 @@ func (s *Server) followDeployment(ctx context.Context, id warpket.ID, prefer str
 				return nil, err
 			}
 		}
+		build, err := s.Store.BuildOf(ctx, d.ProjectID, d.SnapshotID)
+		if err != nil {
+			return nil, err
+		}
 		out := &deploymentOutput{Status: http.StatusOK, Body: s.toDeployment(d)}
+		out.Body.Build = toBuild(build)
 		if !finished {
 			out.Status, out.Location, out.RetryAfter = http.StatusAccepted, "/v1/deployments/"+string(id), "1"
 		}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -279,8 +278,8 @@ func (s *Server) addExecutions() {
 type callee struct {
 	function warpket.Function
 	version  warpket.Version
-	targets  []warpket.Target // the first unless an execution says otherwise
-	alias    string           // that it was named by; may be empty
+	aims     warpket.Aims
+	alias    string // that it was named by; may be empty
 }
 
 // newest asks for the newest version in the place of a number.
@@ -315,18 +314,24 @@ func (s *Server) callee(ctx context.Context, function string, version int, draft
 		if err := cmp.Or(err, reads.Wait()); err != nil {
 			return c, err
 		}
-		c.targets, err = s.targetsOf(c.function, c.version)
+		c.aims, err = s.aimsOf(ctx, c.function, c.version)
 		return c, err
 	})
 }
 
-// targetsOf is where a version can run.
-func (s *Server) targetsOf(f warpket.Function, v warpket.Version) ([]warpket.Target, error) {
+// aimsOf is where a version can run.
+func (s *Server) aimsOf(ctx context.Context, f warpket.Function, v warpket.Version) (warpket.Aims, error) {
 	if v.Snapshot.Image != nil {
-		return []warpket.Target{warpket.CPU}, nil
+		return warpket.Aims{Targets: []warpket.Target{warpket.CPU}}, nil
 	}
 	template, err := s.Catalog.Template(f.TemplateTag)
-	return template.Targets, err
+	aims := warpket.Aims{Tag: template.Tag, Targets: template.Targets, Driver: template.CUDA}
+	if err != nil || template.Compiler == "" {
+		return aims, err
+	}
+	runtime, err := s.Store.Runtime(ctx, v.Snapshot.RuntimeID)
+	aims.Driver = template.DriverFor(runtime.SDKVersion)
+	return aims, err
 }
 
 // calleeOf finds what an alias has an execution run; a warm call finds it in
@@ -504,14 +509,7 @@ func (s *Server) launch(ctx, held context.Context, e warpket.Execution, received
 func (s *Server) newExecution(ctx context.Context, c callee, b CreateExecutionRequest) (warpket.Execution, error) {
 	explicit := b.Resources.domain()
 	explicit.Device = b.Device
-	resources := explicit.Or(c.function.Settings.Resources)
-	target := resources.Target(c.targets)
-	if b.Target != "" {
-		if target = warpket.Target(b.Target); !slices.Contains(c.targets, target) {
-			return warpket.Execution{}, warpket.Errorf(warpket.Invalid, "functions of %s run on %s, not on %q", cmp.Or(c.function.TemplateTag, "an image"), text(c.targets), b.Target).At("target")
-		}
-	}
-	resources, err := resources.For(target, explicit)
+	target, resources, err := c.aims.Take(warpket.Target(b.Target), explicit, c.function.Settings.Resources)
 	if err != nil {
 		return warpket.Execution{}, err
 	}

@@ -40,7 +40,6 @@ func TestResourcesComeBackAsTheyWereSet(t *testing.T) {
 }
 
 func TestAnExecutionGetsWhatItAsksForOrIsRefused(t *testing.T) {
-	t.Parallel()
 	w := newWorld(t)
 	w.simulator(t)
 	id := w.function(t, "asks")
@@ -63,7 +62,7 @@ func TestAnExecutionGetsWhatItAsksForOrIsRefused(t *testing.T) {
 		"isolation that no node has is refused":      {`"resources":{"isolation":"gvisor"}`, http.StatusUnprocessableEntity, []string{"gvisor"}},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) { // at once: the node is silent in ten seconds
+		t.Run(name, func(t *testing.T) { // one after another: the node is silent in ten seconds
 			status, _, body := w.send(t, "POST", "/v1/executions", `{"functionId":"`+id+`","sync":false,`+test.asks+`}`)
 			if status != test.status {
 				t.Fatalf("answered %d %s", status, body)

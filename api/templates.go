@@ -19,6 +19,7 @@ type Template struct {
 	Entry             string         `json:"entry" doc:"module.function that an execution calls" example:"handler.handler"`
 	Targets           []string       `json:"targets" nullable:"false" doc:"Where its functions can run; the first is taken unless an execution names another" example:"[\"simulator\"]"`
 	Files             []TemplateFile `json:"files" nullable:"false" doc:"What a new function starts with"`
+	Examples          []TemplateFile `json:"examples" nullable:"false" doc:"More programs: each to be put in the place of the main file"`
 }
 
 // TemplateFile is a file to start with.
@@ -29,7 +30,7 @@ type TemplateFile struct {
 }
 
 func toTemplate(t warpket.Template) Template {
-	out := Template{Tag: t.Tag, SDK: t.SDK, SDKVersions: []string{}, Description: t.Description, Entry: t.Entry, Targets: []string{}, Files: toTemplateFiles(t.Files)}
+	out := Template{Tag: t.Tag, SDK: t.SDK, SDKVersions: []string{}, Description: t.Description, Entry: t.Entry, Targets: []string{}, Files: toTemplateFiles(t.Files), Examples: toTemplateFiles(t.Examples)}
 	for _, target := range t.Targets {
 		out.Targets = append(out.Targets, string(target))
 	}

@@ -123,6 +123,13 @@ func (s *Server) Install(ctx context.Context, node warpket.ID, in *wire.Install,
 	return err
 }
 
+// Build has a node compile a version's files.
+func (s *Server) Build(ctx context.Context, node warpket.ID, in *wire.Build, progress func(string)) (binary, log []byte, failed *warpket.Failure, err error) {
+	reply, err := s.call(ctx, node, &wire.Call{What: &wire.Call_Build{Build: in}}, progress)
+	b := reply.GetBuild()
+	return b.GetBinary(), b.GetLog(), failure(b.GetFailure()), err
+}
+
 // Prepare has a node put a worker into a slot. It gives the revision of the
 // function's configuration that the slot has: an earlier one than asked for
 // when an earlier call had prepared it already. It tells why the code does not

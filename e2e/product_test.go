@@ -302,12 +302,12 @@ type version struct {
 }
 
 type execution struct {
-	ID, Status, ResultURL, TemporalURL string
-	Version, Attempt                   int
-	Result                             json.RawMessage
-	Error                              *struct{ Code, Message, Traceback string }
-	LogSize                            int64
-	Timings                            *struct{ QueuedMs, RanMs, TotalMs float64 }
+	ID, Status, Target, ResultURL, TemporalURL string
+	Version, Attempt                           int
+	Result                                     json.RawMessage
+	Error                                      *struct{ Code, Message, Traceback string }
+	LogSize                                    int64
+	Timings                                    *struct{ QueuedMs, RanMs, TotalMs float64 }
 }
 
 // pythonVersion is an SDK version that the plain Python template takes here.

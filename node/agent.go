@@ -206,6 +206,10 @@ func (a *Agent) Call(ctx context.Context, from *channel.Link, call *wire.Call) *
 		reply.What = &wire.Reply_Lock{Lock: &wire.LockReply{Lock: lock}}
 	case *wire.Call_Install:
 		err = a.installOrPull(ctx, what.Install, progress(from, call))
+	case *wire.Call_Build:
+		var built *wire.BuildReply
+		built, err = a.build(ctx, what.Build, progress(from, call))
+		reply.What = &wire.Reply_Build{Build: built}
 	case *wire.Call_Prepare:
 		var prepared *wire.PrepareReply
 		prepared, err = a.prepare(ctx, what.Prepare, progress(from, call))

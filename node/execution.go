@@ -101,9 +101,11 @@ func (e *execution) run(s *slot, id attempt, in *wire.Run, input []byte, arrived
 		return
 	}
 	e.admitted = time.Since(arrived)
-	if s.worker == nil || !s.worker.Alive() {
+	target := warpket.Target(in.GetTarget())
+	other := s.target != "" && s.target != target // libraries decide for a target when they are loaded
+	if s.worker == nil || !s.worker.Alive() || other {
 		if s.worker != nil {
-			_ = s.worker.Close() // it has ended between two calls
+			_ = s.worker.Close() // it has ended between two calls, or served another target
 		}
 		if err := s.load(ctx); err != nil {
 			s.turn <- struct{}{}
@@ -112,10 +114,11 @@ func (e *execution) run(s *slot, id attempt, in *wire.Run, input []byte, arrived
 			return
 		}
 	}
+	s.target = target
 	measured := s.measure()
 	e.outcome = s.worker.Run(ctx, worker.Call{
 		ExecutionID: id.execution, FunctionID: warpket.ID(s.in.GetFunctionId()), FunctionName: s.in.GetFunctionName(), Version: int(s.in.GetVersion()),
-		Input: input, Shots: int(in.GetShots()), Seed: in.GetSeed(), Timeout: time.Duration(in.GetTimeout()), Target: warpket.Target(in.GetTarget()), Attempt: int(id.number),
+		Input: input, Shots: int(in.GetShots()), Seed: in.GetSeed(), Timeout: time.Duration(in.GetTimeout()), Target: target, Attempt: int(id.number),
 	}, e.log)
 	measured(&e.outcome.Usage)
 	if e.outcome.Status == warpket.Cancelled {

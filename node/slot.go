@@ -30,6 +30,7 @@ type slot struct {
 	in         *wire.Prepare
 	dir        string
 	env        runtimes.Env       // if it runs files
+	binary     string             // path of what was compiled of the files; empty for none
 	image      *image.Image       // if it runs one: held until the slot ends
 	lease      accelerators.Lease // of its GPUs; nil without
 	simulated  bool               // its devices are only declared: nothing is fetched, and nothing runs
@@ -47,7 +48,8 @@ type slot struct {
 	quiet  chan struct{} // closed when the slot is closed and no call is left
 	idle   *time.Timer
 
-	worker runner // guarded by turn
+	worker runner         // guarded by turn
+	target warpket.Target // that worker has served; empty before the first call; guarded by turn
 	ctx    context.Context
 	kill   context.CancelFunc // ends what runs
 }
@@ -168,29 +170,40 @@ func (s *slot) get(ctx context.Context, say func(string)) (err error) {
 		return err
 	}
 	say("fetching files")
+	if b := s.in.GetBinary(); b != nil {
+		dir := filepath.Join(s.dir, "binary")
+		if err := s.agent.fetch(ctx, dir, []*wire.File{{Path: "program", Sha256: b.GetSha256(), Size: b.GetSize(), Url: b.GetUrl()}}, 0o555); err != nil {
+			return err
+		}
+		s.binary = filepath.Join(dir, "program")
+	}
 	return s.fetch(ctx)
 }
 
 // fetch writes the snapshot's files.
 func (s *slot) fetch(ctx context.Context) error {
-	code := filepath.Join(s.dir, "code")
-	if err := os.MkdirAll(code, 0o755); err != nil {
+	return s.agent.fetch(ctx, filepath.Join(s.dir, "code"), s.in.GetFiles(), 0o444)
+}
+
+// fetch writes files into a folder.
+func (a *Agent) fetch(ctx context.Context, dir string, files []*wire.File, mode os.FileMode) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(code)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	for _, f := range s.in.GetFiles() {
-		b, err := s.agent.download(ctx, f.GetUrl(), f.GetSha256(), f.GetSize())
+	for _, f := range files {
+		b, err := a.download(ctx, f.GetUrl(), f.GetSha256(), f.GetSize())
 		if err != nil {
 			return fmt.Errorf("fetching %s: %w", f.GetPath(), err)
 		}
 		if err := root.MkdirAll(filepath.Dir(f.GetPath()), 0o755); err != nil {
 			return err
 		}
-		if err := root.WriteFile(f.GetPath(), b, 0o444); err != nil {
+		if err := root.WriteFile(f.GetPath(), b, mode); err != nil {
 			return err
 		}
 	}
@@ -250,6 +263,14 @@ func (s *slot) load(ctx context.Context) error {
 		return nil
 	}
 	gpus := s.access()
+	if s.in.GetRuntime().GetCompiler() != "" {
+		s.worker = s.agent.pool.CUDA(worker.CUDAConfig{
+			Runtime: s.env, Code: filepath.Join(s.dir, "code"), Entry: s.in.GetEntry(), Architectures: s.in.GetArchitectures(), Scratch: filepath.Join(s.dir, "scratch"),
+			Binary: s.binary, Devices: gpus.Devices, DeviceFiles: gpus.Files, DeviceEnv: gpus.Env,
+			Resources: warpket.Resources{CPU: int(s.in.GetCpu()), Memory: s.in.GetMemory()}, Env: s.in.GetEnvironment(), Egress: proxy,
+		})
+		return nil
+	}
 	w, err := s.agent.pool.Start(ctx, worker.Config{
 		Devices: gpus.Devices, DeviceFiles: gpus.Files, DeviceEnv: gpus.Env,
 		Runtime: s.env, Project: warpket.ID(s.in.GetProject()),

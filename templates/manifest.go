@@ -25,10 +25,16 @@ type manifest struct {
 	Requirements    map[string]string `yaml:"requirements"`
 	LockWindowWeeks int               `yaml:"lockWindowWeeks"`
 	Smoke           string            `yaml:"smoke"`
-	Files           []struct {
-		Filename string `yaml:"filename"`
-		Language string `yaml:"language"`
-	} `yaml:"files"`
+	Minors          []string          `yaml:"minors"`
+	Compiler        warpket.Compiler  `yaml:"compiler"`
+	CUDA            string            `yaml:"cuda"`
+	Files           []file            `yaml:"files"`
+	Examples        []file            `yaml:"examples"`
+}
+
+type file struct {
+	Filename string `yaml:"filename"`
+	Language string `yaml:"language"`
 }
 
 var (
@@ -63,15 +69,27 @@ func read(folder fs.FS) (warpket.Template, error) {
 		Requirements:    m.Requirements,
 		LockWindowWeeks: m.LockWindowWeeks,
 		Smoke:           m.Smoke,
+		Minors:          m.Minors,
+		Compiler:        m.Compiler,
+		CUDA:            m.CUDA,
 	}
-	for _, f := range m.Files {
-		content, err := fs.ReadFile(folder, path.Join("files", f.Filename))
+	if t.Files, err = readFiles(folder, "files", m.Files); err != nil {
+		return warpket.Template{}, err
+	}
+	t.Examples, err = readFiles(folder, "examples", m.Examples)
+	return t, err
+}
+
+func readFiles(folder fs.FS, in string, named []file) ([]warpket.TemplateFile, error) {
+	var files []warpket.TemplateFile
+	for _, f := range named {
+		content, err := fs.ReadFile(folder, path.Join(in, f.Filename))
 		if err != nil {
-			return warpket.Template{}, warpket.Because(warpket.Invalid, err, "manifest.yaml names the file %q, which is not in files/", f.Filename)
+			return nil, warpket.Because(warpket.Invalid, err, "manifest.yaml names the file %q, which is not in %s/", f.Filename, in)
 		}
-		t.Files = append(t.Files, warpket.TemplateFile{Filename: f.Filename, Language: f.Language, Content: string(content)})
+		files = append(files, warpket.TemplateFile{Filename: f.Filename, Language: f.Language, Content: string(content)})
 	}
-	return t, nil
+	return files, nil
 }
 
 func (m manifest) check() error {
@@ -86,7 +104,10 @@ func (m manifest) check() error {
 			return warpket.Errorf(warpket.Invalid, "manifest.yaml names the target %q; the targets are %v", t, targets)
 		}
 	}
-	for _, f := range m.Files {
+	if m.Compiler != "" && m.Compiler != warpket.NVCC {
+		return warpket.Errorf(warpket.Invalid, "manifest.yaml names the compiler %q; there is only %s", m.Compiler, warpket.NVCC)
+	}
+	for _, f := range slices.Concat(m.Files, m.Examples) {
 		if !slices.Contains(languages, f.Language) {
 			return warpket.Errorf(warpket.Invalid, "manifest.yaml names the language %q; the languages are %v", f.Language, languages)
 		}

@@ -3,7 +3,6 @@ package templates
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,11 +100,18 @@ func (c *Catalog) candidates(ctx context.Context, t warpket.Template) ([]candida
 			return nil, fmt.Errorf("looking up the releases of %s: %w", t.SDK, err)
 		}
 		for _, r := range releases {
-			key := pypi.Canonical(r.Version)
-			if byVersion[key] == nil {
-				byVersion[key] = &candidate{version: r.Version, arch: c.arch}
+			key, version := pypi.Canonical(r.Version), r.Version
+			if len(t.Minors) > 0 {
+				if !pypi.Stable(version) || r.Yanked {
+					continue
+				}
+				version = minorOf(version)
+				key = version
 			}
-			byVersion[key].packages = append(byVersion[key].packages, r)
+			if byVersion[key] == nil {
+				byVersion[key] = &candidate{version: version, arch: c.arch}
+			}
+			byVersion[key].add(r)
 		}
 	}
 	var others [][]pypi.Release
@@ -120,8 +126,13 @@ func (c *Catalog) candidates(ctx context.Context, t warpket.Template) ([]candida
 	}
 	var all []candidate
 	for _, r := range byVersion {
-		// A version that only a package of the past has is none of the SDK's own.
-		if pypi.Normal(r.packages[0].Wheels[0].Package) == pypi.Normal(t.SDK) {
+		own := pypi.Normal(r.packages[0].Wheels[0].Package) == pypi.Normal(t.SDK)
+		if len(t.Minors) > 0 {
+			own = len(r.packages) == len(t.Wheels)
+		}
+		// A version that only a package of the past has is none of the SDK's own,
+		// and neither is a minor that one of its packages lacks.
+		if own {
 			r.others = others
 			if uploaded := r.packages[0].Uploaded; t.LockWindowWeeks > 0 && !uploaded.IsZero() {
 				r.until = uploaded.AddDate(0, 0, 7*t.LockWindowWeeks)
@@ -131,6 +142,25 @@ func (c *Catalog) candidates(ctx context.Context, t warpket.Template) ([]candida
 	}
 	slices.SortFunc(all, func(a, b candidate) int { return pypi.Compare(b.version, a.version) })
 	return all, nil
+}
+
+// add adds a release of a package. Of those of one minor the newest counts.
+func (r *candidate) add(release pypi.Release) {
+	for i, p := range r.packages {
+		if p.Wheels[0].Package == release.Wheels[0].Package {
+			if pypi.Compare(p.Version, release.Version) < 0 {
+				r.packages[i] = release
+			}
+			return
+		}
+	}
+	r.packages = append(r.packages, release)
+}
+
+// minorOf is the minor of a version: 13.2 of 13.2.86.
+func minorOf(version string) string {
+	parts := strings.SplitN(version, ".", 3)
+	return strings.Join(parts[:min(len(parts), 2)], ".")
 }
 
 // releases are those of a package: none if the index does not have it, for a
@@ -201,12 +231,7 @@ func (r candidate) offer() string {
 }
 
 func (r candidate) release(t warpket.Template, pythons []string) Release {
-	packages := maps.Clone(t.Requirements)
-	if packages == nil {
-		packages = map[string]string{}
-	}
-	packages[t.SDK] = "==" + r.version
-	return Release{SDK: t.SDK, Version: r.version, Python: r.python(pythons), Packages: packages, Until: r.until}
+	return Release{SDK: t.SDK, Version: r.version, Python: r.python(pythons), Packages: t.Packages(r.version), Until: r.until}
 }
 
 func interpreter(version string, pythons []string) (Release, error) {

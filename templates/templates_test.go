@@ -40,7 +40,7 @@ func TestBuiltInTemplatesAreWhole(t *testing.T) {
 			t.Errorf("%s: %v", template.Tag, err)
 		}
 	}
-	if diff := cmp.Diff([]string{"Python", "Qiskit"}, tags); diff != "" {
+	if diff := cmp.Diff([]string{"CUDA", "CUDA-Q", "CuPy", "Numba-CUDA", "Python", "Qiskit", "Qiskit-GPU"}, tags); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -49,8 +49,8 @@ func TestAnUnknownTagIsAnsweredWithThoseThereAre(t *testing.T) {
 	t.Parallel()
 	catalog := newCatalog(t, "amd64")
 	for tag, want := range map[string]string{
-		"Cobol":  `there is no template with the tag "Cobol". The tags are: Python, Qiskit`,
-		"qiskit": `there is no template with the tag "qiskit"; did you mean "Qiskit"? The tags are: Python, Qiskit`,
+		"Cobol":  `there is no template with the tag "Cobol". The tags are: CUDA, CUDA-Q, CuPy, Numba-CUDA, Python, Qiskit, Qiskit-GPU`,
+		"qiskit": `there is no template with the tag "qiskit"; did you mean "Qiskit"? The tags are: CUDA, CUDA-Q, CuPy, Numba-CUDA, Python, Qiskit, Qiskit-GPU`,
 	} {
 		_, err := catalog.Template(tag)
 		checkInvalid(t, err, want)

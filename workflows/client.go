@@ -219,6 +219,21 @@ func (c *Client) startBuild(ctx context.Context, r warpket.Runtime) (client.Work
 	return run, explain(err)
 }
 
+// buildVersion has a version's files compiled and waits for it.
+func (c *Client) buildVersion(ctx context.Context, b warpket.Build) error {
+	run, err := c.deployments.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:                       "build/" + string(b.ID),
+		TaskQueue:                deploymentQueue,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		StaticSummary:            "compile for " + strings.Join(b.Architectures, ", "),
+		TypedSearchAttributes:    temporal.NewSearchAttributes(kind.ValueSet("build"), projectID.ValueSet(string(b.ProjectID))),
+	}, BuildVersion, BuildVersionInput{BuildID: b.ID})
+	if err != nil {
+		return explain(err)
+	}
+	return run.Get(ctx, nil)
+}
+
 // Scale sets how many slots a deployment wants and returns when it is recorded.
 func (c *Client) Scale(ctx context.Context, deployment warpket.ID, slots int) error {
 	return c.update(ctx, deployment, client.WorkflowUpdateStageCompleted, scaleUpdate, slots)

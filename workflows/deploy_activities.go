@@ -42,14 +42,27 @@ func (a *Activities) ResolveRuntime(ctx context.Context, id warpket.ID) (sdk str
 	}
 	r, err := a.Store.Runtime(ctx, d.RuntimeID)
 	sdk = strings.TrimSpace(r.SDK + " " + r.SDKVersion)
-	if err != nil || r.Status == warpket.RuntimeAvailable {
+	if err != nil {
 		return sdk, outcome(err)
 	}
-	if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentBuilding, "runtime "+sdk, a.Now()); err != nil {
-		return sdk, outcome(err)
+	if r.Status != warpket.RuntimeAvailable {
+		if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentBuilding, "runtime "+sdk, a.Now()); err != nil {
+			return sdk, outcome(err)
+		}
+		go a.passOn(ctx, d, sdk)
+		if err := a.ensureRuntime(ctx, d.RuntimeID); err != nil {
+			return sdk, outcome(err)
+		}
 	}
-	go a.passOn(ctx, d, sdk)
-	return sdk, outcome(a.ensureRuntime(ctx, d.RuntimeID))
+	_, err = a.ensureBuild(ctx, d.ProjectID, d.SnapshotID, d.RuntimeID, func(text string) {
+		if d.Status == warpket.DeploymentReady || d.Status == warpket.DeploymentDegraded {
+			return // it serves meanwhile
+		}
+		if err := a.Store.AdvanceDeployment(ctx, id, warpket.DeploymentBuilding, text, a.Now()); err != nil {
+			a.Log.Warn("progress not recorded", "deployment", id, "error", err)
+		}
+	})
+	return sdk, outcome(err)
 }
 
 // passOn shows the progress of a runtime's building on a deployment that waits

@@ -134,6 +134,9 @@ func (a *Activities) unprovided(ctx context.Context, e warpket.Execution, cause 
 		a.Log.Info("execution waits for room", "execution", e.ID, "function", e.FunctionID, "reason", messageOf(cause))
 		return false, nil
 	case warpket.Invalid:
+		if _, ok := errors.AsType[notCompiled](cause); ok {
+			return true, a.refuse(ctx, e, warpket.FailedWith(warpket.BuildFailed, messageOf(cause), ""))
+		}
 		return true, a.refuse(ctx, e, warpket.FailedWith(warpket.NoRuntime, messageOf(cause), ""))
 	case warpket.NotFound:
 		return true, a.refuse(ctx, e, warpket.FailedWith(warpket.NotPrepared, "its function, or the code that it was to run, was deleted", ""))

@@ -120,6 +120,7 @@ type testNode struct {
 	begun  map[string]*begun // by execution and attempt: each starts once
 	acked  map[string]bool
 	pulled []*wire.Install
+	builds []*wire.Build // each fails to compile
 	stop   func()
 	broken func() *wire.Failure // why code does not load; all does unless set
 	served chan struct{}        // receives when a server has taken the node in
@@ -193,6 +194,11 @@ func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.pulled = append(n.pulled, what.Install)
+	case *wire.Call_Build:
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.builds = append(n.builds, what.Build)
+		return &wire.Reply{What: &wire.Reply_Build{Build: &wire.BuildReply{Log: []byte("main.cu(1): error\x00\xff"), Failure: &wire.Failure{Code: string(warpket.BuildFailed), Message: "main.cu(1): error"}}}}
 	case *wire.Call_Run:
 		b, err := n.begin(ctx, from, what.Run)
 		if err != nil {

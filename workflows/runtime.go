@@ -3,7 +3,6 @@ package workflows
 import (
 	"context"
 	"fmt"
-	"maps"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -125,16 +124,13 @@ func (a *Activities) runtime(ctx context.Context, id warpket.ID) (warpket.Runtim
 	if err != nil {
 		return r, nil, err
 	}
-	packages := maps.Clone(template.Requirements)
-	if packages == nil {
-		packages = map[string]string{}
-	}
+	packages := template.Requirements
 	if r.SDK != templates.Python {
-		packages[r.SDK] = "==" + r.SDKVersion
+		packages = template.Packages(r.SDKVersion)
 	}
 	spec := &wire.Runtime{
 		Sdk: r.SDK, SdkVersion: r.SDKVersion, Python: r.Python, Platform: r.Platform, Requirements: r.Requirements,
-		Packages: packages, Lock: r.Lock, Smoke: template.Smoke, Project: string(r.ProjectID), Lines: r.Lines,
+		Packages: packages, Lock: r.Lock, Smoke: template.Smoke, Project: string(r.ProjectID), Lines: r.Lines, Compiler: string(template.Compiler),
 	}
 	if !r.LockedUntil.IsZero() {
 		spec.ReleasedUntil = r.LockedUntil.Unix()

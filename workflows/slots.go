@@ -67,12 +67,11 @@ func (a *Activities) prepare(ctx context.Context, slot *warpket.Slot, idle time.
 			return nil, err
 		}
 	}
-	for _, f := range snapshot.Files {
-		url, err := a.Blobs.GetURL(ctx, slot.ProjectID, f.SHA256, urlLife)
-		if err != nil {
-			return nil, err
-		}
-		in.Files = append(in.Files, &wire.File{Path: f.Path, Sha256: f.SHA256, Size: f.Size, Url: url})
+	if in.Files, err = a.filesOf(ctx, snapshot); err != nil {
+		return nil, err
+	}
+	if err := a.addBuild(ctx, *slot, in, say); err != nil {
+		return nil, err
 	}
 	revision, failure, err := a.Nodes.Prepare(ctx, slot.NodeID, in, say)
 	if err != nil {
@@ -80,6 +79,25 @@ func (a *Activities) prepare(ctx context.Context, slot *warpket.Slot, idle time.
 	}
 	slot.Revision = revision
 	return failure, a.Store.SlotIsReady(ctx, slot.ID, slot.Generation, revision)
+}
+
+// addBuild adds what was compiled of a snapshot. Only a slot with GPUs gets the
+// program; others are for the compiler.
+func (a *Activities) addBuild(ctx context.Context, slot warpket.Slot, in *wire.Prepare, say func(string)) (err error) {
+	if in.GetRuntime().GetCompiler() == "" {
+		return nil
+	}
+	if len(slot.Devices) == 0 {
+		in.Architectures, err = a.architectures(ctx)
+		return err
+	}
+	b, err := a.ensureBuild(ctx, slot.ProjectID, slot.SnapshotID, slot.RuntimeID, say)
+	if err != nil {
+		return err
+	}
+	in.Architectures, in.Binary = b.Architectures, &wire.File{Path: "program", Sha256: b.SHA256, Size: b.Size}
+	in.Binary.Url, err = a.Blobs.GetURL(ctx, slot.ProjectID, b.SHA256, urlLife)
+	return err
 }
 
 // image says to a node what to pull, with what the registry asks for: the
@@ -166,6 +184,11 @@ func (a *Activities) provide(ctx context.Context, e warpket.Execution) (made boo
 		}
 		if err := a.ensureRuntime(ctx, e.RuntimeID); err != nil {
 			return false, err
+		}
+		if e.Resources.GPUs > 0 { // before a slot is leased, for that takes a while
+			if _, err := a.ensureBuild(ctx, e.ProjectID, e.SnapshotID, e.RuntimeID, func(string) {}); err != nil {
+				return false, err
+			}
 		}
 		return true, a.provideSlot(ctx, e)
 	})

@@ -42,7 +42,8 @@ func (c *Client) deploymentWorker(a *Activities) worker.Worker {
 	w := newWorker(c.deployments, deploymentQueue)
 	w.RegisterWorkflow(Deploy)
 	w.RegisterWorkflow(BuildRuntime)
-	for _, activity := range []any{a.LockRuntime, a.InstallRuntime, a.FailRuntime, a.ResolveRuntime, a.Place, a.Prepare, a.ReleaseSlot, a.Settle, a.Scale, a.Detach, a.Fail} {
+	w.RegisterWorkflow(BuildVersion)
+	for _, activity := range []any{a.LockRuntime, a.InstallRuntime, a.FailRuntime, a.CompileVersion, a.ResolveRuntime, a.Place, a.Prepare, a.ReleaseSlot, a.Settle, a.Scale, a.Detach, a.Fail} {
 		w.RegisterActivity(activity)
 	}
 	return w

@@ -943,6 +943,7 @@ type Call struct {
 	//	*Call_Attach
 	//	*Call_Cancel
 	//	*Call_Ack
+	//	*Call_Build
 	What          isCall_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1064,6 +1065,15 @@ func (x *Call) GetAck() *Ack {
 	return nil
 }
 
+func (x *Call) GetBuild() *Build {
+	if x != nil {
+		if x, ok := x.What.(*Call_Build); ok {
+			return x.Build
+		}
+	}
+	return nil
+}
+
 type isCall_What interface {
 	isCall_What()
 }
@@ -1100,6 +1110,10 @@ type Call_Ack struct {
 	Ack *Ack `protobuf:"bytes,9,opt,name=ack,proto3,oneof"`
 }
 
+type Call_Build struct {
+	Build *Build `protobuf:"bytes,40,opt,name=build,proto3,oneof"`
+}
+
 func (*Call_Lock) isCall_What() {}
 
 func (*Call_Install) isCall_What() {}
@@ -1116,6 +1130,8 @@ func (*Call_Cancel) isCall_What() {}
 
 func (*Call_Ack) isCall_What() {}
 
+func (*Call_Build) isCall_What() {}
+
 type Reply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1125,6 +1141,7 @@ type Reply struct {
 	//	*Reply_Lock
 	//	*Reply_Prepare
 	//	*Reply_Outcome
+	//	*Reply_Build
 	What          isReply_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1208,6 +1225,15 @@ func (x *Reply) GetOutcome() *Outcome {
 	return nil
 }
 
+func (x *Reply) GetBuild() *BuildReply {
+	if x != nil {
+		if x, ok := x.What.(*Reply_Build); ok {
+			return x.Build
+		}
+	}
+	return nil
+}
+
 type isReply_What interface {
 	isReply_What()
 }
@@ -1224,11 +1250,17 @@ type Reply_Outcome struct {
 	Outcome *Outcome `protobuf:"bytes,5,opt,name=outcome,proto3,oneof"` // of Run and Attach
 }
 
+type Reply_Build struct {
+	Build *BuildReply `protobuf:"bytes,40,opt,name=build,proto3,oneof"`
+}
+
 func (*Reply_Lock) isReply_What() {}
 
 func (*Reply_Prepare) isReply_What() {}
 
 func (*Reply_Outcome) isReply_What() {}
+
+func (*Reply_Build) isReply_What() {}
 
 // Error is a warpket.Error.
 type Error struct {
@@ -1422,9 +1454,10 @@ type Runtime struct {
 	Packages      map[string]string      `protobuf:"bytes,6,rep,name=packages,proto3" json:"packages,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // name to version specifiers
 	ReleasedUntil int64                  `protobuf:"varint,7,opt,name=released_until,json=releasedUntil,proto3" json:"released_until,omitempty"`                                           // Unix seconds; 0 for no bound
 	Lock          string                 `protobuf:"bytes,8,opt,name=lock,proto3" json:"lock,omitempty"`
-	Smoke         string                 `protobuf:"bytes,9,opt,name=smoke,proto3" json:"smoke,omitempty"`      // program that must succeed in the runtime
-	Project       string                 `protobuf:"bytes,10,opt,name=project,proto3" json:"project,omitempty"` // whose requirements it has; empty for a shared runtime
-	Lines         []string               `protobuf:"bytes,11,rep,name=lines,proto3" json:"lines,omitempty"`     // of its requirements.txt
+	Smoke         string                 `protobuf:"bytes,9,opt,name=smoke,proto3" json:"smoke,omitempty"`        // program that must succeed in the runtime
+	Project       string                 `protobuf:"bytes,10,opt,name=project,proto3" json:"project,omitempty"`   // whose requirements it has; empty for a shared runtime
+	Lines         []string               `protobuf:"bytes,11,rep,name=lines,proto3" json:"lines,omitempty"`       // of its requirements.txt
+	Compiler      string                 `protobuf:"bytes,40,opt,name=compiler,proto3" json:"compiler,omitempty"` // that builds versions for it; empty for none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1534,6 +1567,13 @@ func (x *Runtime) GetLines() []string {
 		return x.Lines
 	}
 	return nil
+}
+
+func (x *Runtime) GetCompiler() string {
+	if x != nil {
+		return x.Compiler
+	}
+	return ""
 }
 
 type Lock struct {
@@ -1676,6 +1716,135 @@ func (x *Install) GetImage() *Image {
 	return nil
 }
 
+// Build has the node compile a version's files with its runtime's compiler.
+type Build struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Runtime       *Runtime               `protobuf:"bytes,1,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	Files         []*File                `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"`
+	Entry         string                 `protobuf:"bytes,3,opt,name=entry,proto3" json:"entry,omitempty"`                 // the file that is compiled
+	Architectures []string               `protobuf:"bytes,4,rep,name=architectures,proto3" json:"architectures,omitempty"` // compute capabilities, such as "9.0"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Build) Reset() {
+	*x = Build{}
+	mi := &file_channel_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Build) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Build) ProtoMessage() {}
+
+func (x *Build) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Build.ProtoReflect.Descriptor instead.
+func (*Build) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Build) GetRuntime() *Runtime {
+	if x != nil {
+		return x.Runtime
+	}
+	return nil
+}
+
+func (x *Build) GetFiles() []*File {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *Build) GetEntry() string {
+	if x != nil {
+		return x.Entry
+	}
+	return ""
+}
+
+func (x *Build) GetArchitectures() []string {
+	if x != nil {
+		return x.Architectures
+	}
+	return nil
+}
+
+type BuildReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Log           []byte                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`         // what the compiler has printed, cut
+	Failure       *Failure               `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"` // the files do not compile
+	Binary        []byte                 `protobuf:"bytes,3,opt,name=binary,proto3" json:"binary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuildReply) Reset() {
+	*x = BuildReply{}
+	mi := &file_channel_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuildReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuildReply) ProtoMessage() {}
+
+func (x *BuildReply) ProtoReflect() protoreflect.Message {
+	mi := &file_channel_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuildReply.ProtoReflect.Descriptor instead.
+func (*BuildReply) Descriptor() ([]byte, []int) {
+	return file_channel_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *BuildReply) GetLog() []byte {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *BuildReply) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *BuildReply) GetBinary() []byte {
+	if x != nil {
+		return x.Binary
+	}
+	return nil
+}
+
 // Prepare has the node put a worker into a slot.
 type Prepare struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1700,15 +1869,17 @@ type Prepare struct {
 	Environment   map[string]string      `protobuf:"bytes,19,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // values may be secret: never to be logged
 	Network       string                 `protobuf:"bytes,20,opt,name=network,proto3" json:"network,omitempty"`                                                                                   // none or egress
 	Project       string                 `protobuf:"bytes,21,opt,name=project,proto3" json:"project,omitempty"`
-	Image         *Image                 `protobuf:"bytes,22,opt,name=image,proto3" json:"image,omitempty"`         // instead of files and entry, or the system in which the files run
-	Resources     []byte                 `protobuf:"bytes,40,opt,name=resources,proto3" json:"resources,omitempty"` // JSON of warpket.Resources; the node says what it was given
+	Image         *Image                 `protobuf:"bytes,22,opt,name=image,proto3" json:"image,omitempty"`                 // instead of files and entry, or the system in which the files run
+	Resources     []byte                 `protobuf:"bytes,40,opt,name=resources,proto3" json:"resources,omitempty"`         // JSON of warpket.Resources; the node says what it was given
+	Binary        *File                  `protobuf:"bytes,41,opt,name=binary,proto3" json:"binary,omitempty"`               // what its compiler has made of the files, for a slot with GPUs
+	Architectures []string               `protobuf:"bytes,42,rep,name=architectures,proto3" json:"architectures,omitempty"` // for which the target compile compiles
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Prepare) Reset() {
 	*x = Prepare{}
-	mi := &file_channel_proto_msgTypes[21]
+	mi := &file_channel_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1891,7 @@ func (x *Prepare) String() string {
 func (*Prepare) ProtoMessage() {}
 
 func (x *Prepare) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[21]
+	mi := &file_channel_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1904,7 @@ func (x *Prepare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepare.ProtoReflect.Descriptor instead.
 func (*Prepare) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{21}
+	return file_channel_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Prepare) GetSlot() string {
@@ -1897,6 +2068,20 @@ func (x *Prepare) GetResources() []byte {
 	return nil
 }
 
+func (x *Prepare) GetBinary() *File {
+	if x != nil {
+		return x.Binary
+	}
+	return nil
+}
+
+func (x *Prepare) GetArchitectures() []string {
+	if x != nil {
+		return x.Architectures
+	}
+	return nil
+}
+
 // Image is what a worker runs that comes as an OCI image.
 type Image struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1909,7 +2094,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_channel_proto_msgTypes[22]
+	mi := &file_channel_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +2106,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[22]
+	mi := &file_channel_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2119,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{22}
+	return file_channel_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Image) GetReference() string {
@@ -1970,7 +2155,7 @@ type RegistryAuth struct {
 
 func (x *RegistryAuth) Reset() {
 	*x = RegistryAuth{}
-	mi := &file_channel_proto_msgTypes[23]
+	mi := &file_channel_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2167,7 @@ func (x *RegistryAuth) String() string {
 func (*RegistryAuth) ProtoMessage() {}
 
 func (x *RegistryAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[23]
+	mi := &file_channel_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2180,7 @@ func (x *RegistryAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistryAuth.ProtoReflect.Descriptor instead.
 func (*RegistryAuth) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{23}
+	return file_channel_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RegistryAuth) GetUser() string {
@@ -2031,7 +2216,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_channel_proto_msgTypes[24]
+	mi := &file_channel_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2043,7 +2228,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[24]
+	mi := &file_channel_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2056,7 +2241,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{24}
+	return file_channel_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *File) GetPath() string {
@@ -2097,7 +2282,7 @@ type PrepareReply struct {
 
 func (x *PrepareReply) Reset() {
 	*x = PrepareReply{}
-	mi := &file_channel_proto_msgTypes[25]
+	mi := &file_channel_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2294,7 @@ func (x *PrepareReply) String() string {
 func (*PrepareReply) ProtoMessage() {}
 
 func (x *PrepareReply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[25]
+	mi := &file_channel_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2307,7 @@ func (x *PrepareReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareReply.ProtoReflect.Descriptor instead.
 func (*PrepareReply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{25}
+	return file_channel_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PrepareReply) GetLoadFailure() *Failure {
@@ -2150,7 +2335,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_channel_proto_msgTypes[26]
+	mi := &file_channel_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2162,7 +2347,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[26]
+	mi := &file_channel_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2175,7 +2360,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{26}
+	return file_channel_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Release) GetSlot() string {
@@ -2220,7 +2405,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_channel_proto_msgTypes[27]
+	mi := &file_channel_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2232,7 +2417,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[27]
+	mi := &file_channel_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2245,7 +2430,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{27}
+	return file_channel_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Run) GetExecution() string {
@@ -2336,7 +2521,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_channel_proto_msgTypes[28]
+	mi := &file_channel_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2348,7 +2533,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[28]
+	mi := &file_channel_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2361,7 +2546,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{28}
+	return file_channel_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Attach) GetExecution() string {
@@ -2388,7 +2573,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_channel_proto_msgTypes[29]
+	mi := &file_channel_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2585,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[29]
+	mi := &file_channel_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2598,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{29}
+	return file_channel_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Cancel) GetExecution() string {
@@ -2441,7 +2626,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_channel_proto_msgTypes[30]
+	mi := &file_channel_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2453,7 +2638,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[30]
+	mi := &file_channel_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2466,7 +2651,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{30}
+	return file_channel_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Ack) GetExecution() string {
@@ -2506,7 +2691,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_channel_proto_msgTypes[31]
+	mi := &file_channel_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2703,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[31]
+	mi := &file_channel_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2716,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{31}
+	return file_channel_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Outcome) GetStatus() string {
@@ -2650,7 +2835,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_channel_proto_msgTypes[32]
+	mi := &file_channel_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2662,7 +2847,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[32]
+	mi := &file_channel_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2675,7 +2860,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{32}
+	return file_channel_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Failure) GetCode() string {
@@ -2711,7 +2896,7 @@ type Payload struct {
 
 func (x *Payload) Reset() {
 	*x = Payload{}
-	mi := &file_channel_proto_msgTypes[33]
+	mi := &file_channel_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2723,7 +2908,7 @@ func (x *Payload) String() string {
 func (*Payload) ProtoMessage() {}
 
 func (x *Payload) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[33]
+	mi := &file_channel_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2736,7 +2921,7 @@ func (x *Payload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payload.ProtoReflect.Descriptor instead.
 func (*Payload) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{33}
+	return file_channel_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Payload) GetInline() []byte {
@@ -2773,7 +2958,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_channel_proto_msgTypes[34]
+	mi := &file_channel_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +2970,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[34]
+	mi := &file_channel_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +2983,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{34}
+	return file_channel_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UploadRequest) GetId() uint64 {
@@ -2841,7 +3026,7 @@ type UploadReply struct {
 
 func (x *UploadReply) Reset() {
 	*x = UploadReply{}
-	mi := &file_channel_proto_msgTypes[35]
+	mi := &file_channel_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +3038,7 @@ func (x *UploadReply) String() string {
 func (*UploadReply) ProtoMessage() {}
 
 func (x *UploadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[35]
+	mi := &file_channel_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +3051,7 @@ func (x *UploadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadReply.ProtoReflect.Descriptor instead.
 func (*UploadReply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{35}
+	return file_channel_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UploadReply) GetId() uint64 {
@@ -2909,7 +3094,7 @@ type LogChunk struct {
 
 func (x *LogChunk) Reset() {
 	*x = LogChunk{}
-	mi := &file_channel_proto_msgTypes[36]
+	mi := &file_channel_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2921,7 +3106,7 @@ func (x *LogChunk) String() string {
 func (*LogChunk) ProtoMessage() {}
 
 func (x *LogChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[36]
+	mi := &file_channel_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2934,7 +3119,7 @@ func (x *LogChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogChunk.ProtoReflect.Descriptor instead.
 func (*LogChunk) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{36}
+	return file_channel_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LogChunk) GetExecution() string {
@@ -2973,7 +3158,7 @@ type LogsReply struct {
 
 func (x *LogsReply) Reset() {
 	*x = LogsReply{}
-	mi := &file_channel_proto_msgTypes[37]
+	mi := &file_channel_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2985,7 +3170,7 @@ func (x *LogsReply) String() string {
 func (*LogsReply) ProtoMessage() {}
 
 func (x *LogsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[37]
+	mi := &file_channel_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2998,7 +3183,7 @@ func (x *LogsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsReply.ProtoReflect.Descriptor instead.
 func (*LogsReply) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{37}
+	return file_channel_proto_rawDescGZIP(), []int{39}
 }
 
 // ToPeer is a call to a node that is connected to the other server.
@@ -3012,7 +3197,7 @@ type ToPeer struct {
 
 func (x *ToPeer) Reset() {
 	*x = ToPeer{}
-	mi := &file_channel_proto_msgTypes[38]
+	mi := &file_channel_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3024,7 +3209,7 @@ func (x *ToPeer) String() string {
 func (*ToPeer) ProtoMessage() {}
 
 func (x *ToPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[38]
+	mi := &file_channel_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3037,7 +3222,7 @@ func (x *ToPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToPeer.ProtoReflect.Descriptor instead.
 func (*ToPeer) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{38}
+	return file_channel_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ToPeer) GetNode() string {
@@ -3074,7 +3259,7 @@ type FromPeer struct {
 
 func (x *FromPeer) Reset() {
 	*x = FromPeer{}
-	mi := &file_channel_proto_msgTypes[39]
+	mi := &file_channel_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3086,7 +3271,7 @@ func (x *FromPeer) String() string {
 func (*FromPeer) ProtoMessage() {}
 
 func (x *FromPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[39]
+	mi := &file_channel_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3099,7 +3284,7 @@ func (x *FromPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FromPeer.ProtoReflect.Descriptor instead.
 func (*FromPeer) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{39}
+	return file_channel_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FromPeer) GetNode() string {
@@ -3236,7 +3421,7 @@ type NodeUp struct {
 
 func (x *NodeUp) Reset() {
 	*x = NodeUp{}
-	mi := &file_channel_proto_msgTypes[40]
+	mi := &file_channel_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3248,7 +3433,7 @@ func (x *NodeUp) String() string {
 func (*NodeUp) ProtoMessage() {}
 
 func (x *NodeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[40]
+	mi := &file_channel_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3261,7 +3446,7 @@ func (x *NodeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeUp.ProtoReflect.Descriptor instead.
 func (*NodeUp) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{40}
+	return file_channel_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *NodeUp) GetName() string {
@@ -3293,7 +3478,7 @@ type NodeDown struct {
 
 func (x *NodeDown) Reset() {
 	*x = NodeDown{}
-	mi := &file_channel_proto_msgTypes[41]
+	mi := &file_channel_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3305,7 +3490,7 @@ func (x *NodeDown) String() string {
 func (*NodeDown) ProtoMessage() {}
 
 func (x *NodeDown) ProtoReflect() protoreflect.Message {
-	mi := &file_channel_proto_msgTypes[41]
+	mi := &file_channel_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +3503,7 @@ func (x *NodeDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDown.ProtoReflect.Descriptor instead.
 func (*NodeDown) Descriptor() ([]byte, []int) {
-	return file_channel_proto_rawDescGZIP(), []int{41}
+	return file_channel_proto_rawDescGZIP(), []int{43}
 }
 
 var File_channel_proto protoreflect.FileDescriptor
@@ -3388,7 +3573,7 @@ const file_channel_proto_rawDesc = "" +
 	"\aDevices\x12\x18\n" +
 	"\adevices\x18\x01 \x01(\fR\adevices\"#\n" +
 	"\aRenewed\x12\x18\n" +
-	"\aservers\x18\x01 \x03(\tR\aservers\"\xbf\x03\n" +
+	"\aservers\x18\x01 \x03(\tR\aservers\"\xf2\x03\n" +
 	"\x04Call\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
 	"\x04lock\x18\x02 \x01(\v2\x18.warpket.channel.v1.LockH\x00R\x04lock\x127\n" +
@@ -3398,14 +3583,16 @@ const file_channel_proto_rawDesc = "" +
 	"\x03run\x18\x06 \x01(\v2\x17.warpket.channel.v1.RunH\x00R\x03run\x124\n" +
 	"\x06attach\x18\a \x01(\v2\x1a.warpket.channel.v1.AttachH\x00R\x06attach\x124\n" +
 	"\x06cancel\x18\b \x01(\v2\x1a.warpket.channel.v1.CancelH\x00R\x06cancel\x12+\n" +
-	"\x03ack\x18\t \x01(\v2\x17.warpket.channel.v1.AckH\x00R\x03ackB\x06\n" +
-	"\x04what\"\xfc\x01\n" +
+	"\x03ack\x18\t \x01(\v2\x17.warpket.channel.v1.AckH\x00R\x03ack\x121\n" +
+	"\x05build\x18( \x01(\v2\x19.warpket.channel.v1.BuildH\x00R\x05buildB\x06\n" +
+	"\x04what\"\xb4\x02\n" +
 	"\x05Reply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12/\n" +
 	"\x05error\x18\x02 \x01(\v2\x19.warpket.channel.v1.ErrorR\x05error\x123\n" +
 	"\x04lock\x18\x03 \x01(\v2\x1d.warpket.channel.v1.LockReplyH\x00R\x04lock\x12<\n" +
 	"\aprepare\x18\x04 \x01(\v2 .warpket.channel.v1.PrepareReplyH\x00R\aprepare\x127\n" +
-	"\aoutcome\x18\x05 \x01(\v2\x1b.warpket.channel.v1.OutcomeH\x00R\aoutcomeB\x06\n" +
+	"\aoutcome\x18\x05 \x01(\v2\x1b.warpket.channel.v1.OutcomeH\x00R\aoutcome\x126\n" +
+	"\x05build\x18( \x01(\v2\x1e.warpket.channel.v1.BuildReplyH\x00R\x05buildB\x06\n" +
 	"\x04what\"\x8c\x01\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
@@ -3420,7 +3607,7 @@ const file_channel_proto_rawDesc = "" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x03R\n" +
-	"generation\"\x99\x03\n" +
+	"generation\"\xb5\x03\n" +
 	"\aRuntime\x12\x10\n" +
 	"\x03sdk\x18\x01 \x01(\tR\x03sdk\x12\x1f\n" +
 	"\vsdk_version\x18\x02 \x01(\tR\n" +
@@ -3434,7 +3621,8 @@ const file_channel_proto_rawDesc = "" +
 	"\x05smoke\x18\t \x01(\tR\x05smoke\x12\x18\n" +
 	"\aproject\x18\n" +
 	" \x01(\tR\aproject\x12\x14\n" +
-	"\x05lines\x18\v \x03(\tR\x05lines\x1a;\n" +
+	"\x05lines\x18\v \x03(\tR\x05lines\x12\x1a\n" +
+	"\bcompiler\x18( \x01(\tR\bcompiler\x1a;\n" +
 	"\rPackagesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
@@ -3444,7 +3632,17 @@ const file_channel_proto_rawDesc = "" +
 	"\x04lock\x18\x01 \x01(\tR\x04lock\"q\n" +
 	"\aInstall\x125\n" +
 	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\x12/\n" +
-	"\x05image\x18\x02 \x01(\v2\x19.warpket.channel.v1.ImageR\x05image\"\xa3\x06\n" +
+	"\x05image\x18\x02 \x01(\v2\x19.warpket.channel.v1.ImageR\x05image\"\xaa\x01\n" +
+	"\x05Build\x125\n" +
+	"\aruntime\x18\x01 \x01(\v2\x1b.warpket.channel.v1.RuntimeR\aruntime\x12.\n" +
+	"\x05files\x18\x02 \x03(\v2\x18.warpket.channel.v1.FileR\x05files\x12\x14\n" +
+	"\x05entry\x18\x03 \x01(\tR\x05entry\x12$\n" +
+	"\rarchitectures\x18\x04 \x03(\tR\rarchitectures\"m\n" +
+	"\n" +
+	"BuildReply\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\fR\x03log\x125\n" +
+	"\afailure\x18\x02 \x01(\v2\x1b.warpket.channel.v1.FailureR\afailure\x12\x16\n" +
+	"\x06binary\x18\x03 \x01(\fR\x06binary\"\xfb\x06\n" +
 	"\aPrepare\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x1e\n" +
 	"\n" +
@@ -3473,7 +3671,9 @@ const file_channel_proto_rawDesc = "" +
 	"\anetwork\x18\x14 \x01(\tR\anetwork\x12\x18\n" +
 	"\aproject\x18\x15 \x01(\tR\aproject\x12/\n" +
 	"\x05image\x18\x16 \x01(\v2\x19.warpket.channel.v1.ImageR\x05image\x12\x1c\n" +
-	"\tresources\x18( \x01(\fR\tresources\x1a>\n" +
+	"\tresources\x18( \x01(\fR\tresources\x120\n" +
+	"\x06binary\x18) \x01(\v2\x18.warpket.channel.v1.FileR\x06binary\x12$\n" +
+	"\rarchitectures\x18* \x03(\tR\rarchitectures\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +
@@ -3609,7 +3809,7 @@ func file_channel_proto_rawDescGZIP() []byte {
 	return file_channel_proto_rawDescData
 }
 
-var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_channel_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_channel_proto_goTypes = []any{
 	(*JoinRequest)(nil),   // 0: warpket.channel.v1.JoinRequest
 	(*JoinReply)(nil),     // 1: warpket.channel.v1.JoinReply
@@ -3632,30 +3832,32 @@ var file_channel_proto_goTypes = []any{
 	(*Lock)(nil),          // 18: warpket.channel.v1.Lock
 	(*LockReply)(nil),     // 19: warpket.channel.v1.LockReply
 	(*Install)(nil),       // 20: warpket.channel.v1.Install
-	(*Prepare)(nil),       // 21: warpket.channel.v1.Prepare
-	(*Image)(nil),         // 22: warpket.channel.v1.Image
-	(*RegistryAuth)(nil),  // 23: warpket.channel.v1.RegistryAuth
-	(*File)(nil),          // 24: warpket.channel.v1.File
-	(*PrepareReply)(nil),  // 25: warpket.channel.v1.PrepareReply
-	(*Release)(nil),       // 26: warpket.channel.v1.Release
-	(*Run)(nil),           // 27: warpket.channel.v1.Run
-	(*Attach)(nil),        // 28: warpket.channel.v1.Attach
-	(*Cancel)(nil),        // 29: warpket.channel.v1.Cancel
-	(*Ack)(nil),           // 30: warpket.channel.v1.Ack
-	(*Outcome)(nil),       // 31: warpket.channel.v1.Outcome
-	(*Failure)(nil),       // 32: warpket.channel.v1.Failure
-	(*Payload)(nil),       // 33: warpket.channel.v1.Payload
-	(*UploadRequest)(nil), // 34: warpket.channel.v1.UploadRequest
-	(*UploadReply)(nil),   // 35: warpket.channel.v1.UploadReply
-	(*LogChunk)(nil),      // 36: warpket.channel.v1.LogChunk
-	(*LogsReply)(nil),     // 37: warpket.channel.v1.LogsReply
-	(*ToPeer)(nil),        // 38: warpket.channel.v1.ToPeer
-	(*FromPeer)(nil),      // 39: warpket.channel.v1.FromPeer
-	(*NodeUp)(nil),        // 40: warpket.channel.v1.NodeUp
-	(*NodeDown)(nil),      // 41: warpket.channel.v1.NodeDown
-	nil,                   // 42: warpket.channel.v1.Runtime.PackagesEntry
-	nil,                   // 43: warpket.channel.v1.Prepare.EnvironmentEntry
-	nil,                   // 44: warpket.channel.v1.UploadReply.HeaderEntry
+	(*Build)(nil),         // 21: warpket.channel.v1.Build
+	(*BuildReply)(nil),    // 22: warpket.channel.v1.BuildReply
+	(*Prepare)(nil),       // 23: warpket.channel.v1.Prepare
+	(*Image)(nil),         // 24: warpket.channel.v1.Image
+	(*RegistryAuth)(nil),  // 25: warpket.channel.v1.RegistryAuth
+	(*File)(nil),          // 26: warpket.channel.v1.File
+	(*PrepareReply)(nil),  // 27: warpket.channel.v1.PrepareReply
+	(*Release)(nil),       // 28: warpket.channel.v1.Release
+	(*Run)(nil),           // 29: warpket.channel.v1.Run
+	(*Attach)(nil),        // 30: warpket.channel.v1.Attach
+	(*Cancel)(nil),        // 31: warpket.channel.v1.Cancel
+	(*Ack)(nil),           // 32: warpket.channel.v1.Ack
+	(*Outcome)(nil),       // 33: warpket.channel.v1.Outcome
+	(*Failure)(nil),       // 34: warpket.channel.v1.Failure
+	(*Payload)(nil),       // 35: warpket.channel.v1.Payload
+	(*UploadRequest)(nil), // 36: warpket.channel.v1.UploadRequest
+	(*UploadReply)(nil),   // 37: warpket.channel.v1.UploadReply
+	(*LogChunk)(nil),      // 38: warpket.channel.v1.LogChunk
+	(*LogsReply)(nil),     // 39: warpket.channel.v1.LogsReply
+	(*ToPeer)(nil),        // 40: warpket.channel.v1.ToPeer
+	(*FromPeer)(nil),      // 41: warpket.channel.v1.FromPeer
+	(*NodeUp)(nil),        // 42: warpket.channel.v1.NodeUp
+	(*NodeDown)(nil),      // 43: warpket.channel.v1.NodeDown
+	nil,                   // 44: warpket.channel.v1.Runtime.PackagesEntry
+	nil,                   // 45: warpket.channel.v1.Prepare.EnvironmentEntry
+	nil,                   // 46: warpket.channel.v1.UploadReply.HeaderEntry
 }
 var file_channel_proto_depIdxs = []int32{
 	4,  // 0: warpket.channel.v1.FromNode.hello:type_name -> warpket.channel.v1.Hello
@@ -3663,66 +3865,72 @@ var file_channel_proto_depIdxs = []int32{
 	13, // 2: warpket.channel.v1.FromNode.reply:type_name -> warpket.channel.v1.Reply
 	15, // 3: warpket.channel.v1.FromNode.progress:type_name -> warpket.channel.v1.Progress
 	16, // 4: warpket.channel.v1.FromNode.slot_gone:type_name -> warpket.channel.v1.SlotGone
-	34, // 5: warpket.channel.v1.FromNode.upload:type_name -> warpket.channel.v1.UploadRequest
+	36, // 5: warpket.channel.v1.FromNode.upload:type_name -> warpket.channel.v1.UploadRequest
 	5,  // 6: warpket.channel.v1.FromNode.slot_ready:type_name -> warpket.channel.v1.SlotState
 	10, // 7: warpket.channel.v1.FromNode.devices:type_name -> warpket.channel.v1.Devices
 	6,  // 8: warpket.channel.v1.ToNode.welcome:type_name -> warpket.channel.v1.Welcome
 	11, // 9: warpket.channel.v1.ToNode.renewed:type_name -> warpket.channel.v1.Renewed
 	12, // 10: warpket.channel.v1.ToNode.call:type_name -> warpket.channel.v1.Call
-	35, // 11: warpket.channel.v1.ToNode.upload:type_name -> warpket.channel.v1.UploadReply
+	37, // 11: warpket.channel.v1.ToNode.upload:type_name -> warpket.channel.v1.UploadReply
 	5,  // 12: warpket.channel.v1.Hello.slots:type_name -> warpket.channel.v1.SlotState
-	30, // 13: warpket.channel.v1.Hello.kept:type_name -> warpket.channel.v1.Ack
+	32, // 13: warpket.channel.v1.Hello.kept:type_name -> warpket.channel.v1.Ack
 	7,  // 14: warpket.channel.v1.Welcome.end:type_name -> warpket.channel.v1.SlotRef
 	9,  // 15: warpket.channel.v1.Renew.kept:type_name -> warpket.channel.v1.KeptReady
 	18, // 16: warpket.channel.v1.Call.lock:type_name -> warpket.channel.v1.Lock
 	20, // 17: warpket.channel.v1.Call.install:type_name -> warpket.channel.v1.Install
-	21, // 18: warpket.channel.v1.Call.prepare:type_name -> warpket.channel.v1.Prepare
-	26, // 19: warpket.channel.v1.Call.release:type_name -> warpket.channel.v1.Release
-	27, // 20: warpket.channel.v1.Call.run:type_name -> warpket.channel.v1.Run
-	28, // 21: warpket.channel.v1.Call.attach:type_name -> warpket.channel.v1.Attach
-	29, // 22: warpket.channel.v1.Call.cancel:type_name -> warpket.channel.v1.Cancel
-	30, // 23: warpket.channel.v1.Call.ack:type_name -> warpket.channel.v1.Ack
-	14, // 24: warpket.channel.v1.Reply.error:type_name -> warpket.channel.v1.Error
-	19, // 25: warpket.channel.v1.Reply.lock:type_name -> warpket.channel.v1.LockReply
-	25, // 26: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
-	31, // 27: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
-	42, // 28: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
-	17, // 29: warpket.channel.v1.Lock.runtime:type_name -> warpket.channel.v1.Runtime
-	17, // 30: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
-	22, // 31: warpket.channel.v1.Install.image:type_name -> warpket.channel.v1.Image
-	17, // 32: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
-	24, // 33: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
-	43, // 34: warpket.channel.v1.Prepare.environment:type_name -> warpket.channel.v1.Prepare.EnvironmentEntry
-	22, // 35: warpket.channel.v1.Prepare.image:type_name -> warpket.channel.v1.Image
-	23, // 36: warpket.channel.v1.Image.auth:type_name -> warpket.channel.v1.RegistryAuth
-	32, // 37: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
-	33, // 38: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
-	32, // 39: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
-	33, // 40: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
-	14, // 41: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
-	44, // 42: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
-	12, // 43: warpket.channel.v1.ToPeer.call:type_name -> warpket.channel.v1.Call
-	40, // 44: warpket.channel.v1.FromPeer.up:type_name -> warpket.channel.v1.NodeUp
-	41, // 45: warpket.channel.v1.FromPeer.down:type_name -> warpket.channel.v1.NodeDown
-	13, // 46: warpket.channel.v1.FromPeer.reply:type_name -> warpket.channel.v1.Reply
-	15, // 47: warpket.channel.v1.FromPeer.progress:type_name -> warpket.channel.v1.Progress
-	5,  // 48: warpket.channel.v1.FromPeer.slot_ready:type_name -> warpket.channel.v1.SlotState
-	16, // 49: warpket.channel.v1.FromPeer.slot_gone:type_name -> warpket.channel.v1.SlotGone
-	36, // 50: warpket.channel.v1.FromPeer.log:type_name -> warpket.channel.v1.LogChunk
-	5,  // 51: warpket.channel.v1.NodeUp.slots:type_name -> warpket.channel.v1.SlotState
-	0,  // 52: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
-	2,  // 53: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
-	36, // 54: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
-	38, // 55: warpket.channel.v1.Channel.Peer:input_type -> warpket.channel.v1.ToPeer
-	1,  // 56: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
-	3,  // 57: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
-	37, // 58: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
-	39, // 59: warpket.channel.v1.Channel.Peer:output_type -> warpket.channel.v1.FromPeer
-	56, // [56:60] is the sub-list for method output_type
-	52, // [52:56] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	23, // 18: warpket.channel.v1.Call.prepare:type_name -> warpket.channel.v1.Prepare
+	28, // 19: warpket.channel.v1.Call.release:type_name -> warpket.channel.v1.Release
+	29, // 20: warpket.channel.v1.Call.run:type_name -> warpket.channel.v1.Run
+	30, // 21: warpket.channel.v1.Call.attach:type_name -> warpket.channel.v1.Attach
+	31, // 22: warpket.channel.v1.Call.cancel:type_name -> warpket.channel.v1.Cancel
+	32, // 23: warpket.channel.v1.Call.ack:type_name -> warpket.channel.v1.Ack
+	21, // 24: warpket.channel.v1.Call.build:type_name -> warpket.channel.v1.Build
+	14, // 25: warpket.channel.v1.Reply.error:type_name -> warpket.channel.v1.Error
+	19, // 26: warpket.channel.v1.Reply.lock:type_name -> warpket.channel.v1.LockReply
+	27, // 27: warpket.channel.v1.Reply.prepare:type_name -> warpket.channel.v1.PrepareReply
+	33, // 28: warpket.channel.v1.Reply.outcome:type_name -> warpket.channel.v1.Outcome
+	22, // 29: warpket.channel.v1.Reply.build:type_name -> warpket.channel.v1.BuildReply
+	44, // 30: warpket.channel.v1.Runtime.packages:type_name -> warpket.channel.v1.Runtime.PackagesEntry
+	17, // 31: warpket.channel.v1.Lock.runtime:type_name -> warpket.channel.v1.Runtime
+	17, // 32: warpket.channel.v1.Install.runtime:type_name -> warpket.channel.v1.Runtime
+	24, // 33: warpket.channel.v1.Install.image:type_name -> warpket.channel.v1.Image
+	17, // 34: warpket.channel.v1.Build.runtime:type_name -> warpket.channel.v1.Runtime
+	26, // 35: warpket.channel.v1.Build.files:type_name -> warpket.channel.v1.File
+	34, // 36: warpket.channel.v1.BuildReply.failure:type_name -> warpket.channel.v1.Failure
+	17, // 37: warpket.channel.v1.Prepare.runtime:type_name -> warpket.channel.v1.Runtime
+	26, // 38: warpket.channel.v1.Prepare.files:type_name -> warpket.channel.v1.File
+	45, // 39: warpket.channel.v1.Prepare.environment:type_name -> warpket.channel.v1.Prepare.EnvironmentEntry
+	24, // 40: warpket.channel.v1.Prepare.image:type_name -> warpket.channel.v1.Image
+	26, // 41: warpket.channel.v1.Prepare.binary:type_name -> warpket.channel.v1.File
+	25, // 42: warpket.channel.v1.Image.auth:type_name -> warpket.channel.v1.RegistryAuth
+	34, // 43: warpket.channel.v1.PrepareReply.load_failure:type_name -> warpket.channel.v1.Failure
+	35, // 44: warpket.channel.v1.Outcome.result:type_name -> warpket.channel.v1.Payload
+	34, // 45: warpket.channel.v1.Outcome.failure:type_name -> warpket.channel.v1.Failure
+	35, // 46: warpket.channel.v1.Outcome.log:type_name -> warpket.channel.v1.Payload
+	14, // 47: warpket.channel.v1.UploadReply.error:type_name -> warpket.channel.v1.Error
+	46, // 48: warpket.channel.v1.UploadReply.header:type_name -> warpket.channel.v1.UploadReply.HeaderEntry
+	12, // 49: warpket.channel.v1.ToPeer.call:type_name -> warpket.channel.v1.Call
+	42, // 50: warpket.channel.v1.FromPeer.up:type_name -> warpket.channel.v1.NodeUp
+	43, // 51: warpket.channel.v1.FromPeer.down:type_name -> warpket.channel.v1.NodeDown
+	13, // 52: warpket.channel.v1.FromPeer.reply:type_name -> warpket.channel.v1.Reply
+	15, // 53: warpket.channel.v1.FromPeer.progress:type_name -> warpket.channel.v1.Progress
+	5,  // 54: warpket.channel.v1.FromPeer.slot_ready:type_name -> warpket.channel.v1.SlotState
+	16, // 55: warpket.channel.v1.FromPeer.slot_gone:type_name -> warpket.channel.v1.SlotGone
+	38, // 56: warpket.channel.v1.FromPeer.log:type_name -> warpket.channel.v1.LogChunk
+	5,  // 57: warpket.channel.v1.NodeUp.slots:type_name -> warpket.channel.v1.SlotState
+	0,  // 58: warpket.channel.v1.Channel.Join:input_type -> warpket.channel.v1.JoinRequest
+	2,  // 59: warpket.channel.v1.Channel.Connect:input_type -> warpket.channel.v1.FromNode
+	38, // 60: warpket.channel.v1.Channel.Logs:input_type -> warpket.channel.v1.LogChunk
+	40, // 61: warpket.channel.v1.Channel.Peer:input_type -> warpket.channel.v1.ToPeer
+	1,  // 62: warpket.channel.v1.Channel.Join:output_type -> warpket.channel.v1.JoinReply
+	3,  // 63: warpket.channel.v1.Channel.Connect:output_type -> warpket.channel.v1.ToNode
+	39, // 64: warpket.channel.v1.Channel.Logs:output_type -> warpket.channel.v1.LogsReply
+	41, // 65: warpket.channel.v1.Channel.Peer:output_type -> warpket.channel.v1.FromPeer
+	62, // [62:66] is the sub-list for method output_type
+	58, // [58:62] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_channel_proto_init() }
@@ -3755,13 +3963,15 @@ func file_channel_proto_init() {
 		(*Call_Attach)(nil),
 		(*Call_Cancel)(nil),
 		(*Call_Ack)(nil),
+		(*Call_Build)(nil),
 	}
 	file_channel_proto_msgTypes[13].OneofWrappers = []any{
 		(*Reply_Lock)(nil),
 		(*Reply_Prepare)(nil),
 		(*Reply_Outcome)(nil),
+		(*Reply_Build)(nil),
 	}
-	file_channel_proto_msgTypes[39].OneofWrappers = []any{
+	file_channel_proto_msgTypes[41].OneofWrappers = []any{
 		(*FromPeer_Up)(nil),
 		(*FromPeer_Down)(nil),
 		(*FromPeer_Reply)(nil),
@@ -3776,7 +3986,7 @@ func file_channel_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_channel_proto_rawDesc), len(file_channel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -69,6 +69,27 @@ func (e ActRole) Valid() bool {
 	}
 }
 
+// Defines values for BuildStatus.
+const (
+	BuildStatusFailed    BuildStatus = "failed"
+	BuildStatusPending   BuildStatus = "pending"
+	BuildStatusSucceeded BuildStatus = "succeeded"
+)
+
+// Valid indicates whether the value is a known member of the BuildStatus enum.
+func (e BuildStatus) Valid() bool {
+	switch e {
+	case BuildStatusFailed:
+		return true
+	case BuildStatusPending:
+		return true
+	case BuildStatusSucceeded:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CallbackStatus.
 const (
 	CallbackStatusDelivered CallbackStatus = "delivered"
@@ -84,6 +105,33 @@ func (e CallbackStatus) Valid() bool {
 	case CallbackStatusFailed:
 		return true
 	case CallbackStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateDeploymentRequestTarget.
+const (
+	CreateDeploymentRequestTargetCPU       CreateDeploymentRequestTarget = "cpu"
+	CreateDeploymentRequestTargetCompile   CreateDeploymentRequestTarget = "compile"
+	CreateDeploymentRequestTargetGpu       CreateDeploymentRequestTarget = "gpu"
+	CreateDeploymentRequestTargetSim       CreateDeploymentRequestTarget = "sim"
+	CreateDeploymentRequestTargetSimulator CreateDeploymentRequestTarget = "simulator"
+)
+
+// Valid indicates whether the value is a known member of the CreateDeploymentRequestTarget enum.
+func (e CreateDeploymentRequestTarget) Valid() bool {
+	switch e {
+	case CreateDeploymentRequestTargetCPU:
+		return true
+	case CreateDeploymentRequestTargetCompile:
+		return true
+	case CreateDeploymentRequestTargetGpu:
+		return true
+	case CreateDeploymentRequestTargetSim:
+		return true
+	case CreateDeploymentRequestTargetSimulator:
 		return true
 	default:
 		return false
@@ -315,6 +363,33 @@ func (e DeploymentStatus) Valid() bool {
 	}
 }
 
+// Defines values for DeploymentTarget.
+const (
+	DeploymentTargetCPU       DeploymentTarget = "cpu"
+	DeploymentTargetCompile   DeploymentTarget = "compile"
+	DeploymentTargetGpu       DeploymentTarget = "gpu"
+	DeploymentTargetSim       DeploymentTarget = "sim"
+	DeploymentTargetSimulator DeploymentTarget = "simulator"
+)
+
+// Valid indicates whether the value is a known member of the DeploymentTarget enum.
+func (e DeploymentTarget) Valid() bool {
+	switch e {
+	case DeploymentTargetCPU:
+		return true
+	case DeploymentTargetCompile:
+		return true
+	case DeploymentTargetGpu:
+		return true
+	case DeploymentTargetSim:
+		return true
+	case DeploymentTargetSimulator:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DeviceKind.
 const (
 	DeviceKindGpu       DeviceKind = "gpu"
@@ -414,6 +489,7 @@ func (e ExecutionTarget) Valid() bool {
 // Defines values for FailureCode.
 const (
 	FailureCodeBadArguments       FailureCode = "bad_arguments"
+	FailureCodeBuildFailed        FailureCode = "build_failed"
 	FailureCodeCancelled          FailureCode = "cancelled"
 	FailureCodeCrashed            FailureCode = "crashed"
 	FailureCodeDiskFull           FailureCode = "disk_full"
@@ -437,6 +513,8 @@ const (
 func (e FailureCode) Valid() bool {
 	switch e {
 	case FailureCodeBadArguments:
+		return true
+	case FailureCodeBuildFailed:
 		return true
 	case FailureCodeCancelled:
 		return true
@@ -747,6 +825,7 @@ func (e HealthStatus) Valid() bool {
 // Defines values for InvocationError.
 const (
 	InvocationErrorBadArguments       InvocationError = "bad_arguments"
+	InvocationErrorBuildFailed        InvocationError = "build_failed"
 	InvocationErrorCancelled          InvocationError = "cancelled"
 	InvocationErrorCrashed            InvocationError = "crashed"
 	InvocationErrorDiskFull           InvocationError = "disk_full"
@@ -770,6 +849,8 @@ const (
 func (e InvocationError) Valid() bool {
 	switch e {
 	case InvocationErrorBadArguments:
+		return true
+	case InvocationErrorBuildFailed:
 		return true
 	case InvocationErrorCancelled:
 		return true
@@ -1972,6 +2053,32 @@ type Alias struct {
 	Versions []Route `json:"versions"`
 }
 
+// Build defines model for Build.
+type Build struct {
+	// Architectures Compute capabilities that it is compiled for; PTX of the newest is for GPUs that came later
+	//
+	// Example: ["8.0","9.0"]
+	Architectures []string `json:"architectures"`
+
+	// Log What the compiler has printed, ptxas with registers, spills and shared memory of each kernel included; up to 256 KiB
+	Log string `json:"log"`
+
+	// Message The first error
+	Message string `json:"message"`
+
+	// Sha256 Hash of the program
+	Sha256 string `json:"sha256,omitempty,omitzero"`
+
+	// Size Bytes of the program
+	Size int64 `json:"size"`
+
+	// Status failed: the files do not compile
+	Status BuildStatus `json:"status"`
+}
+
+// BuildStatus failed: the files do not compile
+type BuildStatus string
+
 // Callback defines model for Callback.
 type Callback struct {
 	// Attempts How often it was sent
@@ -2053,7 +2160,13 @@ type CreateDeploymentRequest struct {
 	//
 	// Example: 1
 	Slots *int64 `json:"slots,omitempty"`
+
+	// Target For which target it is; unless set, gpu if GPUs are asked for, else the template's first target
+	Target CreateDeploymentRequestTarget `json:"target,omitempty,omitzero"`
 }
+
+// CreateDeploymentRequestTarget For which target it is; unless set, gpu if GPUs are asked for, else the template's first target
+type CreateDeploymentRequestTarget string
 
 // CreateExecutionRequest defines model for CreateExecutionRequest.
 type CreateExecutionRequest struct {
@@ -2458,6 +2571,8 @@ type DeletedFunction struct {
 
 // Deployment defines model for Deployment.
 type Deployment struct {
+	Build Build `json:"build,omitempty,omitzero"`
+
 	// CreatedDate When it was asked for
 	CreatedDate time.Time `json:"createdDate"`
 
@@ -2496,6 +2611,9 @@ type Deployment struct {
 	// Status ready: all slots serve; degraded: some do, and the rest is being repaired; failed and detached are final
 	Status DeploymentStatus `json:"status"`
 
+	// Target For which target it is; absent for one of an earlier release
+	Target DeploymentTarget `json:"target,omitempty,omitzero"`
+
 	// TemporalURL Its page in the Temporal UI
 	TemporalURL string `json:"temporalUrl,omitempty,omitzero"`
 
@@ -2510,6 +2628,9 @@ type Deployment struct {
 
 // DeploymentStatus ready: all slots serve; degraded: some do, and the rest is being repaired; failed and detached are final
 type DeploymentStatus string
+
+// DeploymentTarget For which target it is; absent for one of an earlier release
+type DeploymentTarget string
 
 // Device defines model for Device.
 type Device struct {
@@ -4193,6 +4314,9 @@ type Template struct {
 	//
 	// Example: handler.handler
 	Entry string `json:"entry"`
+
+	// Examples More programs: each to be put in the place of the main file
+	Examples []TemplateFile `json:"examples"`
 
 	// Files What a new function starts with
 	Files []TemplateFile `json:"files"`

@@ -35,6 +35,11 @@ type ProgramConfig struct {
 	Resources warpket.Resources
 	Env       map[string]string // the function's variables
 	Egress    *egress.Proxy     // its way to the network; nil for none
+
+	// Of a program of the machine, without an image:
+	ReadOnly []string // what it reads
+	Writable []string // folders that it writes, at least one: the first is its HOME
+	Devices  []string // paths of the files of its devices
 }
 
 // Program is the worker of a function that comes as an image, or whose files run
@@ -51,6 +56,15 @@ type Program struct {
 	mu sync.Mutex // held by the call that runs
 }
 
+// newProgram makes the worker of a program that is there.
+func (p *Pool) newProgram(config ProgramConfig) *Program {
+	return &Program{config: config, launcher: p.launcher, name: func() string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.name("program")
+	}}
+}
+
 // ResultFD is the descriptor for results of programs. It is also in their
 // variable WARPKET_RESULT_FD.
 const ResultFD = 3
@@ -61,11 +75,7 @@ const maxResultLine = 1 << 20
 // Program makes the worker of an image. It starts nothing: an image that lacks
 // its program answers every call so.
 func (p *Pool) Program(config ProgramConfig) (*Program, error) {
-	w := &Program{config: config, launcher: p.launcher, name: func() string {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.name("program")
-	}}
+	w := p.newProgram(config)
 	if config.Code != "" && config.Dir == "/" { // as if the image had said nothing
 		w.config.Dir = sandbox.CodeFolder
 	}
@@ -142,6 +152,9 @@ func (p *Program) environment() map[string]string {
 		}
 	}
 	maps.Copy(all, p.config.Env)
+	if p.config.Root == "" {
+		all["HOME"], all["TMPDIR"] = p.config.Writable[0], p.config.Writable[0] // else they would be the machine's
+	}
 	if p.config.Code != "" {
 		all["WARPKET_CODE"], all["WARPKET_ENTRY"] = sandbox.CodeFolder, p.config.Entry
 	}
@@ -268,7 +281,7 @@ func (p *Program) start(ctx context.Context, call Call, deadline time.Time, log 
 	r.box, err = p.launcher.Start(ctx, sandbox.Spec{
 		Name: p.name(), Root: p.config.Root, Code: p.config.Code, Argv: p.config.Argv, Env: p.variables(call, deadline), Dir: p.config.Dir,
 		Stdin: pipes[0].theirs, Stdout: pipes[1].theirs, Stderr: pipes[2].theirs, Files: []*os.File{pipes[3].theirs},
-		Limits: limitsOf(p.config.Resources), Listen: p.config.Egress != nil,
+		ReadOnly: p.config.ReadOnly, Writable: p.config.Writable, Devices: p.config.Devices, Limits: limitsOf(p.config.Resources), Listen: p.config.Egress != nil,
 	})
 	if err != nil {
 		return nil, err

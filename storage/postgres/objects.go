@@ -86,6 +86,7 @@ func (s *Store) sweep(ctx context.Context, where string, arg any, remove func(co
 		objects, err := many(ctx, tx, pgx.RowToStructByPos[Object], `with unused as materialized (
 				select project_id, sha256 from objects o where `+where+`
 				and not exists (select from files f where f.project_id = o.project_id and f.sha256 = o.sha256)
+				and not exists (select from builds b where b.project_id = o.project_id and b.sha256 = o.sha256)
 				and not exists (select from git_objects g where g.project_id = o.project_id and g.sha256 = o.sha256)
 				and not exists (select from execution_objects e where e.project_id = o.project_id and e.sha256 = o.sha256)
 				limit 100 for update skip locked)
