@@ -65,7 +65,7 @@ func TestTheLifeOfARuntime(t *testing.T) {
 	w.refused(t, 400, "image", "POST", "/v1/runtimes", object{"name": "x"})
 	w.refused(t, 400, "Unknown attribute for argument runtime: nodes", "POST", "/v1/runtimes", object{"image": "a:1", "nodes": 1})
 	w.refused(t, 400, "openstackqinling/python3-runtime", "POST", "/v1/runtimes", object{"image": "openstackqinling/nodejs-runtime"})
-	w.refused(t, 400, "There are: openstackqinling/python3-runtime, warpket/qiskit", "POST", "/v1/runtimes", object{"image": "openstackqinling/python2-runtime:1"})
+	w.refused(t, 400, "There are: openstackqinling/python3-runtime, warpket/", "POST", "/v1/runtimes", object{"image": "openstackqinling/python2-runtime:1"})
 	w.refused(t, 400, "Invalid JSON", "POST", "/v1/runtimes", `{"image"`)
 	r := w.ok(t, 201, "POST", "/v1/runtimes", object{"name": "python3", "image": "openstackqinling/python3-runtime", "description": nil})
 	id, _ := r["id"].(string)
