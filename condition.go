@@ -1,7 +1,9 @@
 package warpket
 
 import (
+	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -66,4 +68,43 @@ func joined(allowed []Op) string {
 		words[i] = string(op)
 	}
 	return strings.Join(words, ", ")
+}
+
+// Holds reports whether a text fits the condition. Whole numbers are compared as
+// such.
+func (c Condition) Holds(text string) bool {
+	if c.Op == "" {
+		return true
+	}
+	order := compareTexts(text, c.Values[0])
+	switch c.Op {
+	case In:
+		return slices.Contains(c.Values, text)
+	case Nin:
+		return !slices.Contains(c.Values, text)
+	case Eq:
+		return text == c.Values[0]
+	case Neq:
+		return text != c.Values[0]
+	case Gt:
+		return order > 0
+	case Gte:
+		return order >= 0
+	case Lt:
+		return order < 0
+	case Lte:
+		return order <= 0
+	case Has:
+		return strings.Contains(text, c.Values[0])
+	}
+	return false
+}
+
+func compareTexts(a, b string) int {
+	m, err := strconv.ParseInt(a, 10, 64)
+	n, err2 := strconv.ParseInt(b, 10, 64)
+	if err == nil && err2 == nil {
+		return cmp.Compare(m, n)
+	}
+	return strings.Compare(a, b)
 }

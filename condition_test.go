@@ -1,6 +1,7 @@
 package warpket_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,5 +37,32 @@ func TestParseCondition(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestTextsAreHeldAgainstConditions(t *testing.T) {
+	t.Parallel()
+	all := []warpket.Op{warpket.In, warpket.Nin, warpket.Eq, warpket.Neq, warpket.Gt, warpket.Gte, warpket.Lt, warpket.Lte, warpket.Has}
+	for condition, fits := range map[string][]string{
+		"":         {"", "a", "ab", "10"},
+		"a":        {"a"},
+		"neq:a":    {"", "10", "ab"},
+		"in:a,10":  {"a", "10"},
+		"nin:a,10": {"", "ab"},
+		"has:a":    {"a", "ab"},
+		"gt:9":     {"10", "a", "ab"}, // numbers as numbers, texts as texts
+		"gte:10":   {"10", "a", "ab"},
+		"lt:ab":    {"", "a", "10"},
+		"lte:ab":   {"", "a", "10", "ab"},
+	} {
+		c, err := warpket.ParseCondition("field", condition, all...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"", "a", "ab", "10"} {
+			if c.Holds(text) != slices.Contains(fits, text) {
+				t.Errorf("%q fits %q: %t", text, condition, c.Holds(text))
+			}
+		}
 	}
 }

@@ -44,19 +44,21 @@ var rows = []map[string][]string{
 		"templates":              {"pypi"},
 	},
 	{ // what the binary is made of; cli speaks to a server through the client that anyone uses
-		"api":        {"accelerators/placement", "channel", "git", "live", "metrics", "secrets", "sources", "storage/blob", "storage/postgres", "templates"},
-		"cli":        {"clients/go"},
-		"clients/go": {},
-		"node":       {"accelerators", "channel", "channel/wire", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker"},
-		"workflows":  {"accelerators/placement", "channel", "channel/wire", "live", "metrics", "secrets", "storage/blob", "storage/postgres", "templates"},
+		"api":         {"accelerators/placement", "channel", "git", "live", "metrics", "secrets", "sources", "storage/blob", "storage/postgres", "templates"},
+		"api/qinling": {"api", "sources", "storage/postgres"},
+		"cli":         {"clients/go"},
+		"clients/go":  {},
+		"node":        {"accelerators", "channel", "channel/wire", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker"},
+		"workflows":   {"accelerators/placement", "channel", "channel/wire", "live", "metrics", "secrets", "storage/blob", "storage/postgres", "templates"},
 	},
 	{ // wiring
 		"cmd/warpket": {
-			"accelerators", "api", "channel", "cli", "clients/go", "git", "live", "metrics", "node", "pypi", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets", "sources",
+			"accelerators", "api", "api/qinling", "channel", "cli", "clients/go", "git", "live", "metrics", "node", "pypi", "runners/egress", "runners/image", "runners/runtimes", "runners/sandbox", "runners/worker", "secrets", "sources",
 			"storage/blob", "storage/postgres", "templates", "workflows",
 		},
 	},
 	{ // tests and tools: nothing above imports them
+		"bench":                         {"storage/postgres"}, // what a list costs without HTTP
 		"bench/fleet":                   {"accelerators/placement"},
 		"runners/image/imagetest":       {},
 		"runners/runtimes/runtimestest": {"pypi", "runners/runtimes", "runners/sandbox"},
@@ -71,7 +73,7 @@ var rows = []map[string][]string{
 // foreign are modules that only the packages beside them may import.
 var foreign = map[string][]string{
 	"go.temporal.io/":                         {"tools/histories", "workflows"},
-	"github.com/jackc/pgx/":                   {"storage/postgres", "teststack"},
+	"github.com/jackc/pgx/":                   {"storage/postgres", "teststack", "bench"},
 	"github.com/minio/":                       {"sources", "storage/blob"},
 	"github.com/go-git/":                      {"git"},
 	"github.com/NVIDIA/":                      {"accelerators"},
@@ -79,7 +81,7 @@ var foreign = map[string][]string{
 	"github.com/google/go-containerregistry/": {"runners/image", "runners/image/imagetest"},
 	"github.com/opencontainers/runtime-spec/": {"runners/sandbox"},
 	"github.com/klauspost/compress/":          {"runners/image"},
-	"github.com/danielgtaylor/huma/":          {"api"},
+	"github.com/danielgtaylor/huma/":          {"api", "api/qinling"},
 	"github.com/prometheus/":                  {"metrics"},
 	"github.com/spf13/cobra":                  {"cli", "cmd/warpket"},
 	"github.com/pressly/goose/":               {"migrations"},

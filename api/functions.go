@@ -239,7 +239,7 @@ type DeletedFunction struct {
 func (s *Server) addFunctions() {
 	tags := []string{"Functions"}
 	register(s, Write, huma.Operation{
-		OperationID: "create-function", Method: http.MethodPost, Path: "/v1/functions", Tags: tags, Summary: "Create a function", DefaultStatus: http.StatusOK,
+		OperationID: "create-function", Parameters: idempotencyKey(), Method: http.MethodPost, Path: "/v1/functions", Tags: tags, Summary: "Create a function", DefaultStatus: http.StatusOK,
 		Description:  "Renders the template at the SDK version, stores its files and publishes them as version 1. With the source image, it asks the registry what the reference stands for, and publishes that. With package, object or git, the files come from there instead of from the template, which tells the SDK. Nothing is left behind when it fails." + formDoc,
 		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute, RequestBody: formBody[CreateFunctionRequest](s), Metadata: map[string]any{takesForm: true},
 		Errors: []int{http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},

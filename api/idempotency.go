@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/storage/postgres"
 )
@@ -17,6 +19,19 @@ import (
 // maxKept is the largest answer that is kept for a repetition. All answers to
 // a POST are smaller.
 const maxKept = 4 << 20
+
+// maxKey is how long an Idempotency-Key may be, in bytes.
+const maxKey = 255
+
+// idempotencyKey documents the header where it matters most: these operations
+// take long, and would do twice what is sent twice.
+func idempotencyKey() []*huma.Param {
+	most := maxKey
+	return []*huma.Param{{
+		Name: "Idempotency-Key", In: "header", Description: "A text of your own: the request takes effect once, however often it is sent with it",
+		Schema: &huma.Schema{Type: huma.TypeString, MaxLength: &most},
+	}}
+}
 
 // confidential marks operations whose body holds a secret.
 const confidential = "confidential"
@@ -42,8 +57,8 @@ func (s *Server) repeatable(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if len(key) > 255 {
-			problemOf(warpket.Errorf(warpket.Invalid, "an Idempotency-Key has at most 255 bytes").At("header.Idempotency-Key")).write(w)
+		if len(key) > maxKey {
+			problemOf(warpket.Errorf(warpket.Invalid, "an Idempotency-Key has at most %d bytes", maxKey).At("header.Idempotency-Key")).write(w)
 			return
 		}
 		body, err := s.body(w, r)

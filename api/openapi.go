@@ -17,7 +17,7 @@ func Document(s *Server) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing the OpenAPI document: %w", err)
 	}
-	return tidy(b)
+	return tidy(b, "patternDescription") // of huma, and strict tools refuse it
 }
 
 // Document30 is the same as OpenAPI 3.0.3, for generators that need it.
@@ -26,7 +26,7 @@ func Document30(s *Server) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing the OpenAPI 3.0 document: %w", err)
 	}
-	return tidy(b, "contentMediaType", "contentEncoding") // not of 3.0, and strict tools refuse them
+	return tidy(b, "patternDescription", "contentMediaType", "contentEncoding") // not of 3.0, and strict tools refuse them
 }
 
 // Scope gives the scope of an operation.

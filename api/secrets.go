@@ -26,7 +26,7 @@ func toSecret(s warpket.StoredSecret) Secret {
 
 // CreateSecretRequest asks for a secret.
 type CreateSecretRequest struct {
-	Name  string `json:"name" maxLength:"64" doc:"1 to 64 of A-Z, a-z, 0-9 and _, not starting with a digit; unique in the project" example:"IBM_TOKEN"`
+	Name  string `json:"name" maxLength:"64" pattern:"^[A-Za-z_][A-Za-z0-9_]*$" patternDescription:"A-Z, a-z, 0-9 and _, not starting with a digit" doc:"1 to 64 of A-Z, a-z, 0-9 and _, not starting with a digit; unique in the project" example:"IBM_TOKEN"`
 	Value string `json:"value" maxLength:"65536" doc:"The value; at most 64 KiB. It is never answered"`
 }
 

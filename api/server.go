@@ -221,6 +221,7 @@ func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(
 		op.BodyReadTimeout = readTime
 	}
 	op.Middlewares = append(huma.Middlewares{s.measured(op.OperationID)}, op.Middlewares...)
+	op.Middlewares = append(op.Middlewares, s.noBlanks)
 	s.documentErrors(&op)
 	s.guards[op.Method+" "+op.Path] = op
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
@@ -238,6 +239,23 @@ func register[I, O any](s *Server, scope Scope, op huma.Operation, handler func(
 		}
 		return nil, huma.ErrorWithHeaders(p, p.GetHeaders())
 	})
+}
+
+// noBlanks refuses a query parameter without a value where that is not one of
+// its values: huma takes it for one that was left out.
+func (s *Server) noBlanks(ctx huma.Context, next func(huma.Context)) {
+	u := ctx.URL()
+	query := u.Query()
+	for _, p := range ctx.Operation().Parameters {
+		if p.In != "query" || p.Schema == nil || p.Schema.Type == huma.TypeArray || p.Schema.Type == huma.TypeString && p.Schema.Format == "" && len(p.Schema.Enum) == 0 {
+			continue
+		}
+		if slices.Contains(query[p.Name], "") {
+			s.refuse(ctx, warpket.Errorf(warpket.Invalid, "%s has no value: give it one, or leave it out", p.Name).At("query.%s", p.Name))
+			return
+		}
+	}
+	next(ctx)
 }
 
 // documentErrors describes the errors of an operation as one response: they all
@@ -324,14 +342,35 @@ func (s *Server) known(next http.Handler) http.Handler {
 		h.ServeHTTP(probe, r)
 		switch {
 		case probe.status == http.StatusMethodNotAllowed:
-			w.Header().Set("Allow", probe.header.Get("Allow"))
-			newProblem(http.StatusMethodNotAllowed, "method_not_allowed", r.Method+" is not possible here; these are: "+probe.header.Get("Allow")).write(w)
+			s.notAllowed(w, r, probe.header.Get("Allow"))
 		case probe.status >= 300 && probe.status < 400:
 			h.ServeHTTP(w, r)
 		default:
 			newProblem(http.StatusNotFound, Code(warpket.NotFound), "there is nothing at "+clip(r.URL.Path, 200)+"; /docs lists what there is").write(w)
 		}
 	})
+}
+
+// notAllowed answers for a method that a path lacks. Of those that the mux knows
+// the ones count that are meant for this path: /v1/nodes/{id} has a GET, and
+// /v1/nodes/tokens has none.
+func (s *Server) notAllowed(w http.ResponseWriter, r *http.Request, allow string) {
+	var own, all []string
+	for method := range strings.SplitSeq(allow, ", ") {
+		probe := r.Clone(r.Context())
+		probe.Method = method
+		_, pattern := s.mux.Handler(probe)
+		if strings.HasSuffix(pattern, " "+r.URL.Path) {
+			own = append(own, method)
+		}
+		all = append(all, method)
+	}
+	if len(own) > 0 {
+		all = own
+	}
+	allow = strings.Join(all, ", ")
+	w.Header().Set("Allow", allow)
+	newProblem(http.StatusMethodNotAllowed, "method_not_allowed", r.Method+" is not possible here; these are: "+allow).write(w)
 }
 
 // header is a ResponseWriter that keeps the head of an answer only.

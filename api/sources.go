@@ -329,7 +329,7 @@ const formDoc = " The body may also be a form (multipart/form-data) with the zip
 // formBody describes a body that is JSON or a form.
 func formBody[T any](s *Server) *huma.RequestBody {
 	all := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), false, "")
-	form := &huma.Schema{Type: huma.TypeObject, Properties: map[string]*huma.Schema{}, Required: all.Required}
+	form := &huma.Schema{Type: huma.TypeObject, Properties: map[string]*huma.Schema{}, Required: all.Required, AdditionalProperties: false}
 	for name, property := range all.Properties {
 		switch name {
 		case "package", "object", "git", "templateFiles", "image", "command", "source", "functionId":
@@ -338,10 +338,10 @@ func formBody[T any](s *Server) *huma.RequestBody {
 		}
 	}
 	form.Properties["package"] = &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "The zip"}
-	form.Properties["md5"] = &huma.Schema{Type: huma.TypeString, Description: "MD5 of the zip, to be checked"}
-	form.Properties["sha256"] = &huma.Schema{Type: huma.TypeString, Description: "SHA-256 of the zip, to be checked"}
+	form.Properties["md5"] = &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-fA-F]{32}$", Description: "MD5 of the zip, to be checked"}
+	form.Properties["sha256"] = &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-fA-F]{64}$", Description: "SHA-256 of the zip, to be checked"}
 	form.Required = append([]string{"package"}, form.Required...)
-	return &huma.RequestBody{Content: map[string]*huma.MediaType{"multipart/form-data": {Schema: form}}}
+	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"multipart/form-data": {Schema: form}}}
 }
 
 // formed turns a form with an uploaded zip into the JSON that says the same, so

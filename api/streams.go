@@ -31,7 +31,7 @@ func (s *Server) addStreams() {
 		Errors: []int{http.StatusNotFound}, Responses: log,
 	}, s.getLog, byLoading)
 	events := bytesResponse(eventStream, "Events")
-	events["200"].Content[eventStream].Schema = &huma.Schema{Type: huma.TypeString}
+	events["200"].Content[eventStream] = &huma.MediaType{} // tools take a schema for that of one event
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-events", Method: http.MethodGet, Path: "/v1/executions/{id}/events", Tags: tags, Summary: "Follow an execution",
 		Description: "As text/event-stream: an event `execution` with the execution now and after each change of its status or attempt, until it is final. Send the ID of the last event as Last-Event-ID, at any server, to get only what has changed since.",

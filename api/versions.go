@@ -117,7 +117,7 @@ type (
 func (s *Server) addVersions() {
 	tags := []string{"Functions"}
 	register(s, Write, huma.Operation{
-		OperationID: "create-version", Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "Publish a version", DefaultStatus: http.StatusOK,
+		OperationID: "create-version", Parameters: idempotencyKey(), Method: http.MethodPost, Path: "/v1/functions/{functionId}/versions", Tags: tags, Summary: "Publish a version", DefaultStatus: http.StatusOK,
 		Description:  "The files, or the image, are immutable from then on: a tag of an image is looked up once, now. A file is at most 1 MiB, a version 50 MiB. Packages that a requirements.txt among them names are added to its runtime: names with extras, version specifiers and markers, of wheels that the index has. Instead of files it may be given a package, an object or a commit of a Git repository; what these leave out is as in the newest version, so that {\"git\": {}} fetches anew what a branch has now." + formDoc,
 		MaxBodyBytes: versionBody, BodyReadTimeout: time.Minute, RequestBody: formBody[CreateVersionRequest](s), Metadata: map[string]any{takesForm: true},
 		Errors: []int{http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
@@ -164,9 +164,11 @@ func (s *Server) addVersions() {
 		defer s.targets.drop()
 		return nil, s.Store.DeleteVersion(ctx, projectOf(ctx), id, in.Version, s.Now(), func(v warpket.Version) error { return in.check("version", v.UpdatedDate) })
 	}, byPath)
+	file := bytesResponse("application/octet-stream", "The file: text/plain when it is UTF-8")
+	file["200"].Content["text/plain"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 	register(s, Read, huma.Operation{
 		OperationID: "get-version-file", Method: http.MethodGet, Path: "/v1/functions/{functionId}/versions/{version}/files/{path}", Tags: tags, Summary: "Download a file of a version",
-		Description: "The path may hold slashes, written as %2F or as they are.", Errors: []int{http.StatusNotFound}, Responses: bytesResponse("application/octet-stream", "The file"),
+		Description: "The path may hold slashes, written as %2F or as they are.", Errors: []int{http.StatusNotFound}, Responses: file,
 	}, s.getVersionFile, byPath)
 	// Slashes in the path as they are; the same operation, once more.
 	s.mux.HandleFunc("GET /v1/functions/{functionId}/versions/{version}/files/{path...}", func(w http.ResponseWriter, r *http.Request) {
@@ -419,7 +421,7 @@ type fileOutput struct {
 
 func (s *Server) getVersionFile(ctx context.Context, in *struct {
 	VersionInput
-	Path string `path:"path" maxLength:"1024" doc:"Path of the file"`
+	Path string `path:"path" maxLength:"1024" doc:"Path of the file" example:"handler.py"`
 },
 ) (*fileOutput, error) {
 	v, err := s.version(ctx, &in.VersionInput)

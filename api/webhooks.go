@@ -389,6 +389,9 @@ func (s *Server) Invoke(ctx context.Context, id string, header http.Header, quer
 }
 
 func (s *Server) invokeWebhook(ctx context.Context, in *invokeInput) (*invocationOutput, error) {
+	if len(in.Prefer) > maxPrefer { // huma checks nothing here
+		return nil, warpket.Errorf(warpket.Invalid, "Prefer has at most %d bytes", maxPrefer).At("header.Prefer")
+	}
 	e, sync, err := s.Invoke(ctx, in.ID, in.request.header, in.request.query, in.RawBody, in.event)
 	if err != nil {
 		return nil, err

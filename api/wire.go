@@ -64,6 +64,9 @@ func (a *Any) UnmarshalJSON(b []byte) error {
 // ms is a duration on the wire: milliseconds, fractional.
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
+// maxPrefer is how long a Prefer header may be, in bytes: HeldInput's maxLength.
+const maxPrefer = 100
+
 var waitForm = regexp.MustCompile(`(?i)(?:^|[,;\s])wait=(\d{1,5})(?:$|[,;\s])`)
 
 // hold waits as long as a Prefer header asks (RFC 7240, "wait"), and reports

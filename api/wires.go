@@ -71,6 +71,16 @@ func (s *Server) Authenticated(tokenOf func(*http.Request) string, next http.Han
 	})
 }
 
+// Identify finds out who a token is, and in which project an operator's works if
+// it names one.
+func (s *Server) Identify(ctx context.Context, token, project string) Caller {
+	r := (&http.Request{Header: http.Header{}}).WithContext(ctx)
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("X-Project-Id", project)
+	c := s.identify(r)
+	return Caller{Role: c.role, Project: c.project, Err: c.err}
+}
+
 // Guard is what an operation of a wire has in front of it: it lets through who
 // has the scope, has what changes anything written to the audit, and counts
 // requests. Others are answered by refuse. Wires know nothing of tokens that are
@@ -85,6 +95,9 @@ func (s *Server) Guard(scope Scope, op huma.Operation, refuse func(huma.Context,
 // OwnRecord marks operations whose record says who asked for it: executions.
 // The audit leaves them out.
 func OwnRecord() map[string]any { return map[string]any{ownRecord: true} }
+
+// NewID is the ID for what a request creates, by which the audit tells of it.
+func (s *Server) NewID(ctx context.Context) warpket.ID { return s.newID(ctx) }
 
 // AddRuntime creates a runtime, and has it built.
 func (s *Server) AddRuntime(ctx context.Context, b CreateRuntimeRequest) (warpket.Runtime, error) {

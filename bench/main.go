@@ -125,6 +125,9 @@ func measureAll(ctx context.Context, c config, dir string) ([]result, error) {
 		return nil, err
 	}
 	defer product.stop()
+	if slices.Equal(c.only, []string{lists}) {
+		return c.measureLists(ctx, product), context.Cause(ctx)
+	}
 	warpket, err := deploy(ctx, product)
 	if err != nil {
 		return nil, err
@@ -158,6 +161,9 @@ func measureAll(ctx context.Context, c config, dir string) ([]result, error) {
 	}
 	if slices.Contains(c.peers, "temporal") {
 		results = append(results, c.measure(ctx, "temporal", func() (peer, error) { return startTemporal(ctx, made["temporal"], product.temporal, dir) })...)
+	}
+	if c.asks(lists) { // last, for the database is large from then on
+		results = append(results, c.measureLists(ctx, product)...)
 	}
 	product.stop()
 	for _, name := range c.peers {

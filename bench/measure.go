@@ -13,10 +13,11 @@ const (
 	throughput = "throughput"
 	memory     = "memory"
 	logs       = "logs"
+	lists      = "lists"
 	machine    = "machine" // how fast it is now: asked by itself
 )
 
-var questions = []string{warm, cold, throughput, memory, logs}
+var questions = []string{warm, cold, throughput, memory, logs, lists}
 
 const (
 	sequentialTime = 8 * time.Second

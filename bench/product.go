@@ -17,6 +17,7 @@ type product struct {
 	api      string // URL
 	token    string
 	temporal string // host:port
+	postgres string // URL
 	stop     func()
 }
 
@@ -62,15 +63,15 @@ func (p *product) await(data string, pid int, ended <-chan struct{}) error {
 	deadline := time.After(5 * time.Minute) // the first start downloads Postgres
 	for {
 		var dev struct {
-			API, Token string
-			PID        int
+			API, Token, Postgres string
+			PID                  int
 		}
 		if readJSON(filepath.Join(data, "dev.json"), &dev) == nil && dev.PID == pid {
 			var ports struct{ Temporal int }
 			if err := readJSON(filepath.Join(data, "ports.json"), &ports); err != nil {
 				return err
 			}
-			p.api, p.token, p.temporal = dev.API, dev.Token, fmt.Sprintf("127.0.0.1:%d", ports.Temporal)
+			p.api, p.token, p.temporal, p.postgres = dev.API, dev.Token, fmt.Sprintf("127.0.0.1:%d", ports.Temporal), dev.Postgres
 			return nil
 		}
 		select {

@@ -97,7 +97,11 @@ func (r result) total() (sum float64) {
 func compare(results []result) {
 	for i := range results {
 		r := &results[i]
-		ours := find(results, r.Question, r.Case, express)
+		than := express
+		if r.Question == lists {
+			than = plain
+		}
+		ours := find(results, r.Question, r.Case, than)
 		switch {
 		case ours == nil || ours.P50 == 0 || ours.Error != "" || r.Error != "":
 		case r.Question == throughput:

@@ -44,6 +44,8 @@ var targets = []target{
 	{"echo, express, 8 outstanding, per second", throughput, "echo, 8 at once", express, perSecond, 2000, true, false},
 	{"bell, durable, 8 outstanding, per second", throughput, "bell, 8 at once", durable, perSecond, 120, true, false},
 	{"a line of a log at its reader, ms at p99", logs, "a line every 30 ms", express, p99, 200, false, true},
+	{"a page of functions with its slowest filter, over HTTP, ms at p50", lists, slowestFunctions, overHTTP, p50, 20, false, false},
+	{"a page of executions with its slowest filter, over HTTP, ms at p50", lists, slowestExecutions, overHTTP, p50, 20, false, false},
 	{"each further idle function, private MB", memory, "bell, idle", express, held("function"), 7, false, true},
 	{"each project and runtime, MB", memory, "bell, idle", express, held("project"), 110, false, true},
 }

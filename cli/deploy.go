@@ -87,7 +87,7 @@ func (a *app) ensureFunction(ctx context.Context, server *client.ClientWithRespo
 		return client.Function{}, err
 	}
 	if len(r.JSON200.Items) == 0 {
-		created, err := server.CreateFunctionWithResponse(ctx, client.CreateFunctionRequest{
+		created, err := server.CreateFunctionWithResponse(ctx, nil, client.CreateFunctionRequest{
 			FunctionName: m.Name, TemplateLanguageTag: m.Template, SDKVersion: m.SDKVersion, Description: m.Description, Entry: m.Entry,
 		})
 		if err != nil {
@@ -157,7 +157,7 @@ func publish(ctx context.Context, server *client.ClientWithResponses, f client.F
 	if same {
 		return newest, false, nil
 	}
-	created, err := server.CreateVersionWithResponse(ctx, f.FunctionID, request)
+	created, err := server.CreateVersionWithResponse(ctx, f.FunctionID, nil, request)
 	if err != nil {
 		return client.FunctionVersion{}, false, err
 	}

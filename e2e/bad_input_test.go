@@ -60,7 +60,7 @@ func TestBadInputIsRefusedAndNothingIsHalfMade(t *testing.T) {
 		"version that is not there":   {"POST", "/v1/executions", object{"functionId": good, "version": 99}, 404, "not_found", "99"},
 		"function that is not there":  {"POST", "/v1/executions", object{"functionId": "00000000-0000-7000-8000-000000000000"}, 404, "not_found", "function"},
 		"function ID that is none":    {"GET", "/v1/functions/x%27--", nil, 404, "not_found", "function"},
-		"target that it lacks":        {"POST", "/v1/executions", object{"functionId": good, "target": "gpu"}, 422, "invalid", "cpu"},
+		"target that it lacks":        {"POST", "/v1/executions", object{"functionId": good, "target": "compile"}, 422, "invalid", "cpu"},
 		"memory that no node has":     {"POST", "/v1/executions", object{"functionId": good, "resources": object{"memory": 1 << 41}}, 422, "invalid", "even when empty"},
 		"deploy a missing version":    {"POST", versions + "/99/deployments", object{}, 404, "not_found", "99"},
 		"negative slots":              {"POST", versions + "/1/deployments", object{"slots": -1}, 422, "invalid", "slots"},

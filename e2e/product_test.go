@@ -223,7 +223,9 @@ func as[T any](t *testing.T, a answer) (v T) {
 // send sends a request; body is a string as it is, or anything as JSON.
 func (c *client) send(t *testing.T, method, path string, body any, header ...string) answer {
 	t.Helper()
-	a, err := c.try(t.Context(), method, path, body, header...)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // what is held for ever is found out
+	defer cancel()
+	a, err := c.try(ctx, method, path, body, header...)
 	if err != nil {
 		t.Fatal(err)
 	}

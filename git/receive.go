@@ -168,8 +168,8 @@ type checking struct {
 	packed  map[plumbing.Hash]object
 	push    *Push
 	done    map[plumbing.Hash]bool // of one kind, for what a hash stands for here may be claimed to be something else there
-	kept    int64 // bytes of new commits and trees
-	entries int   // of the trees of the tip that were looked at, the same ones again counted again
+	kept    int64                  // bytes of new commits and trees
+	entries int                    // of the trees of the tip that were looked at, the same ones again counted again
 }
 
 func (c *checking) check(ctx context.Context, p *Push, tip plumbing.Hash) error {

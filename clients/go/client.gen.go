@@ -5208,6 +5208,12 @@ type CreateFunctionMultipartBody struct {
 	TemplateLanguageTag string `json:"templateLanguageTag,omitempty,omitzero"`
 }
 
+// CreateFunctionParams defines parameters for CreateFunction.
+type CreateFunctionParams struct {
+	// IdempotencyKey A text of your own: the request takes effect once, however often it is sent with it
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
 // CreateFunctionMultipartBodyGateway defines parameters for CreateFunction.
 type CreateFunctionMultipartBodyGateway string
 
@@ -5278,6 +5284,12 @@ type CreateVersionMultipartBody struct {
 
 	// Sha256 SHA-256 of the zip, to be checked
 	Sha256 string `json:"sha256,omitempty,omitzero"`
+}
+
+// CreateVersionParams defines parameters for CreateVersion.
+type CreateVersionParams struct {
+	// IdempotencyKey A text of your own: the request takes effect once, however often it is sent with it
+	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
 }
 
 // DeleteVersionParams defines parameters for DeleteVersion.
@@ -6033,7 +6045,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/functions (the `CreateFunction` operationId).
-	CreateFunctionWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateFunctionWithBody(ctx context.Context, params *CreateFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateFunction Create a function
 	//
@@ -6044,7 +6056,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/functions (the `CreateFunction` operationId).
-	CreateFunction(ctx context.Context, body CreateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateFunction(ctx context.Context, params *CreateFunctionParams, body CreateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteFunction Delete a function
 	//
@@ -6237,7 +6249,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/functions/{functionId}/versions (the `CreateVersion` operationId).
-	CreateVersionWithBody(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateVersionWithBody(ctx context.Context, functionID string, params *CreateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateVersion Publish a version
 	//
@@ -6248,7 +6260,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/functions/{functionId}/versions (the `CreateVersion` operationId).
-	CreateVersion(ctx context.Context, functionID string, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateVersion(ctx context.Context, functionID string, params *CreateVersionParams, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteVersion Delete a version
 	//
@@ -7606,8 +7618,8 @@ func (c *Client) ListFunctions(ctx context.Context, params *ListFunctionsParams,
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/functions (the `CreateFunction` operationId).
-func (c *Client) CreateFunctionWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateFunctionRequestWithBody(c.Server, contentType, body)
+func (c *Client) CreateFunctionWithBody(ctx context.Context, params *CreateFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateFunctionRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7627,8 +7639,8 @@ func (c *Client) CreateFunctionWithBody(ctx context.Context, contentType string,
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/functions (the `CreateFunction` operationId).
-func (c *Client) CreateFunction(ctx context.Context, body CreateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateFunctionRequest(c.Server, body)
+func (c *Client) CreateFunction(ctx context.Context, params *CreateFunctionParams, body CreateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateFunctionRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -8010,8 +8022,8 @@ func (c *Client) ListVersions(ctx context.Context, functionID string, params *Li
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/functions/{functionId}/versions (the `CreateVersion` operationId).
-func (c *Client) CreateVersionWithBody(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateVersionRequestWithBody(c.Server, functionID, contentType, body)
+func (c *Client) CreateVersionWithBody(ctx context.Context, functionID string, params *CreateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateVersionRequestWithBody(c.Server, functionID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -8031,8 +8043,8 @@ func (c *Client) CreateVersionWithBody(ctx context.Context, functionID string, c
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/functions/{functionId}/versions (the `CreateVersion` operationId).
-func (c *Client) CreateVersion(ctx context.Context, functionID string, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateVersionRequest(c.Server, functionID, body)
+func (c *Client) CreateVersion(ctx context.Context, functionID string, params *CreateVersionParams, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateVersionRequest(c.Server, functionID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -11347,18 +11359,18 @@ func NewListFunctionsRequest(server string, params *ListFunctionsParams) (*http.
 }
 
 // NewCreateFunctionRequest calls the generic CreateFunction builder with application/json body
-func NewCreateFunctionRequest(server string, body CreateFunctionJSONRequestBody) (*http.Request, error) {
+func NewCreateFunctionRequest(server string, params *CreateFunctionParams, body CreateFunctionJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateFunctionRequestWithBody(server, "application/json", bodyReader)
+	return NewCreateFunctionRequestWithBody(server, params, "application/json", bodyReader)
 }
 
 // NewCreateFunctionRequestWithBody constructs an http.Request for the CreateFunction method, with any body, and a specified content type
-func NewCreateFunctionRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateFunctionRequestWithBody(server string, params *CreateFunctionParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -11382,6 +11394,21 @@ func NewCreateFunctionRequestWithBody(server string, contentType string, body io
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -12014,18 +12041,18 @@ func NewListVersionsRequest(server string, functionID string, params *ListVersio
 }
 
 // NewCreateVersionRequest calls the generic CreateVersion builder with application/json body
-func NewCreateVersionRequest(server string, functionID string, body CreateVersionJSONRequestBody) (*http.Request, error) {
+func NewCreateVersionRequest(server string, functionID string, params *CreateVersionParams, body CreateVersionJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateVersionRequestWithBody(server, functionID, "application/json", bodyReader)
+	return NewCreateVersionRequestWithBody(server, functionID, params, "application/json", bodyReader)
 }
 
 // NewCreateVersionRequestWithBody constructs an http.Request for the CreateVersion method, with any body, and a specified content type
-func NewCreateVersionRequestWithBody(server string, functionID string, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateVersionRequestWithBody(server string, functionID string, params *CreateVersionParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -12056,6 +12083,21 @@ func NewCreateVersionRequestWithBody(server string, functionID string, contentTy
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -15726,7 +15768,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/functions (the `CreateFunction` operationId).
-	CreateFunctionWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateFunctionResponse, error)
+	CreateFunctionWithBodyWithResponse(ctx context.Context, params *CreateFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateFunctionResponse, error)
 
 	// CreateFunctionWithResponse Create a function
 	//
@@ -15737,7 +15779,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/functions (the `CreateFunction` operationId).
-	CreateFunctionWithResponse(ctx context.Context, body CreateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateFunctionResponse, error)
+	CreateFunctionWithResponse(ctx context.Context, params *CreateFunctionParams, body CreateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateFunctionResponse, error)
 
 	// DeleteFunctionWithResponse Delete a function
 	//
@@ -15942,7 +15984,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/functions/{functionId}/versions (the `CreateVersion` operationId).
-	CreateVersionWithBodyWithResponse(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error)
+	CreateVersionWithBodyWithResponse(ctx context.Context, functionID string, params *CreateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error)
 
 	// CreateVersionWithResponse Publish a version
 	//
@@ -15953,7 +15995,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/functions/{functionId}/versions (the `CreateVersion` operationId).
-	CreateVersionWithResponse(ctx context.Context, functionID string, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error)
+	CreateVersionWithResponse(ctx context.Context, functionID string, params *CreateVersionParams, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error)
 
 	// DeleteVersionWithResponse Delete a version
 	//
@@ -21415,8 +21457,8 @@ func (c *ClientWithResponses) ListFunctionsWithResponse(ctx context.Context, par
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/functions (the `CreateFunction` operationId).
-func (c *ClientWithResponses) CreateFunctionWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateFunctionResponse, error) {
-	rsp, err := c.CreateFunctionWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateFunctionWithBodyWithResponse(ctx context.Context, params *CreateFunctionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateFunctionResponse, error) {
+	rsp, err := c.CreateFunctionWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -21432,8 +21474,8 @@ func (c *ClientWithResponses) CreateFunctionWithBodyWithResponse(ctx context.Con
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/functions (the `CreateFunction` operationId).
-func (c *ClientWithResponses) CreateFunctionWithResponse(ctx context.Context, body CreateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateFunctionResponse, error) {
-	rsp, err := c.CreateFunction(ctx, body, reqEditors...)
+func (c *ClientWithResponses) CreateFunctionWithResponse(ctx context.Context, params *CreateFunctionParams, body CreateFunctionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateFunctionResponse, error) {
+	rsp, err := c.CreateFunction(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -21751,8 +21793,8 @@ func (c *ClientWithResponses) ListVersionsWithResponse(ctx context.Context, func
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/functions/{functionId}/versions (the `CreateVersion` operationId).
-func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error) {
-	rsp, err := c.CreateVersionWithBody(ctx, functionID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Context, functionID string, params *CreateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error) {
+	rsp, err := c.CreateVersionWithBody(ctx, functionID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -21768,8 +21810,8 @@ func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Cont
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/functions/{functionId}/versions (the `CreateVersion` operationId).
-func (c *ClientWithResponses) CreateVersionWithResponse(ctx context.Context, functionID string, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error) {
-	rsp, err := c.CreateVersion(ctx, functionID, body, reqEditors...)
+func (c *ClientWithResponses) CreateVersionWithResponse(ctx context.Context, functionID string, params *CreateVersionParams, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error) {
+	rsp, err := c.CreateVersion(ctx, functionID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}

@@ -50,6 +50,7 @@ type config struct {
 	egress   struct{ hosts, ports, networks string }
 	callback struct{ networks, http string }
 	retain   string
+	qinling  struct{ open string }
 	dev      struct {
 		data   string
 		noDemo bool
@@ -174,6 +175,13 @@ func (c *config) finished() []setting {
 		{"allow-callbacks", "WARPKET_ALLOW_CALLBACKS", &c.callback.networks, "", "networks of your own that callbacks may reach, such as 10.1.0.0/16, with commas; the internet they may always", false},
 		{"callback-http", "WARPKET_CALLBACK_HTTP", &c.callback.http, "", "any value: callbacks may go to URLs without TLS", false},
 		{"execution-retention", "WARPKET_EXECUTION_RETENTION", &c.retain, "0", "days for which executions are kept; then they go, by whole months; 0 keeps them all", true},
+	}
+}
+
+// wires are the APIs of other systems.
+func (c *config) wires() []setting {
+	return []setting{
+		{"qinling-open", "WARPKET_QINLING_OPEN", &c.qinling.open, "", "any value: whoever sends \"notused\" as the token on Qinling's wire, as the openstack command line does without authentication, is the operator of $WARPKET_OPERATOR_TOKEN", false},
 	}
 }
 

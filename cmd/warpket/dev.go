@@ -40,7 +40,7 @@ func devCommand() *cobra.Command {
 	for i := range external {
 		external[i].needed = false
 	}
-	settings := slices.Concat(external, c.code(), c.finished(), c.keys(), c.sandbox(), c.shared())
+	settings := slices.Concat(external, c.code(), c.wires(), c.finished(), c.keys(), c.sandbox(), c.shared())
 	settings = append(settings, setting{"data", "WARPKET_DATA", &c.dev.data, ".warpket", "folder of all data", true},
 		setting{"listen", "WARPKET_LISTEN", &c.listen, "", "host:port of the API; 127.0.0.1:8080, or a free port, unless set", false})
 	bind(cmd, settings)
@@ -286,7 +286,7 @@ func (d *dev) serverEnv() map[string]string {
 		"WARPKET_SECRET_KEY": key, "WARPKET_SECRET_KEY_FILE": c.secret.file,
 		"WARPKET_ALLOW_SOURCES": c.sources.allow, "WARPKET_SOURCE_BUCKETS": c.sources.buckets,
 	}
-	for _, s := range c.finished() {
+	for _, s := range append(c.wires(), c.finished()...) {
 		env[s.variable] = *s.field
 	}
 	return env

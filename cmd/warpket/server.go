@@ -17,6 +17,7 @@ import (
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/api"
+	"github.com/warpket/warpket/api/qinling"
 	"github.com/warpket/warpket/channel"
 	"github.com/warpket/warpket/live"
 	"github.com/warpket/warpket/metrics"
@@ -38,7 +39,7 @@ func serverCommand() *cobra.Command {
 		Use:   "server",
 		Short: "Run a server: the API, its workflows and the node channel",
 		Long:  "Runs one server. It keeps nothing itself: run as many as you like on the same Postgres, object store and Temporal.",
-	}, &c, slices.Concat(c.server(), c.code(), c.finished(), c.keys(), c.shared()), runServer)
+	}, &c, slices.Concat(c.server(), c.code(), c.wires(), c.finished(), c.keys(), c.shared()), runServer)
 }
 
 func runServer(ctx context.Context, c *config, log *slog.Logger) error {
@@ -132,9 +133,10 @@ func runServer(ctx context.Context, c *config, log *slog.Logger) error {
 	fleet := &workflows.Fleet{Activities: activities, Server: postgres.Server{ID: id, Channel: c.channel.address, Peer: c.channel.peer}, KeepAudit: keepAudit}
 	node := channel.NewServer(id, authority, fleet, log)
 	activities.Nodes = node
+	wires := map[string]api.Wire{qinling.Prefix: qinling.New(qinling.Config{NotUsed: notUsed(c)})}
 	handler := api.New(api.Config{
 		ServerID: id, Store: store, Blobs: blobs, Catalog: catalog, Hub: hub, Secrets: vault, Nodes: node, Authority: authority, Workflows: temporal,
-		Fleet: fleetOf{activities, fleet}, Images: images, Fetcher: fetcher, Platform: runtime.GOOS + "/" + runtime.GOARCH, PlainHTTP: c.callback.http != "", Now: now, Log: log, TrustedProxies: proxies, Metrics: measured,
+		Fleet: fleetOf{activities, fleet}, Images: images, Fetcher: fetcher, Wires: wires, Platform: runtime.GOOS + "/" + runtime.GOARCH, PlainHTTP: c.callback.http != "", Now: now, Log: log, TrustedProxies: proxies, Metrics: measured,
 	}).Handler()
 
 	g, ctx := errgroup.WithContext(ctx)
@@ -244,4 +246,12 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, log *s
 		return nil
 	}
 	return err
+}
+
+// notUsed is the token of callers that have none, if the operator lets them in.
+func notUsed(c *config) string {
+	if c.qinling.open == "" {
+		return ""
+	}
+	return c.token
 }

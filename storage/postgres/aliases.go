@@ -83,7 +83,7 @@ func (s *Store) Aliases(ctx context.Context, project warpket.ID, filter AliasFil
 	if filter.Functions != nil {
 		w.and(`a.function_id = any ($%d::uuid[])`, filter.Functions)
 	}
-	items, err := many(ctx, s.pool, scanAlias, `select `+aliasColumns+` from aliases a where `+w.where.String()+` order by a.id desc limit $3`, w.args...)
+	items, err := planned(ctx, s.pool, scanAlias, `select `+aliasColumns+` from aliases a where `+w.where.String()+` order by a.id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "alias", "")
 	}

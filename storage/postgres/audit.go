@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -72,43 +73,83 @@ func OutcomeOf(status int) Outcome {
 	}
 }
 
-// Acts lists the audit, of one project or of all.
+// Acts lists the audit, of one project or of all. With a filter that few fit, a
+// page may hold fewer than its limit, even none, while there are more: its cursor
+// tells.
 func (s *Store) Acts(ctx context.Context, f ActFilter, page Page) ([]warpket.Act, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
-	w := where(`id < $1`, before, rows)
-	if f.ProjectID != "" {
-		w.and(`project_id = $%d`, f.ProjectID)
+	from := zeroID
+	if !f.Since.IsZero() {
+		from = warpket.FirstIDAt(f.Since)
 	}
-	if f.TokenID != "" {
-		w.and(`token_id = $%d`, f.TokenID)
+	if !f.Until.IsZero() {
+		before = min(before, warpket.FirstIDAt(f.Until))
+	}
+	w, l := f.walk(before, from)
+	if f.ProjectID == "" { // without one there is no index of these
+		f.token(w)
+		f.operation(w)
+		f.subject(w)
+	} else if f.Subject == "" && f.TokenID != "" {
+		f.operation(w)
 	}
 	if f.Member != "" {
 		w.and(`member = $%d`, f.Member)
 	}
-	if f.Operation != "" {
-		w.and(`operation = $%d`, f.Operation)
-	}
-	if f.Subject != "" {
-		w.and(`(subject = $%[1]d or subject >= $%[1]d || '/' and subject < $%[1]d || '0')`, f.Subject) // 0 is what comes after the slash
-	}
-	if !f.Since.IsZero() {
-		w.and(`id >= $%d`, warpket.FirstIDAt(f.Since))
-	}
-	if !f.Until.IsZero() {
-		w.and(`id < $%d`, warpket.FirstIDAt(f.Until))
-	}
 	if sql := outcomes[f.Outcome]; sql != "" {
 		w.where.WriteString(` and ` + sql)
 	}
-	items, err := many(ctx, s.pool, scanAct, `select `+actColumns+` from audit where `+w.where.String()+` order by id desc limit $2`, w.args...)
-	if err != nil {
-		return nil, "", explain(err, "audit", "")
+	l.fits, l.args = strings.TrimPrefix(w.where.String(), l.walk), w.args
+	items, next, err := look(ctx, s.pool, l, scanAct, rows, func(a warpket.Act) warpket.ID { return a.ID })
+	return items, next, explain(err, "audit", "")
+}
+
+// walk is what an index serves. As for executions, it compares all columns of
+// the index at once.
+func (f ActFilter) walk(before, from warpket.ID) (*conditions, looking) {
+	l := looking{table: `audit`, columns: actColumns, order: `id desc`}
+	w := where(`id < $1 and id >= $2`, before, from)
+	switch {
+	case f.ProjectID == "":
+	case f.Subject != "": // a range: there is no index with its order
+		l.unsorted = true
+		w.and(`project_id = $%d`, f.ProjectID)
+		f.token(w)
+		f.operation(w)
+		f.subject(w)
+	case f.TokenID != "":
+		l.order = `project_id desc, token_id desc, id desc`
+		w = where(`(project_id, token_id, id) < ($3, $4, $1) and (project_id, token_id, id) >= ($3, $4, $2)`, before, from, f.ProjectID, f.TokenID)
+	case f.Operation != "":
+		l.order = `project_id desc, operation desc, id desc`
+		w = where(`(project_id, operation, id) < ($3, $4, $1) and (project_id, operation, id) >= ($3, $4, $2)`, before, from, f.ProjectID, f.Operation)
+	default:
+		l.order = `project_id desc, id desc`
+		w = where(`(project_id, id) < ($3, $1) and (project_id, id) >= ($3, $2)`, before, from, f.ProjectID)
 	}
-	items, next := cut(items, rows, func(a warpket.Act) warpket.ID { return a.ID })
-	return items, next, nil
+	l.walk, l.walkArgs = w.where.String(), w.args
+	return w, l
+}
+
+func (f ActFilter) token(w *conditions) {
+	if f.TokenID != "" {
+		w.and(`token_id = $%d`, f.TokenID)
+	}
+}
+
+func (f ActFilter) operation(w *conditions) {
+	if f.Operation != "" {
+		w.and(`operation = $%d`, f.Operation)
+	}
+}
+
+func (f ActFilter) subject(w *conditions) {
+	if f.Subject != "" {
+		w.and(`(subject = $%[1]d or subject >= $%[1]d || '/' and subject < $%[1]d || '0')`, f.Subject) // 0 is what comes after the slash
+	}
 }
 
 // ForgetActs drops up to a thousand entries that are older than before, and

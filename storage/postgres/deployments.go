@@ -74,9 +74,20 @@ func (s *Store) Deployments(ctx context.Context, project warpket.ID, filter Depl
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanDeployment, `select `+deploymentColumns+` where d.project_id = $1 and d.id < $2
-		and ($3::uuid is null or d.function_id = $3) and ($4 = '' or d.status = $4) and ($6::int is null or d.version_number = $6) and ($7::uuid[] is null or d.function_id = any ($7)) order by d.id desc limit $5`,
-		project, before, orNull(filter.FunctionID), filter.Status, rows, filter.Version, filter.Functions)
+	w := where(`d.project_id = $1 and d.id < $2`, project, before, rows)
+	if filter.FunctionID != "" {
+		w.and(`d.function_id = $%d`, filter.FunctionID)
+	}
+	if filter.Status != "" {
+		w.and(`d.status = $%d`, filter.Status)
+	}
+	if filter.Version != nil {
+		w.and(`d.version_number = $%d`, *filter.Version)
+	}
+	if filter.Functions != nil {
+		w.and(`d.function_id = any ($%d::uuid[])`, filter.Functions)
+	}
+	items, err := planned(ctx, s.pool, scanDeployment, `select `+deploymentColumns+` where `+w.where.String()+` order by d.id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "deployment", "")
 	}
@@ -178,11 +189,11 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 		leaving    bool
 		warpket.SlotPlace
 	}
-	places, err := many(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
+	places, err := planned(ctx, s.pool, func(row pgx.CollectableRow) (p place, err error) {
 		err = row.Scan(&p.deployment, &p.revision, &p.snapshot, &p.Slot, &p.Node, &p.Status, &p.Reason, &p.Isolation, &p.Devices, &p.Simulated, &p.leaving, &p.Decision, &p.Yields)
 		return p, err
 	}, `select deployment_id, revision, snapshot_id, slots.id, n.name, status, reason, coalesce(n.inventory->'isolation', '{}'), array(select v.id from devices v where v.slot_id = slots.id order by v.id),
-		exists (select from devices v where v.slot_id = slots.id and v.device @> '{"simulated": true}'), `+leaving+`, decision, yields_to is not null
+		(select count(*) from devices v where v.slot_id = slots.id and v.device @> '{"simulated": true}') > 0, `+leaving+`, decision, yields_to is not null
 		from slots join nodes n on n.id = slots.node_id where deployment_id = any ($1::uuid[]) order by slots.id`, ids)
 	if err != nil {
 		return explain(err, "slot", "")

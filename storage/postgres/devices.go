@@ -48,7 +48,7 @@ func (s *Store) Devices(ctx context.Context, filter DeviceFilter, page Page) ([]
 		return nil, "", err
 	}
 	rows := min(max(page.Limit, 1), MaxPage) + 1
-	items, err := many(ctx, s.pool, scanDevice, `select d.node_id, n.name, d.device, coalesce(d.fault, ''), `+freeDevice+`, n.loads->d.id,
+	items, err := planned(ctx, s.pool, scanDevice, `select d.node_id, n.name, d.device, coalesce(d.fault, ''), `+freeDevice+`, n.loads->d.id,
 		coalesce(d.slot_id::text, ''), coalesce(s.deployment_id::text, ''), coalesce(s.project_id::text, ''), coalesce(s.function_id::text, ''), coalesce(f.name, '')
 		from devices d join nodes n on n.id = d.node_id left join slots s on s.id = d.slot_id left join functions f on f.id = s.function_id
 		where `+c.where.String()+fmt.Sprintf(` order by d.node_id desc, d.id limit %d`, rows), c.args...)

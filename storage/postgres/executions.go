@@ -94,10 +94,6 @@ type ExecutionFilter struct {
 // smallPayload is how many bytes an input or a result has that a list may hold.
 const smallPayload = 4 << 10
 
-// maxLooked is how many executions a list looks at for one page, where no index
-// knows which of them fit.
-const maxLooked = 5_000
-
 // Executions lists the executions of a project, without their logs, and without
 // their inputs and results unless these are small and asked for. With a filter that few fit, a page may hold fewer than its limit,
 // even none, while there are more: its cursor tells.
@@ -110,33 +106,16 @@ func (s *Store) Executions(ctx context.Context, project warpket.ID, filter Execu
 	if err != nil {
 		return nil, "", err
 	}
-	walk, walkArgs := w.where.String(), len(w.args)
+	l := looking{table: `executions`, columns: executionHeadColumns, order: order, walk: w.where.String(), walkArgs: w.args}
+	if filter.Small {
+		l.columns = executionSmallColumns
+	}
 	if err := filter.narrow(w); err != nil {
 		return nil, "", err
 	}
-	fits := strings.TrimPrefix(w.where.String(), walk)
-	from := `executions where ` + walk
-	if fits != "" {
-		from = fmt.Sprintf(`(select * from executions where %s order by %s limit %d) looked where true%s`, walk, order, maxLooked, fits)
-	}
-	w.args = append(w.args, rows)
-	columns := executionHeadColumns
-	if filter.Small {
-		columns = executionSmallColumns
-	}
-	items, err := many(ctx, s.pool, scanExecution, fmt.Sprintf(`select %s from %s order by %s limit $%d`, columns, from, order, len(w.args)), w.args...)
-	if err != nil {
-		return nil, "", explain(err, "execution", "")
-	}
-	if fits != "" && len(items) < rows { // there may be more beyond those it has looked at
-		last, err := many(ctx, s.pool, pgx.RowTo[warpket.ID], fmt.Sprintf(`select id from executions where %s order by %s offset %d limit 1`, walk, order, maxLooked-1), w.args[:walkArgs]...)
-		if err != nil || len(last) == 0 {
-			return items, "", explain(err, "execution", "")
-		}
-		return items, cursor(last[0]), nil
-	}
-	items, next := cut(items, rows, func(e warpket.Execution) warpket.ID { return e.ID })
-	return items, next, nil
+	l.fits, l.args = strings.TrimPrefix(w.where.String(), l.walk), w.args
+	items, next, err := look(ctx, s.pool, l, scanExecution, rows, func(e warpket.Execution) warpket.ID { return e.ID })
+	return items, next, explain(err, "execution", "")
 }
 
 // walk is what an index serves, in the order of IDs. It and the order compare

@@ -574,7 +574,7 @@ func TestAFilterThatFewFitLooksAtSoManyForAPageAndGoesOn(t *testing.T) {
 	old := w.addExecution(f, v)
 	w.exec(`insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags, input_size, shots, seed, resources, retries, status, created_date)
 		select (left(id::text, 13) || '-7fff-bfff-' || lpad(to_hex(i), 12, '0'))::uuid, project_id, function_id, function_name, 2, snapshot_id, runtime_id, lane, target, 'new', tags, input_size, shots, seed, resources, retries, 'succeeded', created_date
-		from executions, generate_series(1, 5010) i where id = $1::uuid`, old.ID)
+		from executions, generate_series(1, $2) i where id = $1::uuid`, old.ID, postgres.MaxLooked+10)
 	filter := postgres.ExecutionFilter{Description: is(warpket.Neq, "new")}
 	items, next, err := w.Executions(t.Context(), w.project, filter, postgres.Page{Limit: 10})
 	if err != nil || len(items) != 0 || next == "" {

@@ -3,6 +3,8 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -88,27 +90,22 @@ type FunctionFilter struct {
 	IDs         []warpket.ID      // only these; nil for all
 }
 
-// Functions lists the functions of a project.
+// Functions lists the functions of a project. With a filter that no index knows
+// and few fit, a page may hold fewer than its limit, even none, while there are
+// more: its cursor tells.
 func (s *Store) Functions(ctx context.Context, project warpket.ID, filter FunctionFilter, page Page) ([]warpket.Function, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
-	w := where(`project_id = $1 and id < $2`, project, before, rows)
-	for _, text := range []struct {
-		column    string
-		condition warpket.Condition
-	}{
-		{"name", filter.Name},
-		{"label", filter.Label},
-		{"description", filter.Description},
-		{"template_tag", filter.TemplateTag},
-		{"sdk", filter.SDK},
-		{"sdk_version", filter.SDKVersion},
-	} {
-		if err := w.compare(text.column, text.condition, nil); err != nil {
-			return nil, "", err
-		}
+	l := looking{table: `functions`, columns: functionColumns, order: `id desc`, unsorted: true}
+	w := where(`project_id = $1 and id < $2`, project, before)
+	if filter.unsought() {
+		l.order, l.unsorted = `project_id desc, id desc`, false
+		w = where(`(project_id, id) < ($1, $2) and (project_id, id) >= ($1, $3)`, project, before, zeroID)
+	}
+	if err := filter.texts(w, false); err != nil {
+		return nil, "", err
 	}
 	if err := w.compareCreated(filter.CreatedDate); err != nil {
 		return nil, "", err
@@ -119,12 +116,55 @@ func (s *Store) Functions(ctx context.Context, project warpket.ID, filter Functi
 	if filter.IDs != nil {
 		w.and("id = any ($%d::uuid[])", filter.IDs)
 	}
-	items, err := planned(ctx, s.pool, scanFunction, `select `+functionColumns+` from functions where `+w.where.String()+` order by id desc limit $3`, w.args...)
-	if err != nil {
-		return nil, "", explain(err, "function", "")
+	l.walk, l.walkArgs = w.where.String(), w.args
+	if err := filter.texts(w, true); err != nil {
+		return nil, "", err
 	}
-	items, next := cut(items, rows, func(f warpket.Function) warpket.ID { return f.ID })
-	return items, next, nil
+	l.fits, l.args = strings.TrimPrefix(w.where.String(), l.walk), w.args
+	items, next, err := look(ctx, s.pool, l, scanFunction, rows, func(f warpket.Function) warpket.ID { return f.ID })
+	return items, next, explain(err, "function", "")
+}
+
+// column is one that is compared as text.
+type column struct {
+	name      string
+	condition warpket.Condition
+}
+
+func (f FunctionFilter) columns() []column {
+	return []column{{"name", f.Name}, {"label", f.Label}, {"description", f.Description}, {"template_tag", f.TemplateTag}, {"sdk", f.SDK}, {"sdk_version", f.SDKVersion}}
+}
+
+// sought reports whether an index finds the values: not those that are excluded,
+// and no text that is too short for a trigram.
+func (c column) sought() bool {
+	switch c.condition.Op {
+	case "", warpket.Neq, warpket.Nin:
+		return false
+	case warpket.Has:
+		return len(c.condition.Values[0]) >= 3
+	default:
+		return c.name != "description" || len(c.condition.Values[0]) >= 3
+	}
+}
+
+// unsought reports whether no index finds what is asked for, so that it has to
+// be looked for.
+func (f FunctionFilter) unsought() bool {
+	return f.UpdatedDate.Op == "" && f.IDs == nil && !slices.ContainsFunc(f.columns(), column.sought)
+}
+
+// texts adds the conditions on texts: those that an index knows, or the others.
+func (f FunctionFilter) texts(w *conditions, others bool) error {
+	for _, c := range f.columns() {
+		if c.sought() == others {
+			continue
+		}
+		if err := w.compare(c.name, c.condition, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // UpdateFunction lets change alter the function; concurrent calls take turns. A
@@ -228,7 +268,7 @@ func (s *Store) DeleteFunction(ctx context.Context, project, id warpket.ID, forc
 const functionColumns = `id, project_id, name, description, template_tag, sdk, sdk_version, settings, next_version, revision, created_date, updated_date,
 	case when runtime_id is null then (select n.image from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)) end, label,
 	(select n.source from snapshots n where n.id = coalesce((select v.snapshot_id from versions v where v.function_id = functions.id order by v.number desc limit 1), functions.draft_id)),
-	coalesce(runtime_id::text, ''), exists (select from runtimes r where r.id = functions.runtime_id and r.image is not null)`
+	coalesce(runtime_id::text, ''), coalesce((select r.image is not null from runtimes r where r.id = functions.runtime_id), false)`
 
 func scanFunction(row pgx.CollectableRow) (f warpket.Function, err error) {
 	err = row.Scan(functionFields(&f)...)

@@ -300,7 +300,7 @@ func (s *Store) Nodes(ctx context.Context, filter NodeFilter, page Page) ([]warp
 	if len(filter.Labels) > 0 {
 		c.and(`labels @> $%d`, filter.Labels)
 	}
-	items, err := many(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes where `+c.where.String()+fmt.Sprintf(` order by id desc limit %d`, rows), c.args...)
+	items, err := planned(ctx, s.pool, scanNode, `select `+nodeColumns+` from nodes where `+c.where.String()+fmt.Sprintf(` order by id desc limit %d`, rows), c.args...)
 	if err != nil {
 		return nil, "", explain(err, "node", "")
 	}

@@ -91,7 +91,7 @@ func (s *Store) Runtimes(ctx context.Context, project warpket.ID, filter Runtime
 	}
 	// Each part is read in the order of its index.
 	part := ` and ` + c.where.String() + ` order by r.id desc limit $2)`
-	items, err := many(ctx, s.pool, scanRuntime, `select `+runtimeColumns+` where r.id in (
+	items, err := planned(ctx, s.pool, scanRuntime, `select `+runtimeColumns+` where r.id in (
 			(select r.id `+runtimeTables+` where r.project_id = $3`+part+`
 			union (select r.id `+runtimeTables+` where (r.public or r.project_id is null)`+part+`
 		) order by r.id desc limit $2`, c.args...)

@@ -103,7 +103,7 @@ func (s *Store) Schedules(ctx context.Context, project warpket.ID, filter Schedu
 	if err := w.compare(`name`, filter.Name, nil); err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanSchedule, `select `+scheduleColumns+` from schedules where `+w.where.String()+` order by id desc limit $3`, w.args...)
+	items, err := planned(ctx, s.pool, scanSchedule, `select `+scheduleColumns+` from schedules where `+w.where.String()+` order by id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "schedule", "")
 	}

@@ -120,7 +120,7 @@ func (s *Store) DeleteSecret(ctx context.Context, project warpket.ID, name strin
 //nolint:gosec // the names of columns
 const secretColumns = `s.id, s.project_id, s.name, s.created_date, s.updated_date,
 	array(select f.name from functions f where f.id in (select u.function_id from function_secrets u where u.secret_id = s.id)
-		or f.project_id = s.project_id and f.settings->>'Credentials' = s.name order by f.name)`
+		union select f.name from functions f where f.project_id = s.project_id and f.settings->>'Credentials' = s.name and f.settings->>'Credentials' <> '' order by name)`
 
 func scanSecret(row pgx.CollectableRow) (s warpket.StoredSecret, err error) {
 	err = row.Scan(&s.ID, &s.ProjectID, &s.Name, &s.CreatedDate, &s.UpdatedDate, &s.UsedBy)

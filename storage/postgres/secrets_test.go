@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -233,8 +234,13 @@ func TestARevisionStandsForOneConfigurationWhateverHappensAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	var writing atomic.Int32
+	writing.Store(8)
 	race(12, func(i int) {
-		for n := range 15 {
+		if i%3 < 2 {
+			defer writing.Add(-1)
+		}
+		for n := 0; i%3 == 2 && writing.Load() > 0 || n < 15; n++ { // who reads goes on until nothing changes any more
 			switch i % 3 {
 			case 0:
 				e := warpket.Environment{}

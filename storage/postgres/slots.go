@@ -181,7 +181,8 @@ const slotColumns = `id, node_id, coalesce(deployment_id::text, ''), project_id,
 	array(select v.id from devices v where v.slot_id = slots.id order by v.id), ` + leaving
 
 // leaving is whether a slot has to go from where it is.
-const leaving = `(slots.yields_to is not null or exists (select from nodes n where n.id = slots.node_id and n.draining) or exists (select from devices v where v.slot_id = slots.id and v.fault is not null))`
+// It counts, for the planner turns "exists" into a table of its own of all that there are.
+const leaving = `(slots.yields_to is not null or coalesce((select n.draining from nodes n where n.id = slots.node_id), false) or (select count(*) from devices v where v.slot_id = slots.id and v.fault is not null) > 0)`
 
 func scanSlot(row pgx.CollectableRow) (s warpket.Slot, err error) {
 	err = row.Scan(&s.ID, &s.NodeID, &s.DeploymentID, &s.ProjectID, &s.FunctionID, &s.SnapshotID, &s.RuntimeID, &s.Generation, &s.Status, &s.Revision, &s.Resources, &s.Reason, &s.CreatedDate, &s.Devices, &s.Leaving)

@@ -30,7 +30,10 @@ type Store struct {
 const connections = 16
 
 // Open connects to the database and brings its schema to this release's.
-func Open(ctx context.Context, url string) (*Store, error) {
+func Open(ctx context.Context, url string) (*Store, error) { return open(ctx, url, nil) }
+
+// open is Open with somebody who sees all that is run, or nil.
+func open(ctx context.Context, url string, tracer pgx.QueryTracer) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, warpket.Errorf(warpket.Invalid, "the Postgres URL cannot be read: want postgres://USER:PASSWORD@HOST:PORT/DATABASE")
@@ -39,6 +42,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	// Everything is looked up by keys: planning the partitions of executions anew
 	// for each call costs more than it ever gains.
 	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
+	config.ConnConfig.Tracer = tracer
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to Postgres: %w", err)
@@ -120,11 +124,23 @@ func many[T any](ctx context.Context, q querier, scan pgx.RowToFunc[T], sql stri
 }
 
 // planned runs a query that gives rows with a plan for these very arguments:
-// what serves a list depends on what it is narrowed to.
+// what serves a list depends on what it is narrowed to. The index of a project
+// does even where the project has most of a table.
 func planned[T any](ctx context.Context, pool *pgxpool.Pool, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	return plannedBy(ctx, pool, seeks, scan, sql, args...)
+}
+
+// What the planner is told for a list: that tables are not looked through, for a
+// walk also that an index has the order, whatever it makes of how many rows fit.
+const (
+	seeks = `select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true)`
+	walks = seeks + `, set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)`
+)
+
+func plannedBy[T any](ctx context.Context, pool *pgxpool.Pool, settings string, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
 	var items []T
 	batch := &pgx.Batch{} // one round trip, one transaction
-	batch.Queue(`select set_config('plan_cache_mode', 'force_custom_plan', true)`)
+	batch.Queue(settings)
 	batch.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
 		items, err = pgx.CollectRows(rows, scan)
 		return err
@@ -180,6 +196,47 @@ func cut[T any](items []T, rows int, id func(T) warpket.ID) ([]T, string) {
 	}
 	items = items[:rows-1]
 	return items, cursor(id(items[len(items)-1]))
+}
+
+// maxLooked is how many rows a list looks at for one page, where no index knows
+// which of them fit.
+const maxLooked = 2_000
+
+// looking is a list of a table that grows without bounds. An index serves the
+// walk in the order of IDs; what fits is looked for on the way.
+type looking struct {
+	table, columns, order string
+	walk                  string // a where clause
+	walkArgs              []any
+	fits                  string // what is added to the walk: " and ..."
+	args                  []any  // of both
+	unsorted              bool   // no index has the order
+}
+
+// look reads a page. With a filter that few fit, it may hold fewer than its
+// limit, even none, while there are more: the cursor tells.
+func look[T any](ctx context.Context, pool *pgxpool.Pool, l looking, scan pgx.RowToFunc[T], rows int, id func(T) warpket.ID) ([]T, string, error) {
+	from := l.table + ` where ` + l.walk
+	if l.fits != "" {
+		from = fmt.Sprintf(`(select * from %s where %s order by %s limit %d) %s where true%s`, l.table, l.walk, l.order, maxLooked, l.table, l.fits)
+	}
+	settings := seeks
+	if !l.unsorted {
+		settings = walks
+	}
+	items, err := plannedBy(ctx, pool, settings, scan, fmt.Sprintf(`select %s from %s order by %s limit $%d`, l.columns, from, l.order, len(l.args)+1), append(l.args, rows)...)
+	if err != nil {
+		return nil, "", err
+	}
+	if l.fits != "" && len(items) < rows { // there may be more beyond those it has looked at
+		last, err := plannedBy(ctx, pool, settings, pgx.RowTo[warpket.ID], fmt.Sprintf(`select id from %s where %s order by %s offset %d limit 1`, l.table, l.walk, l.order, maxLooked-1), l.walkArgs...)
+		if err != nil || len(last) == 0 {
+			return items, "", err
+		}
+		return items, cursor(last[0]), nil
+	}
+	items, next := cut(items, rows, id)
+	return items, next, nil
 }
 
 // cursor is that of the page after an item.

@@ -70,9 +70,11 @@ func (s *Store) Tokens(ctx context.Context, project warpket.ID, member string, p
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanToken, `select `+tokenColumns+`
-		where t.project_id = $1 and t.revoked_date is null and (t.expires_date is null or t.expires_date > now()) and ($4 = '' or m.name = $4) and t.id < $2 order by t.id desc limit $3`,
-		project, before, rows, member)
+	w := where(`t.project_id = $1 and t.id < $2 and t.revoked_date is null and (t.expires_date is null or t.expires_date > now())`, project, before, rows)
+	if member != "" {
+		w.and(`t.member_id = (select id from members where project_id = $1 and name = $%d)`, member)
+	}
+	items, err := planned(ctx, s.pool, scanToken, `select `+tokenColumns+` where `+w.where.String()+` order by t.id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "token", "")
 	}

@@ -217,7 +217,7 @@ func (s *Store) Versions(ctx context.Context, project, function warpket.ID, page
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanVersion, `select `+versionColumns+` where v.project_id = $1 and v.function_id = $2 and v.id < $3 order by v.id desc limit $4`, project, function, before, rows)
+	items, err := planned(ctx, s.pool, scanVersion, `select `+versionColumns+` where v.project_id = $1 and v.function_id = $2 and v.id < $3 order by v.id desc limit $4`, project, function, before, rows)
 	if err != nil {
 		return nil, "", explain(err, "version", "")
 	}
@@ -284,7 +284,7 @@ func addFiles(ctx context.Context, q querier, snapshots ...*warpket.Snapshot) er
 }
 
 const versionColumns = `v.id, v.project_id, v.function_id, v.number, v.description, v.created_date, coalesce(v.updated_date, v.created_date),
-	exists (select from deployments d where d.function_id = v.function_id and d.version_number = v.number and d.status not in ('failed', 'detached')),
+	coalesce((select true from deployments d where d.function_id = v.function_id and d.version_number = v.number and d.status not in ('failed', 'detached') limit 1), false),
 	` + snapshotColumns + `
 	from versions v join snapshots n on n.id = v.snapshot_id join runtimes r on r.id = n.runtime_id`
 

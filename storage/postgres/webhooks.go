@@ -80,7 +80,7 @@ func (s *Store) Webhooks(ctx context.Context, project warpket.ID, filter Webhook
 	if filter.Functions != nil {
 		c.and(`coalesce(w.function_id, a.function_id) = any ($%d::uuid[])`, filter.Functions)
 	}
-	items, err := many(ctx, s.pool, scanWebhook, `select `+webhookColumns+` where `+c.where.String()+` order by w.id desc limit $3`, c.args...)
+	items, err := planned(ctx, s.pool, scanWebhook, `select `+webhookColumns+` where `+c.where.String()+` order by w.id desc limit $3`, c.args...)
 	if err != nil {
 		return nil, "", explain(err, "webhook", "")
 	}

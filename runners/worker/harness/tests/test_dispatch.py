@@ -46,6 +46,10 @@ def context_and_anything(context, **values):
     return context, values
 
 
+def one_and_context(name, context=None, **values):
+    return name, context, values
+
+
 async def coroutine(event, context):
     return event, context
 
@@ -65,6 +69,8 @@ class BindTest(unittest.TestCase):
             (named, {"a": 1, "c": 9}, (1, 2, 9)),
             (anything, event, event),
             (context_and_anything, event, (CONTEXT, event)),
+            (one_and_context, {"name": "foo", "b": 2}, ("foo", CONTEXT, {"b": 2})),
+            (one_and_context, "foo", ("foo", CONTEXT, {})),
             (coroutine, event, (event, CONTEXT)),
             (lambda event, context: context, event, CONTEXT),
         ]
@@ -77,6 +83,7 @@ class BindTest(unittest.TestCase):
             (named, {"a": 1, "z": 2}, "no parameter z; its parameters: a, b, c"),
             (named, {}, "the input lacks a"),
             (named, [1], "the input must be an object"),
+            (anything, [1], "the input must be an object"),
         ]
         for handler, given, want in cases:
             with self.subTest(want=want), self.assertRaises(Failed) as caught:

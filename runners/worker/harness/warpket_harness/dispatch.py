@@ -43,7 +43,8 @@ def bind(handler):
 
     handler(event, context) and handler(event) are called so. Any other
     parameters are taken by name from the event, and one named context gets
-    the context.
+    the context. One that takes **any gets an event that is no object as its
+    first parameter.
     """
     call = _bind(handler)
     if inspect.iscoroutinefunction(handler):
@@ -65,7 +66,8 @@ def _bind(handler):
     )
     if not parameters:
         return lambda event, context: handler()
-    if takes_context and (positional[0].name == "event" or len(positional) == 2):
+    takes_two = len(positional) == 2 and not any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if takes_context and (positional[0].name == "event" or takes_two):
         return handler
     if positional and positional[0].name == "event":
         return lambda event, context: handler(event)
@@ -78,8 +80,11 @@ def _by_name(handler, parameters):
     wants_context = [p.name for p in named if p.name in _CONTEXT_NAMES]
     known = {p.name for p in named} - set(wants_context)
     needed = [p.name for p in named if _required(p) and p.name in known]
+    firsts = [p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD and p.name in known]
 
     def call(event, context):
+        if not isinstance(event, dict) and takes_any and firsts:
+            event = {firsts[0]: event}
         if not isinstance(event, dict):
             raise Failed(
                 "bad_arguments",
