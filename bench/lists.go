@@ -207,7 +207,7 @@ func (c config) measureList(ctx context.Context, title, peer string, read func(c
 func fillLists(ctx context.Context, conn *pgx.Conn, project words.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, fillTime)
 	defer cancel()
-	for _, statement := range strings.Split(strings.ReplaceAll(filling, "$P", string(project)), ";\n") {
+	for statement := range strings.SplitSeq(strings.ReplaceAll(filling, "$P", string(project)), ";\n") {
 		if _, err := conn.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol); err != nil {
 			return fmt.Errorf("filling: %w: %.200s", err, statement)
 		}

@@ -102,10 +102,9 @@ func TestNoListLooksThroughATable(t *testing.T) {
 	}
 	lists := allLists(t, s)
 	store := reflect.TypeFor[*postgres.Store]()
-	for i := range store.NumMethod() {
-		m := store.Method(i)
-		for in := range m.Type.NumIn() {
-			if m.Type.In(in) == reflect.TypeFor[postgres.Page]() && lists[m.Name].call == nil {
+	for m := range store.Methods() {
+		for in := range m.Type.Ins() {
+			if in == reflect.TypeFor[postgres.Page]() && lists[m.Name].call == nil {
 				t.Errorf("%s is a list that this test does not know", m.Name)
 			}
 		}
