@@ -6,7 +6,10 @@ cuda = None  # Numba's, which the first call imports
 
 
 def import_numba(target):
-    """Imports Numba for a target: it decides then whether it simulates. A process serves one target only."""
+    """Imports Numba for a target: it decides then whether it simulates.
+
+    A process serves one target only.
+    """
     global cuda
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1" if target == "sim" else "0"
     from numba import cuda as imported
@@ -36,8 +39,14 @@ def handler(event, context):
         return {"target": "compile", "lines": ptx.count("\n")}
 
     n = int(event.get("n", 1000))
-    a, b, c = np.arange(n, dtype=np.float32), np.ones(n, dtype=np.float32), np.zeros(n, dtype=np.float32)
+    a, b = np.arange(n, dtype=np.float32), np.ones(n, dtype=np.float32)
+    c = np.zeros(n, dtype=np.float32)
     cuda.jit(vecadd)[(n + 127) // 128, 128](a, b, c)
     device = "cuda-sim" if context.target == "sim" else cuda.get_current_device().name
     print("added", n, "pairs on", device)
-    return {"n": n, "worst_error": float(abs(c - (a + b)).max()), "target": context.target, "device": device}
+    return {
+        "n": n,
+        "worst_error": float(abs(c - (a + b)).max()),
+        "target": context.target,
+        "device": device,
+    }
