@@ -46,7 +46,7 @@ run: build ## run all of it on this machine (ARGS="--listen HOST:PORT" for more)
 # The devstack's tests do without the race detector: compiling Temporal with it takes too long.
 test: build $(MINIO) $(RUNSC) ## run all tests (PKG=./api TEST="-run X" for some)
 	@echo "testing $(if $(HAS_CC),with the race detector,without the race detector: there is no C compiler)"
-	WARPKET_TEST_MINIO=$(abspath $(MINIO)) WARPKET_TEST_RUNSC=$(abspath $(RUNSC)) $(GO) run ./teststack/with -- $(GO) test $(if $(HAS_CC),-race) -timeout 20m $(TEST) $(or $(PKG),./...)
+	WARPKET_TEST_MINIO=$(abspath $(MINIO)) WARPKET_TEST_RUNSC=$(abspath $(RUNSC)) $(GO) run ./teststack/with -- $(GO) test $(if $(HAS_CC),-race) -timeout 45m $(TEST) $(or $(PKG),./...)
 	$(if $(PKG),,cd devstack && $(GO) test -timeout 15m ./...)
 
 $(MINIO):
@@ -112,7 +112,7 @@ bench-gpu: ## measure the examples for CUDA on a running product with a GPU (ARG
 	$(GO) run ./bench/gpu $(ARGS)
 
 e2e: build ## try the built product as a user has it
-	$(GO) test -count=1 -timeout 20m $(TEST) ./e2e/...
+	$(GO) test -count=1 -timeout 45m $(TEST) ./e2e/...
 
 clean: ## remove what was built, not the data of "make run"
 	rm -rf bin devstack/bin .cache
