@@ -90,10 +90,12 @@ func TestRoomIsForWhoIsNext(t *testing.T) {
 			t.Fatalf("there was room: %v", err)
 		}
 	}
-	news := other.Hub.Watch(capacityTopic)
+	news, ours := other.Hub.Watch(capacityTopic), s.Hub.Watch(capacityTopic)
 	defer news.Close()
+	defer ours.Close()
 	c.must(c.store.ReleaseSlot(t.Context(), held.ID, held.Generation))
 	<-news.C
+	<-ours.C
 	late, _ := c.slotFor(c.executionOf("late"))
 	leave := other.enter(late.SnapshotID)
 	defer leave(t.Context())
