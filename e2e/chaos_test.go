@@ -29,15 +29,16 @@ func open(t *testing.T, gate string) {
 // newGate names a gate: what a process is called while it waits there.
 func newGate() string { return "gate-" + rand.Text()[:8] }
 
-// until asks again until a condition holds: after a kill the API may be away.
+// until asks again until a condition holds, for what no call waits for: the
+// kernel, Qinling's clients, a server that was killed.
 func until(t *testing.T, within time.Duration, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(within)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", within, what)
+			t.Fatalf("not after %s: %s", within, what)
 		}
-		time.Sleep(50 * time.Millisecond) // a server that is down cannot hold an answer
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -98,17 +99,12 @@ func (p *product) stop(t *testing.T) {
 // gone waits until no process of the product is left.
 func (p *product) gone(t *testing.T) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute) // long enough for a machine that does other things
-	for {
-		left := p.processes(t)
-		if len(left) == 0 {
-			return
+	defer func() {
+		if left := p.processes(t); len(left) > 0 {
+			t.Errorf("these processes are left: %v", left)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("these processes are left: %v", left)
-		}
-		time.Sleep(20 * time.Millisecond) // the kernel tells nobody when a process that is no child ends
-	}
+	}()
+	until(t, time.Minute, "no process of the product is left", func() bool { return len(p.processes(t)) == 0 })
 }
 
 // processes are all that belong to the product: whose command line or working
@@ -137,23 +133,17 @@ func (p *product) processes(t *testing.T) map[int]string {
 }
 
 // find gives the process whose command line holds all the words.
-func (p *product) find(t *testing.T, words ...string) int {
+func (p *product) find(t *testing.T, words ...string) (found int) {
 	t.Helper()
-	for {
+	until(t, time.Minute, "there is a process with "+strings.Join(words, ", "), func() bool { // it may just be starting again
 		for pid, text := range p.processes(t) {
-			all := true
-			for _, w := range words {
-				all = all && strings.Contains(text, w)
-			}
-			if all {
-				return pid
+			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) }) {
+				found = pid
 			}
 		}
-		if t.Context().Err() != nil {
-			t.Fatalf("there is no process with %v", words)
-		}
-		time.Sleep(20 * time.Millisecond) // it may just be starting again
-	}
+		return found != 0
+	})
+	return found
 }
 
 var shared struct {

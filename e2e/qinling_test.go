@@ -121,16 +121,17 @@ func (o *openstack) refused(t *testing.T, why, command string, more ...string) {
 }
 
 // awaited lists again and again until there is something that fits.
-func (o *openstack) awaited(t *testing.T, command string, fits func(object) bool) object {
+func (o *openstack) awaited(t *testing.T, command string, fits func(object) bool) (found object) {
 	t.Helper()
-	for {
+	until(t, 3*time.Minute, "openstack "+command+" lists it", func() bool {
 		for _, thing := range o.list(t, command) {
 			if fits(thing) {
-				return thing
+				found = thing
 			}
 		}
-		time.Sleep(200 * time.Millisecond) // Qinling's clients have nothing to wait with
-	}
+		return found != nil
+	})
+	return found
 }
 
 const hello = `
@@ -240,13 +241,9 @@ func TestOpenStacksClientWorksUnchanged(t *testing.T) {
 	workers := func() int { return len(o.list(t, "function worker list", f)) }
 	before := workers()
 	o.do(t, "function scaleup --count 2", f)
-	for workers() < before+2 {
-		time.Sleep(200 * time.Millisecond) // as above
-	}
+	until(t, 3*time.Minute, "there are two workers more", func() bool { return workers() >= before+2 })
 	o.do(t, "function scaledown", f)
-	for workers() > before+1 {
-		time.Sleep(200 * time.Millisecond)
-	}
+	until(t, 3*time.Minute, "one of them is gone", func() bool { return workers() <= before+1 })
 	if pool := o.show(t, "runtime pool show", runtime); pool["name"] != runtime {
 		t.Errorf("the pool is %v", pool)
 	}

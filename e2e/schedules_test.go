@@ -22,18 +22,16 @@ type schedule struct {
 }
 
 // fired waits until a schedule has fired for another time.
-func (c *client) fired(t *testing.T, id, before string) schedule {
+func (c *client) fired(t *testing.T, id, before string) (s schedule) {
 	t.Helper()
-	for {
-		s := as[schedule](t, c.ok(t, "GET", "/v1/schedules/"+id, nil))
+	until(t, 5*time.Minute, "the schedule fires", func() bool {
+		s = as[schedule](t, c.ok(t, "GET", "/v1/schedules/"+id, nil))
 		if s.LastError != "" {
 			t.Fatalf("it fired in vain: %+v", s)
 		}
-		if s.LastExecutionID != before {
-			return s
-		}
-		time.Sleep(200 * time.Millisecond) // no call waits for a schedule
-	}
+		return s.LastExecutionID != before
+	})
+	return s
 }
 
 func TestAScheduleFires(t *testing.T) {

@@ -73,9 +73,7 @@ func TestAProjectLivesWithItsOwnTokensAndQuotaAndLeavesNothing(t *testing.T) {
 			t.Errorf("its tokens after that: %d %s", a.status, a.body)
 		}
 	}
-	for !operator.gone(t, key) && t.Context().Err() == nil {
-		time.Sleep(20 * time.Millisecond) // the store tells nobody
-	}
+	until(t, 3*time.Minute, "its objects are gone", func() bool { return operator.gone(t, key) })
 	operator.ok(t, "POST", "/v1/projects", object{"name": project.Name})
 	after := string(operator.ok(t, "GET", "/v1/usage?by=function&projectId="+project.ID, nil).body)
 	if strings.Count(after, id) != 1 {
