@@ -43,7 +43,7 @@ func toAct(a warpket.Act) Act {
 func (s *Server) addAudit() {
 	register(s, Manage, huma.Operation{
 		OperationID: "list-audit", Method: http.MethodGet, Path: "/v1/audit", Tags: []string{"Projects"}, Summary: "List what was done",
-		Description: "Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. " +
+		Description: "Every operation that was to change something, also those that were refused; an operator sees those of all projects. What an operator does to a project itself, such as its quotas, is in that project's. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. " +
 			"An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.",
 	}, s.listAudit, wholeProject)
 }
@@ -98,7 +98,7 @@ func (s *Server) recorded(ctx huma.Context, op huma.Operation, refuse func(huma.
 		ctx = huma.WithValue(ctx, subjectKey{}, id)
 		subject = string(id)
 	}
-	end, err := s.begin(ctx.Context(), op.OperationID, subject)
+	end, err := s.begin(ctx.Context(), s.actedIn(ctx, op), op.OperationID, subject)
 	if err != nil {
 		refuse(ctx, err)
 		return
@@ -109,10 +109,23 @@ func (s *Server) recorded(ctx huma.Context, op huma.Operation, refuse func(huma.
 	status = statusOr(ctx.Status(), http.StatusOK)
 }
 
-// begin writes down what is about to be done; without that it must not be. end
-// writes down how it was answered.
-func (s *Server) begin(ctx context.Context, operation, subject string) (end func(status int), err error) {
+// actedIn is the project in whose audit an operation is: the caller's, or the
+// one that an operator names in the path, for its admins want to know.
+func (s *Server) actedIn(ctx huma.Context, op huma.Operation) warpket.ID {
+	c := callerOf(ctx.Context())
+	if c.role == warpket.Operator && strings.HasPrefix(op.Path, "/v1/projects/{id}") {
+		if p, err := s.Store.Project(ctx.Context(), ctx.Param("id")); err == nil {
+			return p.ID
+		}
+	}
+	return c.project
+}
+
+// begin writes down what is about to be done in a project; without that it must
+// not be. end writes down how it was answered.
+func (s *Server) begin(ctx context.Context, project warpket.ID, operation, subject string) (end func(status int), err error) {
 	act := s.act(ctx, operation, subject)
+	act.ProjectID = project
 	if err := s.Store.BeginAct(ctx, act); err != nil {
 		s.Log.ErrorContext(ctx, "audit not written, so nothing was done", "operation", operation, "error", err)
 		return nil, warpket.Because(warpket.Unavailable, err, "what was asked for could not be written down, so it was not done; try again in a moment")

@@ -225,7 +225,7 @@ const pushVersion = "push-version"
 // publishRecorded is publishPush for a push that was read, or refused for a
 // reason, with its entry in the audit.
 func (s *Server) publishRecorded(ctx context.Context, f warpket.Function, p *git.Push, refused error) (v warpket.Version, err error) {
-	end, err := s.begin(ctx, pushVersion, string(f.ID))
+	end, err := s.begin(ctx, f.ProjectID, pushVersion, string(f.ID))
 	if err != nil {
 		return v, err
 	}

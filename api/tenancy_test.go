@@ -319,6 +319,10 @@ func TestTheAuditTellsWhoDidWhat(t *testing.T) {
 	if got := list("", "Bearer "+decode[api.Token](t, answer).Token); len(got) != 0 {
 		t.Errorf("another project's admin sees %v", got)
 	}
+	w.want(t, 200, "PATCH", "/v1/projects/quiet", `{"description":"said by an operator"}`)
+	if got := list("", "Bearer "+decode[api.Token](t, answer).Token); len(got) != 1 || got[0].operation != "update-project" {
+		t.Errorf("an admin sees of what an operator did to the project %v", got)
+	}
 	_, answer = w.want(t, 200, "GET", "/v1/executions", "")
 	if e := decode[api.List[api.Execution]](t, answer).Items; len(e) != 1 || e[0].CreatedBy == "" {
 		t.Errorf("who asked for the execution? %s", answer)

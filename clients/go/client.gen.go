@@ -5852,7 +5852,7 @@ type ClientInterface interface {
 
 	// ListAudit List what was done
 	//
-	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. What an operator does to a project itself, such as its quotas, is in that project's. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 	//
 	// Needs the role admin.
 	//
@@ -7225,7 +7225,7 @@ func (c *Client) UpdateAlias(ctx context.Context, name string, params *UpdateAli
 
 // ListAudit List what was done
 //
-// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+// Every operation that was to change something, also those that were refused; an operator sees those of all projects. What an operator does to a project itself, such as its quotas, is in that project's. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 //
 // Needs the role admin.
 //
@@ -15543,7 +15543,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListAuditWithResponse List what was done
 	//
-	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+	// Every operation that was to change something, also those that were refused; an operator sees those of all projects. What an operator does to a project itself, such as its quotas, is in that project's. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 	//
 	// Needs the role admin.
 	//
@@ -21112,7 +21112,7 @@ func (c *ClientWithResponses) UpdateAliasWithResponse(ctx context.Context, name 
 
 // ListAuditWithResponse List what was done
 //
-// Every operation that was to change something, also those that were refused; an operator sees those of all projects. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
+// Every operation that was to change something, also those that were refused; an operator sees those of all projects. What an operator does to a project itself, such as its quotas, is in that project's. An execution that was created is in the list of executions, with the token that did it or the webhook, gateway or schedule, and not here. A push by Git is push-version. An entry is written before its operation and completed before the answer ends: what has taken effect is here even if the server died.
 //
 // Needs the role admin.
 //
