@@ -46,9 +46,6 @@ func (w *wire) addAliases() {
 	tags := []string{"Aliases"}
 	register(w, api.Read, huma.Operation{OperationID: "list-aliases", Method: http.MethodGet, Path: "/v1/aliases", Tags: tags, Summary: "List aliases"},
 		func(ctx context.Context, in *struct{ Query }) (*output[aliases], error) {
-			if err := in.only("all_projects", "project_id"); err != nil {
-				return nil, err
-			}
 			projects, err := w.projects(ctx, &in.Query)
 			if err != nil {
 				return nil, err

@@ -209,10 +209,7 @@ func (w *wire) listExecutions(ctx context.Context, in *struct{ Query }) (*output
 	Executions []executionObject `json:"executions"`
 }], error,
 ) {
-	if err := in.only("function_id", "function_version", "status", "description", "project_id", "all_projects"); err != nil {
-		return nil, err
-	}
-	projects, err := w.projects(ctx, &in.Query)
+	projects, err := w.projects(ctx, &in.Query, "function_id", "function_version", "status", "description")
 	if err != nil {
 		return nil, err
 	}

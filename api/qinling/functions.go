@@ -132,9 +132,6 @@ func (w *wire) addFunctions() {
 	tags := []string{"Functions"}
 	register(w, api.Read, huma.Operation{OperationID: "list-functions", Method: http.MethodGet, Path: "/v1/functions", Tags: tags, Summary: "List functions"},
 		func(ctx context.Context, in *struct{ Query }) (*output[functions], error) {
-			if err := in.only("all_projects", "project_id"); err != nil {
-				return nil, err
-			}
 			projects, err := w.projects(ctx, &in.Query)
 			if err != nil {
 				return nil, err

@@ -55,9 +55,6 @@ func (w *wire) addJobs() {
 	tags := []string{"Jobs"}
 	register(w, api.Read, huma.Operation{OperationID: "list-jobs", Method: http.MethodGet, Path: "/v1/jobs", Tags: tags, Summary: "List jobs"},
 		func(ctx context.Context, in *struct{ Query }) (*output[jobs], error) {
-			if err := in.only("all_projects", "project_id"); err != nil {
-				return nil, err
-			}
 			projects, err := w.projects(ctx, &in.Query)
 			if err != nil {
 				return nil, err

@@ -45,9 +45,6 @@ func (w *wire) addWebhooks() {
 	tags := []string{"Webhooks"}
 	register(w, api.Write, huma.Operation{OperationID: "list-webhooks", Method: http.MethodGet, Path: "/v1/webhooks", Tags: tags, Summary: "List webhooks"},
 		func(ctx context.Context, in *struct{ Query }) (*output[webhooks], error) {
-			if err := in.only("all_projects", "project_id"); err != nil {
-				return nil, err
-			}
 			projects, err := w.projects(ctx, &in.Query)
 			if err != nil {
 				return nil, err
