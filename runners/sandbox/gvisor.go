@@ -348,8 +348,22 @@ func (b *gvisorBox) setup(spec Spec) (gvisorSetup, []*os.File, error) {
 	if s.Memory { // from which gVisor takes what its programs see, and how many files there may be in memory
 		s.Files[gvisorMemory] = memoryInfo(spec.Limits.Memory)
 	}
-	if err := s.system(spec.Root, spec.Code); err != nil {
+	system, err := systemFrom(spec.Root, spec.Code)
+	if err != nil {
 		return s, nil, err
+	}
+	for _, m := range system.Mounts {
+		m.Path = gvisorRootfs + m.Path
+		s.Mounts = append(s.Mounts, m)
+	}
+	for name, to := range system.Links {
+		s.Links[gvisorRootfs+name] = to
+	}
+	for name, content := range system.Files {
+		s.Files[gvisorRootfs+name] = content
+	}
+	if spec.Root == "" {
+		s.Folders = append(s.Folders, gvisorRootfs+"/etc") // an image has its own
 	}
 	private := []string{"/tmp", "/dev", "/proc", "/sys"} // which are gVisor's
 	var mounts []specs.Mount
@@ -405,49 +419,6 @@ func gvisorSockets(paths []string) string {
 
 func gvisorBelow(path, folder string) bool {
 	return path == folder || strings.HasPrefix(path, folder+"/")
-}
-
-// system adds what belongs to the system: the machine's, or that of an image,
-// in which code, if there is any, takes the place of a folder.
-func (s *gvisorSetup) system(root, code string) error {
-	names := []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
-	if root != "" {
-		var err error
-		if names, err = systemOf(root, code); err != nil {
-			return err
-		}
-		if code != "" {
-			s.Mounts = append(s.Mounts, mount{Source: code, Path: gvisorRootfs + CodeFolder})
-		}
-	}
-	for _, name := range names {
-		source := filepath.Join("/", root, name)
-		info, err := os.Lstat(source)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return fmt.Errorf("looking at %s: %w", source, err)
-		case info.Mode().Type() == fs.ModeSymlink:
-			if s.Links[gvisorRootfs+"/"+name], err = os.Readlink(source); err != nil {
-				return fmt.Errorf("reading a link: %w", err)
-			}
-		default:
-			s.Mounts = append(s.Mounts, mount{Source: source, Path: gvisorRootfs + "/" + name})
-		}
-	}
-	if root != "" {
-		return nil
-	}
-	for _, path := range shared {
-		if _, err := os.Stat(path); err == nil {
-			s.Mounts = append(s.Mounts, mount{Source: path, Path: gvisorRootfs + path})
-		}
-	}
-	s.Folders = append(s.Folders, gvisorRootfs+"/etc")
-	for name, content := range etc {
-		s.Files[gvisorRootfs+name] = content
-	}
-	return nil
 }
 
 // config is what runsc reads of its bundle.

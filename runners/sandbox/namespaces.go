@@ -228,9 +228,13 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 		}
 	}
 	s.Limits = b.limits(spec.Limits)
-	if err := s.system(spec.Root, spec.Code); err != nil {
+	system, err := systemFrom(spec.Root, spec.Code)
+	if err != nil {
 		return s, nil, err
 	}
+	s.Mounts = append(s.Mounts, system.Mounts...)
+	maps.Copy(s.Links, system.Links)
+	maps.Copy(s.Files, system.Files)
 	for _, path := range spec.ReadOnly {
 		s.Mounts = append(s.Mounts, mount{Path: path, Source: path})
 	}
@@ -309,14 +313,22 @@ var shared = []string{
 	"/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ssl/cert.pem", "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf", "/etc/ca-certificates", "/etc/protocols", "/etc/services", "/etc/mime.types", "/etc/python3", "/etc/python3.11", "/etc/crypto-policies",
 }
 
-// system adds what belongs to the system: the machine's, or that of an image,
-// in which code, if there is any, takes the place of a folder.
-func (s *setup) system(root, code string) error {
+// system is what belongs to the system, as it is seen inside.
+type system struct {
+	Mounts []mount
+	Links  map[string]string // symbolic links and where they lead
+	Files  map[string][]byte // that no machine has
+}
+
+// systemFrom is the system of the machine, or that of an image, in which code,
+// if there is any, takes the place of a folder.
+func systemFrom(root, code string) (system, error) {
+	s := system{Links: map[string]string{}}
 	names := []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
 	if root != "" {
 		var err error
 		if names, err = systemOf(root, code); err != nil {
-			return err
+			return s, err
 		}
 		if code != "" {
 			s.Mounts = append(s.Mounts, mount{Path: CodeFolder, Source: code})
@@ -328,27 +340,25 @@ func (s *setup) system(root, code string) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			return err
-		case info.Mode()&fs.ModeSymlink != 0:
-			target, err := os.Readlink(source)
-			if err != nil {
-				return err
+			return s, fmt.Errorf("looking at %s: %w", source, err)
+		case info.Mode().Type() == fs.ModeSymlink:
+			if s.Links["/"+name], err = os.Readlink(source); err != nil {
+				return s, fmt.Errorf("reading a link: %w", err)
 			}
-			s.Links["/"+name] = target
 		default:
 			s.Mounts = append(s.Mounts, mount{Path: "/" + name, Source: source})
 		}
 	}
 	if root != "" {
-		return nil
+		return s, nil
 	}
 	for _, path := range shared {
 		if _, err := os.Stat(path); err == nil {
 			s.Mounts = append(s.Mounts, mount{Path: path, Source: path})
 		}
 	}
-	maps.Copy(s.Files, etc)
-	return nil
+	s.Files = etc
+	return s, nil
 }
 
 // systemOf names what a folder has of a system. The rest is the sandbox's own,
