@@ -33,11 +33,12 @@ type fleet struct {
 	devices chan []warpket.Device
 	gone    chan warpket.ID
 	logged  chan string
+	idle    chan struct{}
 	renew   error
 }
 
 func newFleet() *fleet {
-	return &fleet{secret: warpket.Secret(), up: make(chan map[warpket.ID]int64, 10), renewed: make(chan []warpket.KeptReady, 10), loads: make(chan map[string]warpket.Load, 10), devices: make(chan []warpket.Device, 10), gone: make(chan warpket.ID, 10), logged: make(chan string, 10)}
+	return &fleet{secret: warpket.Secret(), up: make(chan map[warpket.ID]int64, 10), renewed: make(chan []warpket.KeptReady, 10), loads: make(chan map[string]warpket.Load, 10), devices: make(chan []warpket.Device, 10), gone: make(chan warpket.ID, 10), logged: make(chan string, 10), idle: make(chan struct{}, 1)}
 }
 
 func (f *fleet) Join(_ context.Context, _ warpket.ID, secret, _ string) (warpket.ID, error) {
@@ -70,6 +71,13 @@ func (f *fleet) Devices(_ context.Context, _, _ warpket.ID, devices []warpket.De
 	return nil
 }
 func (f *fleet) SlotGone(_ context.Context, _, slot warpket.ID, _ int64) { f.gone <- slot }
+func (f *fleet) SlotIdle() {
+	select {
+	case f.idle <- struct{}{}:
+	default:
+	}
+}
+
 func (f *fleet) Upload(_ context.Context, _, e warpket.ID, sum string, _ int64) (string, map[string]string, error) {
 	if e != "mine" {
 		return "", nil, warpket.Errorf(warpket.Denied, "this node does not run execution %s", e)

@@ -50,6 +50,9 @@ type Fleet interface {
 	Devices(ctx context.Context, node, boot warpket.ID, devices []warpket.Device) error
 	// SlotGone says that a slot of the node serves no longer.
 	SlotGone(ctx context.Context, node, slot warpket.ID, generation int64)
+	// SlotIdle says that a slot has become idle: others may have its room. It
+	// returns at once.
+	SlotIdle()
 	// Upload gives a node that runs an execution the right to store bytes.
 	Upload(ctx context.Context, node, execution warpket.ID, sha256 string, size int64) (url string, header map[string]string, err error)
 	// Log passes on what a running execution has written.
@@ -77,7 +80,11 @@ type Server struct {
 
 // NewServer makes the server's end.
 func NewServer(id warpket.ID, authority *Authority, fleet Fleet, log *slog.Logger) *Server {
-	return &Server{id: id, authority: authority, fleet: fleet, log: log, pool: newPool(), nodes: map[warpket.ID][]*connection{}, came: make(chan struct{}), peers: map[*peer]bool{}, relays: map[relay][]*peer{}}
+	s := &Server{id: id, authority: authority, fleet: fleet, log: log, pool: newPool(), nodes: map[warpket.ID][]*connection{}, came: make(chan struct{}), peers: map[*peer]bool{}, relays: map[relay][]*peer{}}
+	if fleet != nil {
+		s.pool.idled = fleet.SlotIdle
+	}
+	return s
 }
 
 // Serve serves nodes on a listener until ctx ends.

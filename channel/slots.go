@@ -59,6 +59,7 @@ type pool struct {
 	slots map[warpket.ID][]*pooled
 	turns map[warpket.ID][]*Turn // the oldest execution first
 	clock int64
+	idled func() // is called when a slot has become idle; nil if nobody wants to know
 }
 
 func newPool() pool {
@@ -113,6 +114,9 @@ func (p *pool) offer(s *pooled) {
 	turns := p.turns[s.SnapshotID]
 	i := slices.IndexFunc(turns, func(t *Turn) bool { return s.fits(t.revision, t.need) })
 	if i < 0 {
+		if p.idled != nil {
+			p.idled()
+		}
 		return
 	}
 	p.take(s, turns[i].id)

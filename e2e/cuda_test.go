@@ -43,7 +43,7 @@ func TestACUDAFunctionCompilesWithoutAGPU(t *testing.T) {
 		t.Errorf("12.9 is answered with %d %s", refused.status, refused.body)
 	}
 
-	d := as[built](t, c.ok(t, "POST", "/v1/functions/"+f.FunctionID+"/versions/1/deployments", object{"target": "compile"}, "Prefer", "wait=100"))
+	d := as[built](t, c.deployment(t, "/v1/functions/"+f.FunctionID+"/versions/1", object{"target": "compile"}))
 	if d.Status != "ready" || d.Target != "compile" || d.Build.Status != "succeeded" || d.Build.Size == 0 || len(d.Build.Architectures) == 0 || !strings.Contains(d.Build.Log, "ptxas info") {
 		t.Fatalf("deployed, it is %+v", d)
 	}
@@ -91,7 +91,7 @@ func TestACUDAFunctionCompilesWithoutAGPU(t *testing.T) {
 
 	// What does not compile fails with the compiler's words.
 	c.ok(t, "POST", "/v1/functions/"+f.FunctionID+"/versions", object{"functionId": f.FunctionID, "templateFiles": []object{{"filename": "main.cu", "content": "__global__ void k() { undeclared = 1; }\nint main() {}\n"}}})
-	d = as[built](t, c.ok(t, "POST", "/v1/functions/"+f.FunctionID+"/versions/7/deployments", object{"target": "compile"}, "Prefer", "wait=100"))
+	d = as[built](t, c.deployment(t, "/v1/functions/"+f.FunctionID+"/versions/7", object{"target": "compile"}))
 	const words = `main.cu(1): error: identifier "undeclared" is undefined`
 	if d.Status != "failed" || !strings.Contains(d.Message, words) || d.Build.Status != "failed" || !strings.Contains(d.Build.Log, words) {
 		t.Errorf("deployed, it is %+v", d)

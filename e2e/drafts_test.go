@@ -32,8 +32,7 @@ func TestADraftRunsFromTheMomentThatItIsSet(t *testing.T) {
 	answers("first", object{"draft": true, "lane": "express"})
 	answers("published", nil)
 
-	d := as[deployed](t, c.ok(t, "POST", path+"/draft/deployments", nil, "Prefer", "wait=120"))
-	t.Cleanup(func() { c.sendLate("POST", "/v1/deployments/"+d.ID+"/detach") })
+	d := as[deployed](t, c.deployment(t, path+"/draft", nil))
 	if d.Status != "ready" {
 		t.Fatalf("the deployment is %+v", d)
 	}
@@ -85,7 +84,7 @@ func TestADraftThatDoesNotLoadFailsItsDeployment(t *testing.T) {
 	c := theProduct(t)
 	id := c.python(t, unique("broken"), "def handler(event, context): return 1\n", nil)
 	path := "/v1/functions/" + id
-	d := as[deployed](t, c.ok(t, "POST", path+"/draft/deployments", nil, "Prefer", "wait=120"))
+	d := as[deployed](t, c.deployment(t, path+"/draft", nil))
 	if d.Status != "ready" {
 		t.Fatalf("the deployment is %+v", d)
 	}

@@ -141,7 +141,7 @@ func TestTheClientOfOpenAPITypeScript(t *testing.T) {
 func arguments(t *testing.T) []string {
 	t.Helper()
 	c := theProduct(t)
-	project := as[struct{ ID string }](t, c.ok(t, "POST", "/v1/projects", object{"name": unique("generated")})).ID
+	project := c.project(t, "generated")
 	token := as[struct{ Token string }](t, c.ok(t, "POST", "/v1/tokens", object{"projectId": project, "role": "member", "name": "generated"})).Token
 	return []string{c.api, token, c.pythonVersion(t)}
 }

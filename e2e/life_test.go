@@ -137,7 +137,7 @@ func TestCancelWorksQueuedAndRunning(t *testing.T) {
 	t.Parallel()
 	c := theProduct(t)
 	id := c.python(t, unique("cancelled"), patient, nil)
-	c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{"slots": 1}, "Prefer", "wait=60")
+	c.deploy(t, id, 2, object{"slots": 1})
 	gate := newGate()
 	ask := func() execution {
 		return as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": id, "input": object{"gate": gate}, "sync": false}))
@@ -166,7 +166,7 @@ func TestADeploymentScalesAndIsDetached(t *testing.T) {
 		Slots, Ready        int
 		Placement           struct{ Slots []object }
 	}
-	d := as[deployment](t, c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{}, "Prefer", "wait=60"))
+	d := as[deployment](t, c.deployment(t, "/v1/functions/"+id+"/versions/2", object{}))
 	for _, n := range []int{3, 1, 0, 2} {
 		if d = as[deployment](t, c.ok(t, "PATCH", "/v1/deployments/"+d.ID, object{"slots": n}, "Prefer", "wait=60")); d.Ready != n || len(d.Placement.Slots) != n {
 			t.Fatalf("scaled to %d: %+v", n, d)
@@ -188,7 +188,7 @@ func TestCodeThatDoesNotLoadFailsItsDeployment(t *testing.T) {
 	t.Parallel()
 	c := theProduct(t)
 	id := c.python(t, unique("unloadable"), "import no_such_module\n", nil)
-	d := as[struct{ Status, Message string }](t, c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{}, "Prefer", "wait=60"))
+	d := c.deploy(t, id, 2, object{})
 	if d.Status != "failed" || !strings.Contains(d.Message, "no_such_module") {
 		t.Errorf("deployed %+v", d)
 	}
@@ -220,7 +220,7 @@ func TestAnIdempotencyKeyMakesAPOSTTakeEffectOnce(t *testing.T) {
 func TestProjectsAreKeptApartAndRolesHold(t *testing.T) {
 	t.Parallel()
 	c := theProduct(t)
-	project := as[struct{ ID string }](t, c.ok(t, "POST", "/v1/projects", object{"name": unique("lab")})).ID
+	project := c.project(t, "lab")
 	token := func(role string) *client {
 		a := c.ok(t, "POST", "/v1/tokens", object{"projectId": project, "role": role, "name": role})
 		return &client{c.api, as[struct{ Token string }](t, a).Token}

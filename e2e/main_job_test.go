@@ -26,7 +26,7 @@ func TestTheMainJobFromTemplateToCounts(t *testing.T) {
 	d := as[struct {
 		Status, TemporalURL string
 		Ready               int
-	}](t, c.ok(t, "POST", "/v1/functions/"+f.FunctionID+"/versions/1/deployments", object{}, "Prefer", "wait=300"))
+	}](t, c.deployment(t, "/v1/functions/"+f.FunctionID+"/versions/1", object{}))
 	if d.Status != "ready" || d.Ready != 1 {
 		t.Fatalf("deployed: %+v", d)
 	}

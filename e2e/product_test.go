@@ -326,6 +326,24 @@ func (c *client) execute(t *testing.T, function string, more object) execution {
 	return as[execution](t, c.ok(t, "POST", "/v1/executions", body))
 }
 
+// project makes a project that lives until the test ends.
+func (c *client) project(t *testing.T, name string) string {
+	t.Helper()
+	id := as[struct{ ID string }](t, c.ok(t, "POST", "/v1/projects", object{"name": unique(name)})).ID
+	t.Cleanup(func() { c.sendLate("DELETE", "/v1/projects/"+id+"?force=true") })
+	return id
+}
+
+// deployment deploys the version, or the draft, of a path until the test ends:
+// others need the room.
+func (c *client) deployment(t *testing.T, path string, more object) answer {
+	t.Helper()
+	a := c.ok(t, "POST", path+"/deployments", more, "Prefer", "wait=300")
+	id := as[struct{ ID string }](t, a).ID
+	t.Cleanup(func() { c.sendLate("POST", "/v1/deployments/"+id+"/detach") })
+	return a
+}
+
 // final waits for the end of an execution.
 func (c *client) final(t *testing.T, id string) execution {
 	t.Helper()

@@ -42,7 +42,7 @@ func TestTheAPIIsAsItsDocumentSays(t *testing.T) {
 	out, err := uv(t.Context(), "tool", "run", "-q", "--from", schemathesis, "schemathesis", "--version").CombinedOutput()
 	needs(t, "schemathesis", err, out)
 
-	project := as[struct{ ID string }](t, c.ok(t, "POST", "/v1/projects", object{"name": unique("document")})).ID
+	project := c.project(t, "document")
 	token := as[struct{ Token string }](t, c.ok(t, "POST", "/v1/tokens", object{"projectId": project, "role": "admin", "name": "schemathesis"})).Token
 	// What is made up may ask for hundreds of slots.
 	c.ok(t, "PUT", "/v1/projects/"+project+"/quotas", object{"functions": 30, "slots": 2})

@@ -38,12 +38,10 @@ type deployed struct {
 	}
 }
 
-// deploy deploys a version until the test ends: others need the room.
+// deploy deploys a version until the test ends.
 func (c *client) deploy(t *testing.T, function string, version int, more object) deployed {
 	t.Helper()
-	d := as[deployed](t, c.ok(t, "POST", fmt.Sprintf("/v1/functions/%s/versions/%d/deployments", function, version), more, "Prefer", "wait=120"))
-	t.Cleanup(func() { c.sendLate("POST", "/v1/deployments/"+d.ID+"/detach") })
-	return d
+	return as[deployed](t, c.deployment(t, fmt.Sprintf("/v1/functions/%s/versions/%d", function, version), more))
 }
 
 // withToken makes a function whose variable TOKEN is a secret.
@@ -191,7 +189,7 @@ func TestASecretIsInNoHistoryLogOrAnswer(t *testing.T) {
 func TestAFunctionThatMayNoLongerReachTheNetworkSaysSo(t *testing.T) {
 	t.Parallel()
 	operator := theProduct(t)
-	project := as[struct{ ID string }](t, operator.ok(t, "POST", "/v1/projects", object{"name": unique("reaching")})).ID
+	project := operator.project(t, "reaching")
 	token := as[struct{ Token string }](t, operator.ok(t, "POST", "/v1/tokens", object{"projectId": project, "role": "member", "name": "e2e"})).Token
 	c := &client{operator.api, token}
 	operator.ok(t, "PATCH", "/v1/projects/"+project, object{"allowEgress": true})

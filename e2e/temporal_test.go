@@ -16,7 +16,7 @@ func TestTheTemporalUITellsTheStoryOfADeployment(t *testing.T) {
 	c := theProduct(t)
 	name := unique("story")
 	id := c.python(t, name, "def handler(event, context): return 1\n", nil)
-	d := as[struct{ ID, TemporalURL string }](t, c.ok(t, "POST", "/v1/functions/"+id+"/versions/2/deployments", object{}, "Prefer", "wait=60"))
+	d := as[struct{ ID, TemporalURL string }](t, c.deployment(t, "/v1/functions/"+id+"/versions/2", object{}))
 	ui := &client{api: shared.dev.TemporalUI}
 	if page := ui.ok(t, "GET", strings.TrimPrefix(d.TemporalURL, shared.dev.TemporalUI), nil); !strings.Contains(page.header.Get("Content-Type"), "text/html") {
 		t.Errorf("the page is %s", page.header)

@@ -124,10 +124,8 @@ func (e *execution) run(s *slot, id attempt, in *wire.Run, input []byte, arrived
 	if e.outcome.Status == warpket.Cancelled {
 		e.outcome = e.stopped(e.outcome.Failure.Message)
 	}
-	go func() {
-		s.renew()
-		s.leave()
-	}()
+	s.leave() // before anyone hears of the end: then the slot is idle, and may be given back
+	go s.renew()
 }
 
 var errAsked = errors.New("someone asked for its end")

@@ -3,6 +3,7 @@ package node
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel/wire"
@@ -90,6 +91,45 @@ func TestASlotAdmitsOneCallAndLetsOneWait(t *testing.T) {
 	s.closed = true
 	if err := s.enter(); warpket.KindOf(err) != warpket.NotFound {
 		t.Errorf("a closed slot: %v", err)
+	}
+}
+
+// slowToEnd is a worker that takes until a channel is closed to end.
+type slowToEnd struct {
+	pretence
+	until chan struct{}
+}
+
+func (s slowToEnd) Close() error {
+	<-s.until
+	return nil
+}
+
+// What a server hears of the end of has left its slot: another may have the room.
+func TestASlotIsIdleOnceItsOutcomeIsTold(t *testing.T) {
+	t.Parallel()
+	a := New(Config{})
+	s := a.newSlot(t.Context(), "s", &wire.Prepare{Generation: 3, Reuse: string(warpket.ReuseNone)})
+	s.ready, s.simulated, s.worker = true, true, slowToEnd{until: make(chan struct{})}
+	s.turn <- struct{}{}
+	a.slots["s"] = s
+	in := &wire.Run{Execution: "e", Attempt: 1, Slot: "s", Generation: 3}
+	e, _, err := a.admit(attempt{"e", 1}, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.run(s, attempt{"e", 1}, in, nil, time.Now())
+	<-e.done
+	released := make(chan error)
+	go func() { released <- a.release("s", 3, true) }()
+	select {
+	case err := <-released:
+		t.Fatalf("while its worker is replaced, it is answered: %v", err)
+	case <-s.ctx.Done(): // the slot is taken, and ends when the worker has
+	}
+	close(s.worker.(slowToEnd).until)
+	if err := <-released; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -55,6 +55,8 @@ type Activities struct {
 	followed  sync.Map           // attempts whose log is followed here while another server drives them, and their nodes
 	express   sync.Map           // IDs of the express executions that are driven here
 
+	idled chan struct{} // has one when a slot has become idle since those who wait for room were last told
+
 	yielding sync.Map // slots that end here for something more urgent
 	awaited  sync.Map // what is recorded here as waiting for room
 	places   *places  // where slots may go
@@ -85,7 +87,7 @@ func New(c Config) *Activities {
 	}
 	a := &Activities{
 		Config: c, starts: make(chan struct{}, maxStarts), waiting: map[warpket.ID]int{}, quotas: quotas{projects: map[warpket.ID]*standing{}},
-		wanting: map[warpket.ID]int{}, places: newPlaces(c.Store),
+		wanting: map[warpket.ID]int{}, places: newPlaces(c.Store), idled: make(chan struct{}, 1),
 	}
 	a.life, a.stop = context.WithCancel(context.Background())
 	a.takeOverSoon = once(func() { a.takeOver(a.life) })

@@ -81,6 +81,7 @@ func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-
 	defer leave(ctx)
 	capacity := a.Hub.Watch(capacityTopic)
 	defer capacity.Close()
+	told := ""
 	for {
 		select {
 		case slot := <-turn.C:
@@ -105,6 +106,10 @@ func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-
 				e, _, err := a.claim(ctx, e.ID, slot)
 				return e, err
 			case p := <-result:
+				if why := messageOf(p.err); full(p.err) && why != told {
+					a.Log.Info("execution waits for room", "execution", e.ID, "function", e.FunctionID, "reason", why)
+					told = why
+				}
 				switch over, err := a.unprovided(ctx, e, p.err); {
 				case err != nil:
 					return e, err
@@ -131,7 +136,6 @@ func (a *Activities) unprovided(ctx context.Context, e warpket.Execution, cause 
 	case "":
 		return false, nil
 	case warpket.NoCapacity, warpket.OverQuota:
-		a.Log.Info("execution waits for room", "execution", e.ID, "function", e.FunctionID, "reason", messageOf(cause))
 		return false, nil
 	case warpket.Invalid:
 		if _, ok := errors.AsType[notCompiled](cause); ok {

@@ -231,6 +231,14 @@ func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call
 		all := slices.Collect(maps.Values(n.begun))
 		n.mu.Unlock()
 		for _, b := range all {
+			select {
+			case <-b.done:
+				continue
+			default:
+			}
+			if what.Release.GetIfIdle() {
+				return channel.ErrorReply(warpket.Errorf(warpket.Conflict, "the slot is busy"))
+			}
 			<-b.done
 		}
 	case *wire.Call_Ack:

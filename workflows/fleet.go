@@ -98,6 +98,38 @@ func (f *Fleet) SlotGone(ctx context.Context, node, id warpket.ID, generation in
 	}
 }
 
+// SlotIdle has those told who wait for room.
+func (f *Fleet) SlotIdle() {
+	select {
+	case f.Activities.idled <- struct{}{}:
+	default: // they are about to be
+	}
+}
+
+// idlePause is how long is waited before those who wait for room are told again
+// of slots that are idle: many become so in a moment.
+const idlePause = 100 * time.Millisecond
+
+// offerIdle tells those who wait for room whenever slots have become idle.
+func (f *Fleet) offerIdle(ctx context.Context) {
+	for {
+		select {
+		case <-f.Activities.idled:
+		case <-ctx.Done():
+			return
+		}
+		if err := f.Activities.offerIdle(ctx); err != nil && ctx.Err() == nil {
+			f.Activities.Log.Warn("those who wait for room not told of idle slots; tried again", "error", err, "in", idlePause)
+			f.SlotIdle()
+		}
+		select {
+		case <-time.After(idlePause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Upload lets a node store bytes for an execution that it runs, and no other.
 func (f *Fleet) Upload(ctx context.Context, node, execution warpket.ID, sha256 string, size int64) (string, map[string]string, error) {
 	e, err := f.Activities.Store.ExecutionByID(ctx, execution)
@@ -187,6 +219,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { f.listen(ctx) })
+	wg.Go(func() { f.offerIdle(ctx) })
 	every := func(interval time.Duration, what string, do func(context.Context) error) {
 		wg.Go(func() { repeat(ctx, f.Activities.Log, interval, what, do) })
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -190,7 +191,8 @@ func (a *Activities) provide(ctx context.Context, e warpket.Execution) (made boo
 				return false, err
 			}
 		}
-		return true, a.provideSlot(ctx, e)
+		err = a.provideSlot(ctx, e)
+		return err == nil, err
 	})
 	return out.(bool), err //nolint:forcetypeassert // what the function gave
 }
@@ -247,46 +249,98 @@ func (a *Activities) makeRoom(ctx context.Context, slot warpket.Slot, runtime wa
 // evictOwn gives back a slot on demand of a project that is idle. It reports
 // whether there was one.
 func (a *Activities) evictOwn(ctx context.Context, project warpket.ID) bool {
-	for _, r := range a.Nodes.Idle() {
-		slot, err := a.Store.SlotByID(ctx, r.ID)
-		if err != nil || slot.ProjectID != project || slot.DeploymentID != "" || slot.Generation != r.Generation {
-			continue
-		}
-		if a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, true) == nil && a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation) == nil {
-			a.places.changed(slot.NodeID)
-			return true
-		}
+	idle, err := a.idle(ctx)
+	if err != nil {
+		a.Log.Warn("no room made in a quota", "project", project, "error", err)
 	}
-	return false
+	return slices.ContainsFunc(idle, func(slot warpket.Slot) bool { return slot.ProjectID == project && a.giveBack(ctx, slot) })
+}
+
+// idle gives the slots on demand that are idle, those that have been so longest
+// first.
+func (a *Activities) idle(ctx context.Context) ([]warpket.Slot, error) {
+	generations := map[warpket.ID]int64{}
+	var ids []warpket.ID
+	for _, r := range a.Nodes.Idle() {
+		generations[r.ID] = r.Generation
+		ids = append(ids, r.ID)
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	slots, err := a.Store.OnDemandSlots(ctx, ids)
+	return slices.DeleteFunc(slots, func(s warpket.Slot) bool { return s.Generation != generations[s.ID] }), err
+}
+
+// giveBack gives back a slot if nothing runs in it. It reports whether it did.
+func (a *Activities) giveBack(ctx context.Context, slot warpket.Slot) bool {
+	if a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, true) != nil || a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation) != nil {
+		return false
+	}
+	a.places.changed(slot.NodeID)
+	return true
+}
+
+// without is the fleet as it were if some slots were given back.
+func without(fleet *placement.Fleet, slots []warpket.Slot) *placement.Fleet {
+	fleet = fleet.Clone()
+	for _, slot := range slots {
+		fleet.Give(slot.NodeID, slot.Resources, slot.Devices)
+	}
+	return fleet
+}
+
+// offerIdle tells those who lack a slot of slots on demand that are idle, if the
+// room of these would do for any of them.
+func (a *Activities) offerIdle(ctx context.Context) error {
+	if awaited, err := a.Store.Awaited(ctx, nil); err != nil || !awaited {
+		return err
+	}
+	idle, err := a.idle(ctx)
+	if err != nil || len(idle) == 0 {
+		return err
+	}
+	waits, err := a.Store.Waits(ctx)
+	if err != nil {
+		return err
+	}
+	var room bool
+	err = a.places.use(ctx, func(fleet *placement.Fleet) error {
+		fleet = without(fleet, idle)
+		room = slices.ContainsFunc(waits, func(w warpket.Wait) bool {
+			_, fits := fleet.Try(placement.RequestOf(w.Need))
+			return fits
+		})
+		return nil
+	})
+	if err == nil && !room { // in a quota, perhaps
+		projects := make([]warpket.ID, len(idle))
+		for i, slot := range idle {
+			projects[i] = slot.ProjectID
+		}
+		room, err = a.Store.Awaited(ctx, projects)
+	}
+	if err != nil || !room {
+		return err
+	}
+	return a.Store.TellOfRoom(ctx)
 }
 
 // evict gives back a slot on demand that is idle, the one that has been so
 // longest, on a node where giving back such slots makes room for a slot. It
 // reports whether there was one. If not, less urgent slots are to yield.
 func (a *Activities) evict(ctx context.Context, need warpket.Slot, runtime warpket.Runtime) bool {
-	var idle []warpket.Slot
-	for _, r := range a.Nodes.Idle() {
-		slot, err := a.Store.SlotByID(ctx, r.ID)
-		if err == nil && slot.DeploymentID == "" && slot.Generation == r.Generation {
-			idle = append(idle, slot)
-		}
-	}
+	idle, err := a.idle(ctx)
 	var d placement.Decision
 	var room bool
-	err := a.places.use(ctx, func(fleet *placement.Fleet) error {
-		if len(idle) == 0 {
+	if err == nil && len(idle) > 0 {
+		err = a.places.use(ctx, func(fleet *placement.Fleet) error {
+			d, room = without(fleet, idle).Try(placement.RequestOf(warpket.NeedOf(need.Resources, runtime)))
 			return nil
-		}
-		without := fleet.Clone()
-		for _, slot := range idle {
-			without.Give(slot.NodeID, slot.Resources, slot.Devices)
-		}
-		d, room = without.Try(placement.RequestOf(warpket.NeedOf(need.Resources, runtime)))
-		return nil
-	})
+		})
+	}
 	for _, slot := range idle {
-		if room && slot.NodeID == d.NodeID && a.Nodes.Release(ctx, slot.NodeID, slot.ID, slot.Generation, true) == nil && a.Store.ReleaseSlot(ctx, slot.ID, slot.Generation) == nil {
-			a.places.changed(slot.NodeID)
+		if room && slot.NodeID == d.NodeID && a.giveBack(ctx, slot) {
 			return true
 		}
 	}

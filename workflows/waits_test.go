@@ -1,10 +1,14 @@
 package workflows
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/warpket/warpket"
 )
@@ -146,6 +150,70 @@ func TestASlotYieldsWhenWhatRunsInItHasEnded(t *testing.T) {
 			t.Errorf("it ended %s in attempt %d", e.Status, e.Attempt)
 		}
 	}
+}
+
+// One server has the call, the other what waits: the end of the call is news
+// for it, though the slot is not what it waits for.
+func TestWhatWaitsGetsTheRoomOfASlotThatBecomesIdle(t *testing.T) {
+	t.Parallel()
+	for name, sameServer := range map[string]bool{"in one server": true, "in two servers": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			handler, begun, gate := gated()
+			near, far, _, first := between(t, handler)
+			if sameServer {
+				far = near
+			}
+			c := near.cluster
+			c.must(near.Launch(t.Context(), first, false))
+			<-begun
+			second := c.executionOf("second")
+			c.must(far.Launch(t.Context(), second, false))
+			for recorded := (*warpket.Wait)(nil); recorded == nil; {
+				var err error
+				recorded, err = c.store.WaitOf(t.Context(), second.SnapshotID)
+				c.must(err)
+			}
+			close(gate)
+			for _, e := range []warpket.Execution{near.final(first.ID), far.final(second.ID)} {
+				if e.Status != warpket.Succeeded || e.Attempt != 1 {
+					t.Errorf("it ended %s in attempt %d", e.Status, e.Attempt)
+				}
+			}
+		})
+	}
+}
+
+func TestWithoutNewsOfRoomNobodyAsksForIt(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	s := c.server()
+	handler, begun, gate := gated()
+	c.node(s, handler)
+	first, second := c.executionOf("first"), c.executionOf("second")
+	c.must(s.Launch(t.Context(), first, false))
+	<-begun
+	c.must(s.Launch(t.Context(), second, false))
+	conn, err := pgx.Connect(t.Context(), c.url)
+	c.must(err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	asked, records := 0, map[string]bool{} // each attempt to get room writes it anew
+	for len(records) == 0 || asked < 1000 {
+		var record string
+		switch err := conn.QueryRow(t.Context(), `select xmin::text from waits`).Scan(&record); {
+		case errors.Is(err, pgx.ErrNoRows):
+		case err != nil:
+			t.Fatal(err)
+		default:
+			records[record] = true
+			asked++
+		}
+	}
+	if len(records) > 3 {
+		t.Errorf("while nothing changed, room was asked for at least %d times", len(records))
+	}
+	close(gate)
+	s.final(second.ID)
 }
 
 func TestAServerHearsOfChangedNodes(t *testing.T) {

@@ -177,6 +177,13 @@ func (s *Store) SlotByID(ctx context.Context, id warpket.ID) (warpket.Slot, erro
 	return slot, explain(err, "slot", id)
 }
 
+// OnDemandSlots gives those of some slots that no deployment has, in the order
+// in which they are named.
+func (s *Store) OnDemandSlots(ctx context.Context, ids []warpket.ID) ([]warpket.Slot, error) {
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where id = any ($1) and deployment_id is null order by array_position($1::uuid[], id)`, ids)
+	return slots, explain(err, "slot", "")
+}
+
 const slotColumns = `id, node_id, coalesce(deployment_id::text, ''), project_id, function_id, snapshot_id, runtime_id, generation, status, revision, resources, reason, created_date,
 	array(select v.id from devices v where v.slot_id = slots.id order by v.id), ` + leaving
 

@@ -66,6 +66,20 @@ func (s *Store) Waits(ctx context.Context) ([]warpket.Wait, error) {
 	return waits, explain(err, "wait", "")
 }
 
+// Awaited reports whether an execution or a deployment lacks a slot; with
+// projects, one of theirs.
+func (s *Store) Awaited(ctx context.Context, projects []warpket.ID) (awaited bool, err error) {
+	err = s.pool.QueryRow(ctx, `select exists (select from executions where status = 'queued' and ($1::uuid[] is null or project_id = any ($1)))
+		or exists (select from deployments where status in ('placing', 'preparing', 'degraded') and ($1::uuid[] is null or project_id = any ($1)))`, projects).Scan(&awaited)
+	return awaited, explain(err, "wait", "")
+}
+
+// TellOfRoom tells all who lack a slot that there may be room.
+func (s *Store) TellOfRoom(ctx context.Context) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return notify(ctx, tx, CapacityFreed, NoNode) })
+	return explain(err, "wait", "")
+}
+
 // SweepWaits drops what servers that are gone have left.
 func (s *Store) SweepWaits(ctx context.Context) error {
 	_, err := s.pool.Exec(ctx, `delete from waits where since < now() - interval '1 minute' and server_id not in (select id from servers)`)
