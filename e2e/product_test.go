@@ -336,7 +336,7 @@ func (c *client) project(t *testing.T, name string) string {
 
 // deployment deploys the version, or the draft, of a path until the test ends:
 // others need the room.
-func (c *client) deployment(t *testing.T, path string, more object) answer {
+func (c *client) deployment(t *testing.T, path string, more any) answer {
 	t.Helper()
 	a := c.ok(t, "POST", path+"/deployments", more, "Prefer", "wait=300")
 	id := as[struct{ ID string }](t, a).ID
