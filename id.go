@@ -31,7 +31,12 @@ func uuid7(t time.Time, b [16]byte) ID {
 	var ms [8]byte
 	binary.BigEndian.PutUint64(ms[:], uint64(t.UnixMilli())) // times before 1970 do not occur
 	copy(b[:6], ms[2:])
-	b[6] = b[6]&0x0f | 0x70
+	return uuid(b, 7)
+}
+
+// uuid marks an ID as of a version of RFC 9562.
+func uuid(b [16]byte, version byte) ID {
+	b[6] = b[6]&0x0f | version<<4
 	b[8] = b[8]&0x3f | 0x80
 	s := hex.EncodeToString(b[:])
 	return ID(s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:])

@@ -1,10 +1,14 @@
 package warpket
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"time"
+)
 
-// Wait is a deployment, or a snapshot with executions, that waits for room.
+// Wait is a deployment, or executions that may share a slot, that waits for room.
 type Wait struct {
-	SubjectID ID // of the deployment or snapshot
+	SubjectID ID // of the deployment; of executions, see SharedWait
 	ServerID  ID // that waits for it
 	Kind      WaitKind
 	ProjectID ID
@@ -18,6 +22,15 @@ type Wait struct {
 	Use         float64 // that its project makes and has lately made of the fleet, in Resources.Charge
 	Since       time.Time
 	Waited      time.Duration // by Postgres' clock
+}
+
+// SharedWait is as what executions of a snapshot wait for room that may share a
+// slot on demand: those with the same resources, whatever their time limits.
+func SharedWait(snapshot ID, r Resources) ID {
+	r.Timeout = 0
+	resources, _ := json.Marshal(r) // of strings and numbers
+	sum := sha256.Sum256(append([]byte(snapshot), resources...))
+	return uuid([16]byte(sum[:16]), 8)
 }
 
 // WaitKind says what waits.

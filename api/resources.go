@@ -133,7 +133,7 @@ func (s *Server) queueOf(ctx context.Context, e warpket.Execution) (*Queue, erro
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := s.waitingOf(ctx, e.SnapshotID)
+	waiting, err := s.waitingOf(ctx, warpket.SharedWait(e.SnapshotID, e.Resources))
 	if err != nil {
 		return nil, err
 	}

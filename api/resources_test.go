@@ -124,7 +124,7 @@ func TestWhatWaitsTellsItsPlace(t *testing.T) {
 	d := decode[api.Deployment](t, body)
 	for _, wait := range []warpket.Wait{
 		{SubjectID: warpket.ID(d.ID), Kind: warpket.DeploymentWaits, Need: warpket.Need{Resources: warpket.Resources{Priority: 7}}},
-		{SubjectID: e.SnapshotID, Kind: warpket.SnapshotWaits},
+		{SubjectID: warpket.SharedWait(e.SnapshotID, e.Resources), Kind: warpket.SnapshotWaits},
 	} {
 		wait.ServerID, wait.ProjectID, wait.Reason = server, e.ProjectID, "needs more room"
 		wait.Decision = &warpket.Decision{Rejected: []warpket.Rejection{{Reason: "too few free cores", Nodes: 1}}, Hints: []string{"with at most 1 cores"}}

@@ -110,7 +110,16 @@ func (e *execution) run(s *slot, id attempt, in *wire.Run, input []byte, arrived
 		if err := s.load(ctx); err != nil {
 			s.turn <- struct{}{}
 			s.leave()
-			e.outcome = warpket.FailedWith(warpket.NotPrepared, "no worker could be started for it", "")
+			if ctx.Err() != nil {
+				e.outcome = e.stopped("it was cancelled before it started")
+				return
+			}
+			s.agent.config.Log.Error("worker not started", "slot", s.id, "error", err)
+			why := "no worker could be started for it"
+			if known, ok := errors.AsType[*warpket.Error](err); ok {
+				why += ": " + known.Message
+			}
+			e.outcome = warpket.FailedWith(warpket.NotPrepared, why, "")
 			return
 		}
 	}

@@ -1,12 +1,15 @@
 package node
 
 import (
+	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel/wire"
+	"github.com/warpket/warpket/runners/egress"
 )
 
 func TestALogIsCutAtItsBoundWithAMarkAndGoesOnCounting(t *testing.T) {
@@ -130,6 +133,37 @@ func TestASlotIsIdleOnceItsOutcomeIsTold(t *testing.T) {
 	close(s.worker.(slowToEnd).until)
 	if err := <-released; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWithoutAWorkerAnExecutionSaysWhyAndACancelledOneThatItWas(t *testing.T) {
+	t.Parallel()
+	for range 20 { // whether its turn or its cancellation comes first
+		a := New(Config{Log: slog.New(slog.DiscardHandler), Egress: egress.Config{Upstream: &url.URL{Scheme: "ftp"}}}) // loading fails
+		s := a.newSlot(t.Context(), "s", &wire.Prepare{Generation: 3, Network: string(warpket.Egress)})
+		s.ready = true
+		s.turn <- struct{}{}
+		a.slots["s"] = s
+		for _, cancelled := range []bool{false, true} {
+			id := attempt{"e", 1}
+			if cancelled {
+				id.number = 2
+			}
+			in := &wire.Run{Execution: "e", Attempt: int32(id.number), Slot: "s", Generation: 3}
+			e, _, err := a.admit(id, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cancelled {
+				if err := a.cancel(id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e.run(s, id, in, nil, time.Now())
+			if o := e.outcome; cancelled != (o.Status == warpket.Cancelled) || !cancelled && !strings.Contains(o.Failure.Message, "http://host:port") {
+				t.Errorf("cancelled: %v, it ended %s: %s", cancelled, o.Status, o.Failure.Message)
+			}
+		}
 	}
 }
 

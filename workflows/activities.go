@@ -49,7 +49,7 @@ type Config struct {
 type Activities struct {
 	Config
 
-	providing singleflight.Group // slots on demand, by snapshot
+	providing singleflight.Group // slots on demand, by what waits for them, see SharedWait
 	starts    chan struct{}      // one token for each workflow that is being started
 	sent      sync.Map           // attempts that this server has asked a node to run, and which: no answer proves any more that they have not started
 	followed  sync.Map           // attempts whose log is followed here while another server drives them, and their nodes
@@ -71,7 +71,7 @@ type Activities struct {
 
 	mu      sync.Mutex
 	waiting map[warpket.ID]int // express executions that wait for a slot, by project
-	wanting map[warpket.ID]int // executions that wait for a slot on demand, by snapshot
+	wanting map[warpket.ID]int // executions that wait for a slot on demand, by what they share, see SharedWait
 }
 
 // attempt names one attempt of an execution.

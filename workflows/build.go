@@ -15,7 +15,8 @@ import (
 type BuildVersionInput struct{ BuildID warpket.ID }
 
 // BuildVersion has a node compile a version's files and keeps the program. That
-// they do not compile is a result as well, which is kept.
+// they do not compile is a result as well, which is kept. A compiler that was
+// killed or timed out has none: whoever asks next has it run again.
 func BuildVersion(ctx workflow.Context, in BuildVersionInput) error {
 	var a *Activities
 	const summary = "compile on a node"
@@ -57,6 +58,9 @@ func (a *Activities) CompileVersion(ctx context.Context, id warpket.ID) (warpket
 		return "", outcome(fmt.Errorf("compiling on node %s: %w", node.NodeName, err))
 	}
 	b.Log, b.Status = string(log), warpket.BuildSucceeded
+	if failed != nil && failed.Code != warpket.BuildFailed { // more time, or another machine, may do
+		return "", outcome(warpket.Errorf(warpket.Invalid, "the compiler did not come to an end: %s", failed.Message))
+	}
 	if failed != nil {
 		b.Status, b.Message = warpket.BuildFails, failed.Message
 		return b.Status, outcome(a.Store.FinishBuild(ctx, b, a.Now()))
@@ -109,7 +113,7 @@ func (a *Activities) ensureBuild(ctx context.Context, project, snapshot, runtime
 		begin("compiling for " + strings.Join(architectures, ", "))
 		if err := a.Client.buildVersion(ctx, b); err != nil {
 			if kindOf(err) == warpket.Invalid {
-				return nil, warpket.Errorf(warpket.Invalid, "the files cannot be compiled: %s", messageOf(err))
+				return nil, notCompiled{warpket.Errorf(warpket.Invalid, "the files cannot be compiled: %s", messageOf(err))}
 			}
 			return nil, fmt.Errorf("compiling snapshot %s: %w", snapshot, err)
 		}

@@ -77,7 +77,7 @@ func (a *Activities) claim(ctx context.Context, id warpket.ID, slot channel.Read
 func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-chan struct{}) (warpket.Execution, error) {
 	turn := a.Nodes.Queue(e.ID, e.SnapshotID, e.Revision, e.Resources)
 	defer turn.Close()
-	leave := a.enter(e.SnapshotID)
+	leave := a.enter(warpket.SharedWait(e.SnapshotID, e.Resources))
 	defer leave(ctx)
 	capacity := a.Hub.Watch(capacityTopic)
 	defer capacity.Close()
@@ -95,7 +95,7 @@ func (a *Activities) awaitSlot(ctx context.Context, e warpket.Execution, news <-
 		}
 		result := make(chan provided, 1)
 		go func() {
-			// Shared with others that wait for the same snapshot, so it outlives this wait.
+			// Shared with others that wait for the same, so it outlives this wait.
 			made, err := a.provide(context.WithoutCancel(ctx), e)
 			result <- provided{made, err}
 		}()

@@ -121,6 +121,7 @@ type testNode struct {
 	acked  map[string]bool
 	pulled []*wire.Install
 	builds []*wire.Build // each fails to compile
+	killed bool          // whether the compiler is, rather
 	stop   func()
 	broken func() *wire.Failure // why code does not load; all does unless set
 	served chan struct{}        // receives when a server has taken the node in
@@ -198,6 +199,9 @@ func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.builds = append(n.builds, what.Build)
+		if n.killed {
+			return &wire.Reply{What: &wire.Reply_Build{Build: &wire.BuildReply{Failure: &wire.Failure{Code: string(warpket.OutOfMemory), Message: "it needed too much"}}}}
+		}
 		return &wire.Reply{What: &wire.Reply_Build{Build: &wire.BuildReply{Log: []byte("main.cu(1): error\x00\xff"), Failure: &wire.Failure{Code: string(warpket.BuildFailed), Message: "main.cu(1): error"}}}}
 	case *wire.Call_Run:
 		b, err := n.begin(ctx, from, what.Run)

@@ -112,8 +112,8 @@ func (p *places) place(ctx context.Context, r placement.Request, turn func(*plac
 	return d, err
 }
 
-// Room reports whether a slot could be placed now, and what stands against it. It
-// promises nothing. With queue what waits for room does not count, else it goes
+// Room reports whether a slot could be placed now, in the room of idle slots on
+// demand if need be, and what stands against it. It promises nothing. With queue what waits for room does not count, else it goes
 // first.
 func (a *Activities) Room(ctx context.Context, need warpket.Need, queue bool) error {
 	var before []warpket.Wait
@@ -123,7 +123,14 @@ func (a *Activities) Room(ctx context.Context, need warpket.Need, queue bool) er
 			return err
 		}
 	}
+	idle, err := a.idle(ctx)
+	if err != nil {
+		return err
+	}
 	return a.places.use(ctx, func(fleet *placement.Fleet) error {
+		if len(idle) > 0 {
+			fleet = without(fleet, idle)
+		}
 		if len(before) > 0 {
 			fleet = fleet.After(before)
 		}

@@ -171,9 +171,9 @@ func (a *Activities) release(ctx context.Context, slot warpket.Slot) error {
 }
 
 // provide makes a slot on demand for a snapshot, unless a deployment sees to its
-// slots. Calls for one snapshot share the work.
+// slots. Calls for the same share the work.
 func (a *Activities) provide(ctx context.Context, e warpket.Execution) (made bool, err error) {
-	out, err, _ := a.providing.Do(string(e.SnapshotID), func() (any, error) {
+	out, err, _ := a.providing.Do(string(warpket.SharedWait(e.SnapshotID, e.Resources)), func() (any, error) {
 		slots, err := a.Store.SnapshotSlots(ctx, e.SnapshotID)
 		if err != nil {
 			return false, err
@@ -213,8 +213,9 @@ func (a *Activities) provideSlot(ctx context.Context, e warpket.Execution) error
 	if err != nil {
 		return err
 	}
-	if _, recorded := a.awaited.Load(slot.SnapshotID); recorded {
-		a.served(ctx, slot.SnapshotID)
+	shared := warpket.SharedWait(slot.SnapshotID, slot.Resources)
+	if _, recorded := a.awaited.Load(shared); recorded {
+		a.served(ctx, shared)
 	}
 	_, err = a.prepare(ctx, &slot, a.IdleSlot, func(string) {})
 	if err != nil {

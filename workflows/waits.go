@@ -45,11 +45,11 @@ func (a *Activities) lease(ctx context.Context, slot warpket.Slot, runtime warpk
 }
 
 // waitOf is what a slot is recorded as while it waits for room: as its
-// deployment, or as its snapshot, whose executions share slots on demand.
+// deployment, or as the executions that share it on demand.
 func (a *Activities) waitOf(slot warpket.Slot, runtime warpket.Runtime) warpket.Wait {
 	w := warpket.Wait{SubjectID: slot.DeploymentID, ServerID: a.ServerID, Kind: warpket.DeploymentWaits, ProjectID: slot.ProjectID, Need: warpket.NeedOf(slot.Resources, runtime)}
 	if slot.DeploymentID == "" {
-		w.SubjectID, w.Kind = slot.SnapshotID, warpket.SnapshotWaits
+		w.SubjectID, w.Kind = warpket.SharedWait(slot.SnapshotID, slot.Resources), warpket.SnapshotWaits
 	}
 	return w
 }
@@ -134,22 +134,22 @@ func (a *Activities) endWait(ctx context.Context, subject warpket.ID, served boo
 	}
 }
 
-// enter counts an execution that waits for a slot on demand; when the last of a
-// snapshot leaves, the snapshot no longer waits for room here.
-func (a *Activities) enter(snapshot warpket.ID) (leave func(context.Context)) {
+// enter counts an execution that waits for a slot on demand; when the last of
+// those that share a wait leaves, that is over here.
+func (a *Activities) enter(shared warpket.ID) (leave func(context.Context)) {
 	a.mu.Lock()
-	a.wanting[snapshot]++
+	a.wanting[shared]++
 	a.mu.Unlock()
 	return func(ctx context.Context) {
 		a.mu.Lock()
-		a.wanting[snapshot]--
-		last := a.wanting[snapshot] == 0
+		a.wanting[shared]--
+		last := a.wanting[shared] == 0
 		if last {
-			delete(a.wanting, snapshot)
+			delete(a.wanting, shared)
 		}
 		a.mu.Unlock()
-		if _, recorded := a.awaited.Load(snapshot); last && recorded {
-			a.abandoned(ctx, snapshot)
+		if _, recorded := a.awaited.Load(shared); last && recorded {
+			a.abandoned(ctx, shared)
 		}
 	}
 }

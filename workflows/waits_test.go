@@ -51,7 +51,7 @@ func TestTwoServersRaceForTheLastDevice(t *testing.T) {
 	for i := range 6 {
 		slot, runtime := c.slotFor(c.executionOf("f" + string('0'+rune(i))))
 		s := servers[i%2]
-		leave := s.enter(slot.SnapshotID)
+		leave := s.enter(warpket.SharedWait(slot.SnapshotID, slot.Resources))
 		defer leave(t.Context())
 		wg.Go(func() {
 			got, _, err := s.lease(t.Context(), slot, runtime)
@@ -88,7 +88,7 @@ func TestRoomIsForWhoIsNext(t *testing.T) {
 	first, _ := c.slotFor(c.executionOf("first"))
 	second, _ := c.slotFor(c.executionOf("second"))
 	for _, slot := range []warpket.Slot{first, second} {
-		leave := s.enter(slot.SnapshotID)
+		leave := s.enter(warpket.SharedWait(slot.SnapshotID, slot.Resources))
 		defer leave(t.Context())
 		if _, _, err := s.lease(t.Context(), slot, runtime); warpket.KindOf(err) != warpket.NoCapacity {
 			t.Fatalf("there was room: %v", err)
@@ -101,7 +101,7 @@ func TestRoomIsForWhoIsNext(t *testing.T) {
 	<-news.C
 	<-ours.C
 	late, _ := c.slotFor(c.executionOf("late"))
-	leave := other.enter(late.SnapshotID)
+	leave := other.enter(warpket.SharedWait(late.SnapshotID, late.Resources))
 	defer leave(t.Context())
 	for name, try := range map[*testServer]warpket.Slot{other: late, s: second} {
 		if _, _, err := name.lease(t.Context(), try, runtime); warpket.KindOf(err) != warpket.NoCapacity {
@@ -136,7 +136,7 @@ func TestASlotYieldsWhenWhatRunsInItHasEnded(t *testing.T) {
 	var yielding []warpket.Slot
 	for len(yielding) == 0 {
 		var err error
-		yielding, err = c.store.Yielding(t.Context(), urgent.SnapshotID)
+		yielding, err = c.store.Yielding(t.Context(), warpket.SharedWait(urgent.SnapshotID, urgent.Resources))
 		c.must(err)
 	}
 	e, err := c.store.ExecutionByID(t.Context(), low.ID)
@@ -171,7 +171,7 @@ func TestWhatWaitsGetsTheRoomOfASlotThatBecomesIdle(t *testing.T) {
 			c.must(far.Launch(t.Context(), second, false))
 			for recorded := (*warpket.Wait)(nil); recorded == nil; {
 				var err error
-				recorded, err = c.store.WaitOf(t.Context(), second.SnapshotID)
+				recorded, err = c.store.WaitOf(t.Context(), warpket.SharedWait(second.SnapshotID, second.Resources))
 				c.must(err)
 			}
 			close(gate)
@@ -214,6 +214,50 @@ func TestWithoutNewsOfRoomNobodyAsksForIt(t *testing.T) {
 	}
 	close(gate)
 	s.final(second.ID)
+}
+
+func TestWhatNeedsAGPUWaitsBesideWhatDoesNot(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	s := c.server()
+	c.node(s, succeed)
+	gpu := c.executionOf("both")
+	plain := next(gpu)
+	gpu.Resources.GPUs = 1
+	recorded := func() (w *warpket.Wait) {
+		var err error
+		w, err = c.store.WaitOf(t.Context(), warpket.SharedWait(gpu.SnapshotID, gpu.Resources))
+		c.must(err)
+		return w
+	}
+	c.must(s.Launch(t.Context(), gpu, false))
+	for recorded() == nil {
+	}
+	c.must(s.Launch(t.Context(), plain, false))
+	if e := s.final(plain.ID); e.Status != warpket.Succeeded {
+		t.Errorf("what needs none ended %+v", e)
+	}
+	if w := recorded(); w == nil || w.Need.Resources.GPUs != 1 {
+		t.Errorf("what needs one waits as %+v", w)
+	}
+}
+
+func TestTheRoomOfAnIdleSlotCounts(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	s := c.server()
+	c.node(s, succeed)
+	e := c.execution()
+	r, err := c.store.Runtime(t.Context(), e.RuntimeID)
+	c.must(err)
+	c.must(s.Launch(t.Context(), e, false))
+	s.final(e.ID)
+	for _, queue := range []bool{true, false} {
+		c.must(s.Room(t.Context(), warpket.NeedOf(e.Resources, r), queue))
+	}
+	if known, idle := s.Nodes.Serves(e.SnapshotID, 0, e.Resources); !known || !idle {
+		t.Errorf("its slot is known: %v, and idle: %v", known, idle)
+	}
 }
 
 func TestAServerHearsOfChangedNodes(t *testing.T) {
