@@ -16,6 +16,7 @@ type Deployment struct {
 	SnapshotID    ID
 	RuntimeID     ID
 	Slots         int    // wanted
+	Elastic       bool   // whether executions beyond its slots get slots on demand
 	Revision      int    // of its function's configuration
 	Ready         int    // slots that are ready now, with that revision, and do not have to leave their node
 	Target        Target // for which its slots are; empty for one of an earlier release

@@ -92,6 +92,7 @@ type CreateDeploymentRequest struct {
 	Slots     *int       `json:"slots,omitempty" minimum:"0" maximum:"1000" doc:"How many slots; 1 unless set" example:"1"`
 	Target    string     `json:"target,omitempty" enum:"cpu,simulator,gpu,compile,sim" doc:"For which target it is; unless set, gpu if GPUs are asked for, else the template's first target"`
 	Resources *Resources `json:"resources,omitempty" doc:"What each slot has; the function's unless set"`
+	elastic   bool
 }
 
 // ScaleDeploymentRequest sets the number of slots.
@@ -225,7 +226,7 @@ func (s *Server) deploy(ctx context.Context, f warpket.Function, v warpket.Versi
 	now := s.Now()
 	d := warpket.Deployment{
 		ID: s.newID(ctx), ProjectID: f.ProjectID, FunctionID: f.ID, FunctionName: f.Name, VersionNumber: v.Number, SnapshotID: v.Snapshot.ID, RuntimeID: v.Snapshot.RuntimeID,
-		Slots: slots, Target: target, Resources: resources, Status: warpket.DeploymentPending, CreatedDate: now, UpdatedDate: now,
+		Slots: slots, Target: target, Resources: resources, Status: warpket.DeploymentPending, CreatedDate: now, UpdatedDate: now, Elastic: b.elastic,
 	}
 	if err := s.Store.CreateDeployment(ctx, d); err != nil {
 		return nil, err

@@ -185,9 +185,10 @@ func (s *Server) Archive(ctx context.Context, w io.Writer, n warpket.Snapshot) e
 	return s.Blobs.Zip(ctx, w, n.ProjectID, n.Files, n.CreatedDate)
 }
 
-// Deploy keeps a version, or the draft as one, ready on slots.
+// Deploy keeps a version, or the draft as one, ready on slots. Executions beyond
+// them get slots on demand.
 func (s *Server) Deploy(ctx context.Context, f warpket.Function, v warpket.Version, slots int) error {
-	_, err := s.deploy(ctx, f, v, &CreateDeploymentRequest{Slots: &slots}, "")
+	_, err := s.deploy(ctx, f, v, &CreateDeploymentRequest{Slots: &slots, elastic: true}, "")
 	return err
 }
 

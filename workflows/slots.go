@@ -171,15 +171,15 @@ func (a *Activities) release(ctx context.Context, slot warpket.Slot) error {
 }
 
 // provide makes a slot on demand for a snapshot, unless a deployment sees to its
-// slots. Calls for the same share the work.
+// executions. Calls for the same share the work.
 func (a *Activities) provide(ctx context.Context, e warpket.Execution) (made bool, err error) {
 	out, err, _ := a.providing.Do(string(warpket.SharedWait(e.SnapshotID, e.Resources)), func() (any, error) {
-		slots, err := a.Store.SnapshotSlots(ctx, e.SnapshotID)
+		slots, err := a.Store.DeployedSlots(ctx, e.SnapshotID)
 		if err != nil {
 			return false, err
 		}
 		for _, slot := range slots {
-			if slot.DeploymentID != "" && slot.Status != warpket.SlotLost && slot.Resources.Cover(e.Resources) {
+			if slot.Status != warpket.SlotLost && slot.Resources.Cover(e.Resources) {
 				return false, nil
 			}
 		}

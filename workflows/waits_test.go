@@ -242,6 +242,30 @@ func TestWhatNeedsAGPUWaitsBesideWhatDoesNot(t *testing.T) {
 	}
 }
 
+// A node has room for one slot, which a deployment is to have: only executions of
+// an elastic one may take it first.
+func TestExecutionsBeyondAnElasticDeploymentGetSlotsOnDemand(t *testing.T) {
+	t.Parallel()
+	for _, elastic := range []bool{true, false} {
+		c := newCluster(t)
+		s := c.server()
+		n := c.node(s, succeed)
+		e := c.execution()
+		d := warpket.Deployment{ID: warpket.NewID(time.Now()), ProjectID: c.project, FunctionID: e.FunctionID, VersionNumber: 1, Slots: 1, Elastic: elastic, Resources: e.Resources, Status: warpket.DeploymentPending, CreatedDate: time.Now()}
+		c.must(c.store.CreateDeployment(t.Context(), d))
+		slot, _ := c.slotFor(e)
+		slot.DeploymentID, slot.NodeID, slot.Resources = d.ID, n.id.NodeID, e.Resources
+		slot.Resources.CPU, slot.Resources.Memory = 1, 1 // the node is there for another, too
+		slot, err := c.store.LeaseSlot(t.Context(), slot)
+		c.must(err)
+		c.exec(`update slots set resources = jsonb_set(jsonb_set(resources, '{cpu}', '1000'), '{memory}', '1073741824') where id = $1`, slot.ID)
+		c.exec(`update nodes set cpu_leased = 0, memory_leased = 0`)
+		if made, err := s.provide(t.Context(), e); made != elastic || err != nil {
+			t.Errorf("elastic: %v, made: %v, %v", elastic, made, err)
+		}
+	}
+}
+
 func TestTheRoomOfAnIdleSlotCounts(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

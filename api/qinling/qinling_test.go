@@ -448,7 +448,7 @@ func TestAWorkerIsUpToThreeSlots(t *testing.T) {
 	w.refused(t, 403, "Operation not allowed", "GET", at+"/workers", nil, "X-Auth-Token", w.other)
 	w.refused(t, 400, "positive integer", "POST", at+"/scale_up", object{"count": 0})
 	a := w.send(t, "POST", at+"/scale_up", object{"count": 2})
-	if a.status != 202 || a.body != "" || a.header.Get("Location") == "" || len(w.deployed) != 1 || w.deployed[0].Slots != 6 || w.deployed[0].VersionNumber != 0 {
+	if a.status != 202 || a.body != "" || a.header.Get("Location") == "" || len(w.deployed) != 1 || w.deployed[0].Slots != 6 || !w.deployed[0].Elastic || w.deployed[0].VersionNumber != 0 {
 		t.Fatalf("scaled up: %d %q, %v", a.status, a.body, w.deployed)
 	}
 	w.ok(t, 202, "POST", at+"/scale_up", nil)

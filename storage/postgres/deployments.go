@@ -24,9 +24,9 @@ func (s *Store) CreateDeployment(ctx context.Context, d warpket.Deployment) erro
 		if err != nil {
 			return explain(err, "version", d.VersionNumber)
 		}
-		tag, err := tx.Exec(ctx, `insert into deployments (id, project_id, function_id, version_number, snapshot_id, runtime_id, slots, resources, status, created_date, updated_date, target)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11) on conflict (id) do nothing`,
-			d.ID, d.ProjectID, d.FunctionID, d.VersionNumber, d.SnapshotID, d.RuntimeID, d.Slots, d.Resources, d.Status, d.CreatedDate, d.Target)
+		tag, err := tx.Exec(ctx, `insert into deployments (id, project_id, function_id, version_number, snapshot_id, runtime_id, slots, resources, status, created_date, updated_date, target, elastic)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12) on conflict (id) do nothing`,
+			d.ID, d.ProjectID, d.FunctionID, d.VersionNumber, d.SnapshotID, d.RuntimeID, d.Slots, d.Resources, d.Status, d.CreatedDate, d.Target, d.Elastic)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
@@ -208,10 +208,10 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 	return nil
 }
 
-const deploymentColumns = `d.id, d.project_id, d.function_id, f.name, d.version_number, d.snapshot_id, d.runtime_id, d.slots, d.resources, d.status, d.message, d.created_date, d.updated_date, f.revision, d.target
+const deploymentColumns = `d.id, d.project_id, d.function_id, f.name, d.version_number, d.snapshot_id, d.runtime_id, d.slots, d.resources, d.status, d.message, d.created_date, d.updated_date, f.revision, d.target, d.elastic
 	from deployments d join functions f on f.id = d.function_id`
 
 func scanDeployment(row pgx.CollectableRow) (d warpket.Deployment, err error) {
-	err = row.Scan(&d.ID, &d.ProjectID, &d.FunctionID, &d.FunctionName, &d.VersionNumber, &d.SnapshotID, &d.RuntimeID, &d.Slots, &d.Resources, &d.Status, &d.Message, &d.CreatedDate, &d.UpdatedDate, &d.Revision, &d.Target)
+	err = row.Scan(&d.ID, &d.ProjectID, &d.FunctionID, &d.FunctionName, &d.VersionNumber, &d.SnapshotID, &d.RuntimeID, &d.Slots, &d.Resources, &d.Status, &d.Message, &d.CreatedDate, &d.UpdatedDate, &d.Revision, &d.Target, &d.Elastic)
 	return d, err
 }

@@ -344,12 +344,12 @@ func TestThePoolOfARuntimeIsWhatThereIsForIt(t *testing.T) {
 	w.must(err)
 	stranger := w.addProject("two")
 	_, theirs := w.addFunction(stranger, "other")
+	var slots []warpket.Slot
 	for _, v := range []warpket.Version{v, v, theirs} {
 		slot := w.lease(newSlot(n, v))
 		w.must(w.SlotIsReady(ctx, slot.ID, slot.Generation, 0))
+		slots = append(slots, slot)
 	}
-	slots, err := w.SnapshotSlots(ctx, v.Snapshot.ID)
-	w.must(err)
 	w.claim(w.addExecution(f, v), slots[0])
 	w.lease(newSlot(n, v)) // which serves nobody yet
 	n, err = w.Node(ctx, n.ID)

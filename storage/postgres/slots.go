@@ -102,9 +102,10 @@ func (s *Store) DeploymentSlots(ctx context.Context, deployment warpket.ID) ([]w
 	return slots, explain(err, "slot", "")
 }
 
-// SnapshotSlots gives the slots that hold a snapshot.
-func (s *Store) SnapshotSlots(ctx context.Context, snapshot warpket.ID) ([]warpket.Slot, error) {
-	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where snapshot_id = $1 order by id`, snapshot)
+// DeployedSlots gives the slots that hold a snapshot for deployments which see to
+// all its executions: those that are not elastic.
+func (s *Store) DeployedSlots(ctx context.Context, snapshot warpket.ID) ([]warpket.Slot, error) {
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where snapshot_id = $1 and deployment_id in (select id from deployments where not elastic) order by id`, snapshot)
 	return slots, explain(err, "slot", "")
 }
 

@@ -220,7 +220,7 @@ func TestOrphansAreTheSlotsThatNobodyWillRelease(t *testing.T) {
 	}
 	for what, list := range map[string]func() ([]warpket.Slot, error){
 		"1 of the deployment": func() ([]warpket.Slot, error) { return w.DeploymentSlots(t.Context(), alive.ID) },
-		"4 of the snapshot":   func() ([]warpket.Slot, error) { return w.SnapshotSlots(t.Context(), v.Snapshot.ID) },
+		"2 of deployments":    func() ([]warpket.Slot, error) { return w.DeployedSlots(t.Context(), v.Snapshot.ID) },
 		"5 of the node":       func() ([]warpket.Slot, error) { return w.NodeSlots(t.Context(), node.ID) },
 	} {
 		slots, err := list()
