@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -16,6 +17,8 @@ import (
 // agent is a further node of a product, with simulated devices.
 type agent struct {
 	name, dir, devices string
+	server             string   // that it connects to; the product's own unless set
+	network            []string // the command that puts it into a network of its own, if any
 	cmd                *exec.Cmd
 	ended              chan struct{}
 }
@@ -23,7 +26,15 @@ type agent struct {
 // join makes a node with these devices and has it join.
 func (p *product) join(t *testing.T, name, devices string) *agent {
 	t.Helper()
-	a := &agent{name: name, dir: filepath.Join(p.dir, "nodes", name)}
+	a := &agent{name: name}
+	p.enrol(t, a, devices)
+	return a
+}
+
+// enrol has a node join that has these devices.
+func (p *product) enrol(t *testing.T, a *agent, devices string) {
+	t.Helper()
+	a.dir = filepath.Join(p.dir, "nodes", a.name)
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +44,6 @@ func (p *product) join(t *testing.T, name, devices string) *agent {
 	}
 	token := as[struct{ Token string }](t, p.client(t).ok(t, "POST", "/v1/nodes/tokens", nil)).Token
 	p.run(t, a, "WARPKET_JOIN_TOKEN="+token)
-	return a
 }
 
 // run starts a node, which has joined or has a token, and waits until it is up.
@@ -51,7 +61,8 @@ func (p *product) run(t *testing.T, a *agent, env ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program(t), "node", "--server", kept.Channel, "--name", a.name, "--dir", a.dir, "--simulate-devices", a.devices)
+	command := append(slices.Clone(a.network), program(t), "node", "--server", cmp.Or(a.server, kept.Channel), "--name", a.name, "--dir", a.dir, "--simulate-devices", a.devices)
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -106,7 +117,11 @@ func (p *product) nodes(t *testing.T) map[string]nodeState {
 type placed struct {
 	ID, Status, Message string
 	Ready               int
-	Placement           struct {
+	Queue               *struct {
+		Position int
+		Reason   string
+	}
+	Placement struct {
 		Slots []struct {
 			Node, Status, Reason string
 			Devices              []string
