@@ -47,31 +47,53 @@ func TestTheAPIIsAsItsDocumentSays(t *testing.T) {
 	// What is made up may ask for hundreds of slots.
 	c.ok(t, "PUT", "/v1/projects/"+project+"/quotas", object{"functions": 30, "slots": 2})
 	config := schemathesisConfig(t, &client{c.api, token}, project)
+	tryAll(t, c.api, token, "examples,coverage,fuzzing", config)
+	config.things = "" // what they have made is theirs to delete
+	tryAll(t, c.api, token, "fuzzing,stateful", config)
+}
+
+// What operators do changes what everybody has, so it is tried on a product of
+// its own. To drain and to fence would end its only node.
+func TestWhatOperatorsDoIsAsTheDocumentSays(t *testing.T) {
+	p := start(t, t.TempDir())
+	t.Cleanup(func() { p.stop(t) })
+	c := p.client(t)
+	out, err := uv(t.Context(), "tool", "run", "-q", "--from", schemathesis, "schemathesis", "--version").CombinedOutput()
+	needs(t, "schemathesis", err, out)
+	config := configs{common: commonConfig(t)}
+	config.add("/v1/projects/", fmt.Sprintf(`"path.id" = %q`, c.project(t, "operated")))
+	config.add("/v1/nodes/", fmt.Sprintf(`"path.id" = %q, "path.deviceId" = "simulator"`, p.nodes(t)["local"].ID))
+	tryAll(t, c.api, c.token, "examples,coverage,fuzzing", config, "list-projects", "create-project", "get-project", "update-project", "get-default-quotas", "set-default-quotas",
+		"get-project-quotas", "set-project-quotas", "get-node", "update-node", "cordon-node", "uncordon-node", "create-node-token", "clear-device-fault")
+}
+
+// tryAll tries the operations, all unless some are named, with all checks.
+func tryAll(t *testing.T, api, token, phases string, config configs, operations ...string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 8*time.Minute, errors.New("it takes too long"))
 	defer cancel()
-	for _, run := range []struct{ phases, things string }{
-		{"examples,coverage,fuzzing", config.things},
-		{"fuzzing,stateful", ""}, // what they have made is theirs to delete
-	} {
-		file := filepath.Join(t.TempDir(), "schemathesis.toml")
-		if err := os.WriteFile(file, []byte(config.common+run.things), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cmd := uv(ctx, "tool", "run", "-q", "--from", schemathesis, "schemathesis", "--config-file", file,
-			"run", "../api/openapi.yaml", "--url", c.api, "--header", "Authorization: Bearer "+token, "--checks", "all", "--phases", run.phases,
-			"--generation-deterministic", "--max-examples", "8", "--workers", "1", "--continue-on-failure", "--no-shrink",
-			"--request-timeout", "60", "--max-response-time", "45", // Prefer: wait=30 holds an answer
-			"--no-color")
-		cmd.Env = append(cmd.Env, "WARPKET_THINGS="+run.things) // for hooks.py: whether there are any
-		out, err := cmd.CombinedOutput()
-		text := strings.ReplaceAll(string(out), token, "TOKEN")
-		if err != nil {
-			t.Errorf("%v %v\n%s", err, context.Cause(ctx), text)
-		}
-		for line := range strings.SplitSeq(text, "\n") {
-			if strings.Contains(line, " generated, ") {
-				t.Logf("%s: %s", run.phases, strings.TrimSpace(line))
-			}
+	file := filepath.Join(t.TempDir(), "schemathesis.toml")
+	if err := os.WriteFile(file, []byte(config.common+config.things), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"tool", "run", "-q", "--from", schemathesis, "schemathesis", "--config-file", file,
+		"run", "../api/openapi.yaml", "--url", api, "--header", "Authorization: Bearer " + token, "--checks", "all", "--phases", phases,
+		"--generation-deterministic", "--max-examples", "8", "--workers", "1", "--continue-on-failure", "--no-shrink",
+		"--request-timeout", "60", "--max-response-time", "45", // Prefer: wait=30 holds an answer
+		"--no-color"}
+	for _, o := range operations {
+		args = append(args, "--include-operation-id", o)
+	}
+	cmd := uv(ctx, args...)
+	cmd.Env = append(cmd.Env, "WARPKET_THINGS="+config.things) // for hooks.py: whether there are any
+	out, err := cmd.CombinedOutput()
+	text := strings.ReplaceAll(string(out), token, "TOKEN")
+	if err != nil {
+		t.Errorf("%v %v\n%s", err, context.Cause(ctx), text)
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if strings.Contains(line, " generated, ") {
+			t.Logf("%s: %s", phases, strings.TrimSpace(line))
 		}
 	}
 }
@@ -100,23 +122,7 @@ func schemathesisConfig(t *testing.T, c *client, project string) configs {
 	runtime := id("/v1/runtimes", object{"sdk": "python", "sdkVersion": c.pythonVersion(t), "name": "tried"})
 	token := id("/v1/tokens", object{"role": "viewer", "name": "tried"})
 
-	hooks, err := filepath.Abs("testdata/schemathesis/hooks.py")
-	if err != nil {
-		t.Fatal(err)
-	}
-	common := fmt.Sprintf("hooks = %q\n", hooks) + `
-cache = { enabled = false }
-
-[checks.positive_data_acceptance]
-# 422 is for what no schema says: fields that exclude each other, times gone by,
-# names of what is not there. 412 is for an If-Match that somebody made up.
-expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "412", "422", "429"]
-
-[[operations]] # they end the project and the token that all is tried with
-include-operation-id = ["delete-project", "delete-token"]
-enabled = false
-`
-	var b strings.Builder
+	config := configs{common: commonConfig(t)}
 	for _, p := range []struct{ path, parameters string }{
 		{"/v1/functions/", fmt.Sprintf(`"path.functionId" = %q`, f)},
 		{"/v1/executions/", fmt.Sprintf(`"path.id" = %q`, e)},
@@ -129,8 +135,34 @@ enabled = false
 		{"/v1/runtimes/", fmt.Sprintf(`"path.id" = %q`, runtime)},
 		{"/v1/tokens/", fmt.Sprintf(`"path.id" = %q`, token)},
 	} {
-		// What is deleted is made up, for the others need what there is.
-		fmt.Fprintf(&b, "\n[[operations]]\ninclude-path-regex = %q\nexclude-method = \"DELETE\"\nparameters = { %s }\n", "^"+p.path, p.parameters)
+		config.add(p.path, p.parameters)
 	}
-	return configs{common, b.String()}
+	return config
+}
+
+// add says what there is at a path.
+func (c *configs) add(path, parameters string) {
+	// What is deleted is made up, for the others need what there is.
+	c.things += fmt.Sprintf("\n[[operations]]\ninclude-path-regex = %q\nexclude-method = \"DELETE\"\nparameters = { %s }\n", "^"+path, parameters)
+}
+
+// commonConfig says what holds for all operations.
+func commonConfig(t *testing.T) string {
+	t.Helper()
+	hooks, err := filepath.Abs("testdata/schemathesis/hooks.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("hooks = %q\n", hooks) + `
+cache = { enabled = false }
+
+[checks.positive_data_acceptance]
+# 422 is for what no schema says: fields that exclude each other, times gone by,
+# names of what is not there. 412 is for an If-Match that somebody made up.
+expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "412", "422", "429"]
+
+[[operations]] # they end the project and the token that all is tried with
+include-operation-id = ["delete-project", "delete-token"]
+enabled = false
+`
 }
