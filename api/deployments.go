@@ -208,13 +208,14 @@ func (s *Server) createDeployment(ctx context.Context, in *struct {
 
 // deploy deploys a version, or the draft as one, and answers how far it is.
 func (s *Server) deploy(ctx context.Context, f warpket.Function, v warpket.Version, b *CreateDeploymentRequest, prefer string) (*deploymentOutput, error) {
-	slots, explicit, named := 1, warpket.Resources{}, warpket.Target("")
-	if b != nil {
-		if b.Slots != nil {
-			slots = *b.Slots
-		}
-		explicit, named = b.Resources.domain(), warpket.Target(b.Target)
+	slots := 1
+	if b == nil {
+		b = &CreateDeploymentRequest{}
 	}
+	if b.Slots != nil {
+		slots = *b.Slots
+	}
+	explicit, named := b.Resources.domain(), warpket.Target(b.Target)
 	aims, err := s.aimsOf(ctx, f, v)
 	if err != nil {
 		return nil, err
