@@ -322,16 +322,14 @@ func (s *Server) callee(ctx context.Context, function string, version int, draft
 // aimsOf is where a version can run.
 func (s *Server) aimsOf(ctx context.Context, f warpket.Function, v warpket.Version) (warpket.Aims, error) {
 	if v.Snapshot.Image != nil {
-		return warpket.Aims{Targets: []warpket.Target{warpket.CPU}}, nil
+		return warpket.AimsOf(v.Snapshot, warpket.Template{}, ""), nil
 	}
 	template, err := s.Catalog.Template(f.TemplateTag)
-	aims := warpket.Aims{Tag: template.Tag, Targets: template.Targets, Driver: template.CUDA}
-	if err != nil || template.Compiler == "" {
-		return aims, err
+	if err != nil || template.Compiler == "" { // only what is compiled asks for its SDK's version
+		return warpket.AimsOf(v.Snapshot, template, ""), err
 	}
 	runtime, err := s.Store.Runtime(ctx, v.Snapshot.RuntimeID)
-	aims.Driver = template.DriverFor(runtime.SDKVersion)
-	return aims, err
+	return warpket.AimsOf(v.Snapshot, template, runtime.SDKVersion), err
 }
 
 // calleeOf finds what an alias has an execution run; a warm call finds it in
