@@ -353,6 +353,41 @@ func TestTheLifeOfAnExecution(t *testing.T) {
 	}
 }
 
+func TestAListFindsWhatIsRareAmongMoreThanItLooksAt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.function(t, w.runtime(t), "f", "def main(**kwargs): return 1\n")
+	finish := func(status warpket.Status, code warpket.FailureCode) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.finish = func(warpket.Execution) *postgres.Finish {
+			return &postgres.Finish{Status: status, Error: &warpket.Failure{Code: code, Message: "m"}}
+		}
+	}
+	for status, code := range map[warpket.Status]warpket.FailureCode{warpket.Failed: warpket.Raised, warpket.TimedOut: warpket.TimedOutCode, warpket.Lost: warpket.LostCode} {
+		finish(status, code)
+		w.ok(t, 201, "POST", "/v1/executions", object{"function_id": f})
+	}
+	finish(warpket.Failed, warpket.NotPlaced)
+	w.ok(t, 201, "POST", "/v1/executions", object{"function_id": f})
+	w.mu.Lock()
+	w.finish = func(warpket.Execution) *postgres.Finish { return &postgres.Finish{Status: warpket.Succeeded} }
+	w.mu.Unlock()
+	last, _ := w.ok(t, 201, "POST", "/v1/executions", object{"function_id": f})["id"].(string)
+	w.repeat(t, last, 23_000)
+	for query, want := range map[string]int{
+		"status=failed": 2, "status=error": 2, "status=in:failed,error": 4, "status=neq:success": 4, "status=running": 0, "status=nin:running,success,failed,error": 0,
+		"status=success": 1000, "status=eq:success": 1000, "status=has:cc": 1000, "status=gt:failed&function_id=in:" + f: 1000,
+	} {
+		if n := len(items(t, w.ok(t, 200, "GET", "/v1/executions?"+query, nil), "executions")); n != want {
+			t.Errorf("%q lists %d", query, n)
+		}
+	}
+	for _, query := range []string{"description=nothing", "function_version=7", "status=success&description=nothing"} {
+		w.refused(t, 400, "narrow the list", "GET", "/v1/executions?"+query, nil)
+	}
+}
+
 func TestTheLifeOfAWebhook(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -1698,39 +1698,6 @@ func (e ListDevicesParamsFree) Valid() bool {
 	}
 }
 
-// Defines values for ListExecutionsParamsStatus.
-const (
-	ListExecutionsParamsStatusCancelled ListExecutionsParamsStatus = "cancelled"
-	ListExecutionsParamsStatusFailed    ListExecutionsParamsStatus = "failed"
-	ListExecutionsParamsStatusLost      ListExecutionsParamsStatus = "lost"
-	ListExecutionsParamsStatusQueued    ListExecutionsParamsStatus = "queued"
-	ListExecutionsParamsStatusRunning   ListExecutionsParamsStatus = "running"
-	ListExecutionsParamsStatusSucceeded ListExecutionsParamsStatus = "succeeded"
-	ListExecutionsParamsStatusTimedOut  ListExecutionsParamsStatus = "timed_out"
-)
-
-// Valid indicates whether the value is a known member of the ListExecutionsParamsStatus enum.
-func (e ListExecutionsParamsStatus) Valid() bool {
-	switch e {
-	case ListExecutionsParamsStatusCancelled:
-		return true
-	case ListExecutionsParamsStatusFailed:
-		return true
-	case ListExecutionsParamsStatusLost:
-		return true
-	case ListExecutionsParamsStatusQueued:
-		return true
-	case ListExecutionsParamsStatusRunning:
-		return true
-	case ListExecutionsParamsStatusSucceeded:
-		return true
-	case ListExecutionsParamsStatusTimedOut:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for ListExecutionsParamsLane.
 const (
 	ListExecutionsParamsLaneDurable ListExecutionsParamsLane = "durable"
@@ -5029,14 +4996,14 @@ type ListExecutionsParams struct {
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// FunctionID Only those of this function
+	// FunctionID Only those of this function, or in: and several
 	FunctionID *string `form:"functionId,omitempty" json:"functionId,omitempty"`
 
-	// Version Only those of the version with this number
-	Version *int64 `form:"version,omitempty" json:"version,omitempty"`
+	// Version Only those of the version with this number, 0 for drafts, or eq:, neq:, gt:, gte:, lt:, lte:, in: and a number
+	Version *string `form:"version,omitempty" json:"version,omitempty"`
 
-	// Status Only those with this status
-	Status *ListExecutionsParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+	// Status Only those with this status: queued, running, succeeded, failed, cancelled, timed_out or lost; or eq:, neq:, in:, nin: and such
+	Status *string `form:"status,omitempty" json:"status,omitempty"`
 
 	// Lane Only those in this lane
 	Lane *ListExecutionsParamsLane `form:"lane,omitempty" json:"lane,omitempty"`
@@ -5065,9 +5032,6 @@ type ListExecutionsParams struct {
 	// Until Only those created before this time
 	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
 }
-
-// ListExecutionsParamsStatus defines parameters for ListExecutions.
-type ListExecutionsParamsStatus string
 
 // ListExecutionsParamsLane defines parameters for ListExecutions.
 type ListExecutionsParamsLane string
@@ -10650,7 +10614,7 @@ func NewListExecutionsRequest(server string, params *ListExecutionsParams) (*htt
 
 		if params.Version != nil {
 
-			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

@@ -145,6 +145,10 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 		return warpket.Condition{Op: op, Values: values}
 	}
 	one, none := 1, 999_999
+	failed := []warpket.Status{warpket.Failed, warpket.TimedOut, warpket.Lost}
+	all := func(but warpket.Status) []warpket.Status {
+		return slices.DeleteFunc(slices.Clone(warpket.Statuses), func(s warpket.Status) bool { return s == but })
+	}
 	yes, no := true, false
 	long, recently := time.Now().AddDate(0, 0, -50), time.Now().AddDate(0, 0, -2)
 	type nothing struct{}
@@ -165,8 +169,8 @@ func allLists(t *testing.T, s *postgres.Store) map[string]list {
 		"Executions": listOf(t, map[string][]any{
 			"Alias":       {"prod", "nothing"},
 			"FunctionID":  {fillFunction, nobody},
-			"Version":     {one, none},
-			"Status":      {warpket.Succeeded, warpket.Failed, warpket.Lost},
+			"Version":     {is(warpket.Eq, "1"), is(warpket.Eq, "999999"), is(warpket.In, "0", "999999"), is(warpket.Gt, "1")},
+			"Statuses":    {[]warpket.Status{warpket.Failed}, []warpket.Status{warpket.Succeeded}, []warpket.Status{warpket.Lost}, failed, all(warpket.Succeeded), all(warpket.Failed)},
 			"Lane":        {warpket.Durable, warpket.Express},
 			"Target":      {warpket.CPU, warpket.GPU},
 			"RetryOf":     {fillExecution, nobody},
