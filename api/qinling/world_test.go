@@ -62,11 +62,11 @@ func (w *world) StartRuntime(ctx context.Context, r warpket.Runtime) error {
 	return err
 }
 
-func (w *world) Scale(ctx context.Context, d warpket.ID, slots int) error {
+func (w *world) Scale(ctx context.Context, d warpket.ID, slots int, seen time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.scaled = append(w.scaled, slots)
-	return w.store.ScaleDeployment(ctx, d, slots, time.Now())
+	return w.store.ScaleDeployment(ctx, d, slots, seen, time.Now())
 }
 
 func (w *world) Detach(ctx context.Context, d warpket.ID) error {

@@ -4948,6 +4948,9 @@ type GetDeploymentParams struct {
 
 // ScaleDeploymentParams defines parameters for ScaleDeployment.
 type ScaleDeploymentParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+
 	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
 	Prefer *string `json:"Prefer,omitempty"`
 }
@@ -5226,6 +5229,12 @@ type PublishDraftParams struct {
 	IfMatch *string `json:"If-Match,omitempty"`
 }
 
+// SetEnvironmentParams defines parameters for SetEnvironment.
+type SetEnvironmentParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
 // ListVersionsParams defines parameters for ListVersions.
 type ListVersionsParams struct {
 	// Cursor nextCursor of the page before; leave it out for the first page
@@ -5479,6 +5488,12 @@ type ListSecretsParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// UpdateSecretParams defines parameters for UpdateSecret.
+type UpdateSecretParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
 }
 
 // ListTokensParams defines parameters for ListTokens.
@@ -5850,7 +5865,7 @@ type ClientInterface interface {
 
 	// ScaleDeploymentWithBody Scale a deployment
 	//
-	// Sets the number of slots. Slots that are given back finish what they run.
+	// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 	//
 	// Needs the role member.
 	//
@@ -5861,7 +5876,7 @@ type ClientInterface interface {
 
 	// ScaleDeployment Scale a deployment
 	//
-	// Sets the number of slots. Slots that are given back finish what they run.
+	// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 	//
 	// Needs the role member.
 	//
@@ -6184,7 +6199,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-	SetEnvironmentWithBody(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SetEnvironmentWithBody(ctx context.Context, functionID string, params *SetEnvironmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SetEnvironment Set the environment of a function
 	//
@@ -6195,7 +6210,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-	SetEnvironment(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SetEnvironment(ctx context.Context, functionID string, params *SetEnvironmentParams, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListVersions List versions
 	//
@@ -6825,7 +6840,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-	UpdateSecretWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateSecretWithBody(ctx context.Context, name string, params *UpdateSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateSecret Change the value of a secret
 	//
@@ -6836,7 +6851,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-	UpdateSecret(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateSecret(ctx context.Context, name string, params *UpdateSecretParams, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListTemplates List templates
 	//
@@ -7263,7 +7278,7 @@ func (c *Client) GetDeployment(ctx context.Context, id string, params *GetDeploy
 
 // ScaleDeploymentWithBody Scale a deployment
 //
-// Sets the number of slots. Slots that are given back finish what they run.
+// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 //
 // Needs the role member.
 //
@@ -7284,7 +7299,7 @@ func (c *Client) ScaleDeploymentWithBody(ctx context.Context, id string, params 
 
 // ScaleDeployment Scale a deployment
 //
-// Sets the number of slots. Slots that are given back finish what they run.
+// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 //
 // Needs the role member.
 //
@@ -7927,8 +7942,8 @@ func (c *Client) GetEnvironment(ctx context.Context, functionID string, reqEdito
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-func (c *Client) SetEnvironmentWithBody(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSetEnvironmentRequestWithBody(c.Server, functionID, contentType, body)
+func (c *Client) SetEnvironmentWithBody(ctx context.Context, functionID string, params *SetEnvironmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetEnvironmentRequestWithBody(c.Server, functionID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7948,8 +7963,8 @@ func (c *Client) SetEnvironmentWithBody(ctx context.Context, functionID string, 
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-func (c *Client) SetEnvironment(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSetEnvironmentRequest(c.Server, functionID, body)
+func (c *Client) SetEnvironment(ctx context.Context, functionID string, params *SetEnvironmentParams, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetEnvironmentRequest(c.Server, functionID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -9238,8 +9253,8 @@ func (c *Client) GetSecret(ctx context.Context, name string, reqEditors ...Reque
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-func (c *Client) UpdateSecretWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateSecretRequestWithBody(c.Server, name, contentType, body)
+func (c *Client) UpdateSecretWithBody(ctx context.Context, name string, params *UpdateSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateSecretRequestWithBody(c.Server, name, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -9259,8 +9274,8 @@ func (c *Client) UpdateSecretWithBody(ctx context.Context, name string, contentT
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-func (c *Client) UpdateSecret(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateSecretRequest(c.Server, name, body)
+func (c *Client) UpdateSecret(ctx context.Context, name string, params *UpdateSecretParams, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateSecretRequest(c.Server, name, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -10357,15 +10372,26 @@ func NewScaleDeploymentRequestWithBody(server string, id string, params *ScaleDe
 
 	if params != nil {
 
-		if params.Prefer != nil {
+		if params.IfMatch != nil {
 			var headerParam0 string
 
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
 			if err != nil {
 				return nil, err
 			}
 
-			req.Header.Set("Prefer", headerParam0)
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.Prefer != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam1)
 		}
 
 	}
@@ -11885,18 +11911,18 @@ func NewGetEnvironmentRequest(server string, functionID string) (*http.Request, 
 }
 
 // NewSetEnvironmentRequest calls the generic SetEnvironment builder with application/json body
-func NewSetEnvironmentRequest(server string, functionID string, body SetEnvironmentJSONRequestBody) (*http.Request, error) {
+func NewSetEnvironmentRequest(server string, functionID string, params *SetEnvironmentParams, body SetEnvironmentJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewSetEnvironmentRequestWithBody(server, functionID, "application/json", bodyReader)
+	return NewSetEnvironmentRequestWithBody(server, functionID, params, "application/json", bodyReader)
 }
 
 // NewSetEnvironmentRequestWithBody constructs an http.Request for the SetEnvironment method, with any body, and a specified content type
-func NewSetEnvironmentRequestWithBody(server string, functionID string, contentType string, body io.Reader) (*http.Request, error) {
+func NewSetEnvironmentRequestWithBody(server string, functionID string, params *SetEnvironmentParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -11927,6 +11953,21 @@ func NewSetEnvironmentRequestWithBody(server string, functionID string, contentT
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -14619,18 +14660,18 @@ func NewGetSecretRequest(server string, name string) (*http.Request, error) {
 }
 
 // NewUpdateSecretRequest calls the generic UpdateSecret builder with application/json body
-func NewUpdateSecretRequest(server string, name string, body UpdateSecretJSONRequestBody) (*http.Request, error) {
+func NewUpdateSecretRequest(server string, name string, params *UpdateSecretParams, body UpdateSecretJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewUpdateSecretRequestWithBody(server, name, "application/json", bodyReader)
+	return NewUpdateSecretRequestWithBody(server, name, params, "application/json", bodyReader)
 }
 
 // NewUpdateSecretRequestWithBody constructs an http.Request for the UpdateSecret method, with any body, and a specified content type
-func NewUpdateSecretRequestWithBody(server string, name string, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateSecretRequestWithBody(server string, name string, params *UpdateSecretParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -14661,6 +14702,21 @@ func NewUpdateSecretRequestWithBody(server string, name string, contentType stri
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -15549,7 +15605,7 @@ type ClientWithResponsesInterface interface {
 
 	// ScaleDeploymentWithBodyWithResponse Scale a deployment
 	//
-	// Sets the number of slots. Slots that are given back finish what they run.
+	// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 	//
 	// Needs the role member.
 	//
@@ -15560,7 +15616,7 @@ type ClientWithResponsesInterface interface {
 
 	// ScaleDeploymentWithResponse Scale a deployment
 	//
-	// Sets the number of slots. Slots that are given back finish what they run.
+	// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 	//
 	// Needs the role member.
 	//
@@ -15917,7 +15973,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-	SetEnvironmentWithBodyWithResponse(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error)
+	SetEnvironmentWithBodyWithResponse(ctx context.Context, functionID string, params *SetEnvironmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error)
 
 	// SetEnvironmentWithResponse Set the environment of a function
 	//
@@ -15928,7 +15984,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-	SetEnvironmentWithResponse(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error)
+	SetEnvironmentWithResponse(ctx context.Context, functionID string, params *SetEnvironmentParams, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error)
 
 	// ListVersionsWithResponse List versions
 	//
@@ -16628,7 +16684,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-	UpdateSecretWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error)
+	UpdateSecretWithBodyWithResponse(ctx context.Context, name string, params *UpdateSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error)
 
 	// UpdateSecretWithResponse Change the value of a secret
 	//
@@ -16639,7 +16695,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-	UpdateSecretWithResponse(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error)
+	UpdateSecretWithResponse(ctx context.Context, name string, params *UpdateSecretParams, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error)
 
 	// ListTemplatesWithResponse List templates
 	//
@@ -21142,7 +21198,7 @@ func (c *ClientWithResponses) GetDeploymentWithResponse(ctx context.Context, id 
 
 // ScaleDeploymentWithBodyWithResponse Scale a deployment
 //
-// Sets the number of slots. Slots that are given back finish what they run.
+// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 //
 // Needs the role member.
 //
@@ -21159,7 +21215,7 @@ func (c *ClientWithResponses) ScaleDeploymentWithBodyWithResponse(ctx context.Co
 
 // ScaleDeploymentWithResponse Scale a deployment
 //
-// Sets the number of slots. Slots that are given back finish what they run.
+// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 //
 // Needs the role member.
 //
@@ -21708,8 +21764,8 @@ func (c *ClientWithResponses) GetEnvironmentWithResponse(ctx context.Context, fu
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-func (c *ClientWithResponses) SetEnvironmentWithBodyWithResponse(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error) {
-	rsp, err := c.SetEnvironmentWithBody(ctx, functionID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) SetEnvironmentWithBodyWithResponse(ctx context.Context, functionID string, params *SetEnvironmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error) {
+	rsp, err := c.SetEnvironmentWithBody(ctx, functionID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -21725,8 +21781,8 @@ func (c *ClientWithResponses) SetEnvironmentWithBodyWithResponse(ctx context.Con
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-func (c *ClientWithResponses) SetEnvironmentWithResponse(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error) {
-	rsp, err := c.SetEnvironment(ctx, functionID, body, reqEditors...)
+func (c *ClientWithResponses) SetEnvironmentWithResponse(ctx context.Context, functionID string, params *SetEnvironmentParams, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error) {
+	rsp, err := c.SetEnvironment(ctx, functionID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -22821,8 +22877,8 @@ func (c *ClientWithResponses) GetSecretWithResponse(ctx context.Context, name st
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-func (c *ClientWithResponses) UpdateSecretWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error) {
-	rsp, err := c.UpdateSecretWithBody(ctx, name, contentType, body, reqEditors...)
+func (c *ClientWithResponses) UpdateSecretWithBodyWithResponse(ctx context.Context, name string, params *UpdateSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error) {
+	rsp, err := c.UpdateSecretWithBody(ctx, name, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -22838,8 +22894,8 @@ func (c *ClientWithResponses) UpdateSecretWithBodyWithResponse(ctx context.Conte
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-func (c *ClientWithResponses) UpdateSecretWithResponse(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error) {
-	rsp, err := c.UpdateSecret(ctx, name, body, reqEditors...)
+func (c *ClientWithResponses) UpdateSecretWithResponse(ctx context.Context, name string, params *UpdateSecretParams, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error) {
+	rsp, err := c.UpdateSecret(ctx, name, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}

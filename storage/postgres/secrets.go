@@ -78,13 +78,20 @@ func (s *Store) Secrets(ctx context.Context, project warpket.ID, page Page) ([]w
 }
 
 // ChangeSecret replaces the value of a secret. The functions that use it get a
-// new revision, so that none of their slots keeps the old value.
-func (s *Store) ChangeSecret(ctx context.Context, project warpket.ID, name string, value Sealed, now time.Time) (warpket.StoredSecret, error) {
+// new revision, so that none of their slots keeps the old value. check may refuse
+// to change what is there at that moment.
+func (s *Store) ChangeSecret(ctx context.Context, project warpket.ID, name string, value Sealed, now time.Time, check func(warpket.StoredSecret) error) (warpket.StoredSecret, error) {
 	var secret warpket.StoredSecret
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-		secret, err = one(ctx, tx, scanSecret, `update secrets s set sealed = $3, size = $4, updated_date = $5 where s.project_id = $1 and s.name = $2 returning `+secretColumns,
-			project, name, value.Ciphertext, value.Size, now)
+		secret, err = one(ctx, tx, scanSecret, `select `+secretColumns+` from secrets s where s.project_id = $1 and s.name = $2 for no key update of s`, project, name)
 		if err != nil {
+			return err
+		}
+		if err := check(secret); err != nil {
+			return err
+		}
+		secret.UpdatedDate = now
+		if _, err := tx.Exec(ctx, `update secrets set sealed = $2, size = $3, updated_date = $4 where id = $1`, secret.ID, value.Ciphertext, value.Size, now); err != nil {
 			return err
 		}
 		users, err := many(ctx, tx, pgx.RowTo[warpket.ID], `select id from functions where id in (select function_id from function_secrets where secret_id = $1) order by id for no key update`, secret.ID)
