@@ -210,7 +210,7 @@ func (c FunctionConditions) filter() (f postgres.FunctionFilter, err error) {
 	text := []warpket.Op{warpket.Eq, warpket.In, warpket.Has}
 	word := []warpket.Op{warpket.Eq, warpket.In}
 	time := []warpket.Op{warpket.Gte, warpket.Gt, warpket.Lt, warpket.Lte}
-	return f, conditions(
+	err = conditions(
 		asked{&f.Name, "name", c.Name, text},
 		asked{&f.Label, "label", c.Label, text},
 		asked{&f.Description, "description", c.Description, []warpket.Op{warpket.Has, warpket.Eq}},
@@ -220,6 +220,7 @@ func (c FunctionConditions) filter() (f postgres.FunctionFilter, err error) {
 		asked{&f.CreatedDate, "createdDate", c.Created, time},
 		asked{&f.UpdatedDate, "updatedDate", c.Updated, time},
 	)
+	return f, err
 }
 
 // DeletedFunction names a function that is gone.
@@ -423,7 +424,7 @@ func (s *Server) details(ctx context.Context, f warpket.Function) (FunctionDetai
 	all := postgres.Page{Limit: postgres.MaxPage}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		versions, _, err := s.Store.Versions(ctx, f.ProjectID, f.ID, all)
+		versions, _, err := s.Store.Versions(ctx, f.ProjectID, f.ID, postgres.VersionFilter{}, all)
 		if err != nil {
 			return err
 		}

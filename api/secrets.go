@@ -55,11 +55,19 @@ func (s *Server) addSecrets() {
 	tags := []string{"Secrets"}
 	register(s, Write, huma.Operation{
 		OperationID: "list-secrets", Method: http.MethodGet, Path: "/v1/secrets", Tags: tags, Summary: "List secrets", Description: "Their names, never their values.",
-	}, func(ctx context.Context, in *PageInput) (*listOutput[Secret], error) {
+	}, func(ctx context.Context, in *struct {
+		PageInput
+		NameInput
+	},
+	) (*listOutput[Secret], error) {
 		if err := s.Secrets.Ready(); err != nil {
 			return nil, err
 		}
-		items, next, err := s.Store.Secrets(ctx, projectOf(ctx), in.page())
+		name, err := in.condition()
+		if err != nil {
+			return nil, err
+		}
+		items, next, err := s.Store.Secrets(ctx, projectOf(ctx), name, in.page())
 		return list(items, next, toSecret), err
 	}, wholeProject)
 	register(s, Manage, huma.Operation{

@@ -66,6 +66,16 @@ func conditions(all ...asked) error {
 	return nil
 }
 
+// NameInput is what lists of named things take. It is exported for huma, which
+// reads no other embedded fields.
+type NameInput struct {
+	Name string `query:"name" maxLength:"4000" doc:"Only those with this name, or eq:, neq:, in:, has: and a text" example:"has:lab"`
+}
+
+func (n NameInput) condition() (warpket.Condition, error) {
+	return warpket.ParseCondition("name", n.Name, textOps...)
+}
+
 // Any is any JSON value, passed on as it was sent.
 type Any json.RawMessage
 

@@ -51,7 +51,7 @@ func (w *wire) projects(ctx context.Context, q *Query, more ...string) ([]warpke
 	var found []warpket.ID
 	page := postgres.Page{Limit: postgres.MaxPage}
 	for {
-		projects, next, err := w.server.Store.Projects(ctx, page)
+		projects, next, err := w.server.Store.Projects(ctx, warpket.Condition{}, page)
 		if err != nil {
 			return nil, err
 		}

@@ -5242,6 +5242,12 @@ type ListVersionsParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Description Only those described so, or eq:, neq:, in:, has: and a text
+	Description *string `form:"description,omitempty" json:"description,omitempty"`
+
+	// CreatedDate Only those created then, or gt:, gte:, lt:, lte:, eq:, neq: and a time
+	CreatedDate *string `form:"createdDate,omitempty" json:"createdDate,omitempty"`
 }
 
 // CreateVersionMultipartBody defines parameters for CreateVersion.
@@ -5347,6 +5353,9 @@ type ListProjectsParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Name Only those with this name, or eq:, neq:, in:, has: and a text
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
 }
 
 // DeleteProjectParams defines parameters for DeleteProject.
@@ -5371,6 +5380,9 @@ type ListMembersParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Name Only those with this name, or eq:, neq:, in:, has: and a text
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
 }
 
 // DeleteMemberParams defines parameters for DeleteMember.
@@ -5488,6 +5500,9 @@ type ListSecretsParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Name Only those with this name, or eq:, neq:, in:, has: and a text
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
 }
 
 // UpdateSecretParams defines parameters for UpdateSecret.
@@ -5503,6 +5518,9 @@ type ListTokensParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Name Only those with this name, or eq:, neq:, in:, has: and a text
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
 
 	// Member Only those that were issued to this member
 	Member *string `form:"member,omitempty" json:"member,omitempty"`
@@ -12031,6 +12049,30 @@ func NewListVersionsRequest(server string, functionID string, params *ListVersio
 
 		}
 
+		if params.Description != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "description", *params.Description, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedDate != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "createdDate", *params.CreatedDate, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -13101,6 +13143,18 @@ func NewListProjectsRequest(server string, params *ListProjectsParams) (*http.Re
 
 		}
 
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -13377,6 +13431,18 @@ func NewListMembersRequest(server string, id string, params *ListMembersParams) 
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -14537,6 +14603,18 @@ func NewListSecretsRequest(server string, params *ListSecretsParams) (*http.Requ
 
 		}
 
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -14825,6 +14903,18 @@ func NewListTokensRequest(server string, params *ListTokensParams) (*http.Reques
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

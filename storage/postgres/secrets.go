@@ -63,13 +63,18 @@ func (s *Store) SealedSecret(ctx context.Context, project warpket.ID, name strin
 	return sealed, explain(err, "secret", name)
 }
 
-// Secrets lists the secrets of a project, without their values.
-func (s *Store) Secrets(ctx context.Context, project warpket.ID, page Page) ([]warpket.StoredSecret, string, error) {
+// Secrets lists the secrets of a project, or those with such a name, without their
+// values.
+func (s *Store) Secrets(ctx context.Context, project warpket.ID, name warpket.Condition, page Page) ([]warpket.StoredSecret, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanSecret, `select `+secretColumns+` from secrets s where s.project_id = $1 and s.id < $2 order by s.id desc limit $3`, project, before, rows)
+	w := where(`s.project_id = $1 and s.id < $2`, project, before, rows)
+	if err := w.compare(`s.name`, name, nil); err != nil {
+		return nil, "", err
+	}
+	items, err := planned(ctx, s.pool, scanSecret, `select `+secretColumns+` from secrets s where `+w.where.String()+` order by s.id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "secret", "")
 	}

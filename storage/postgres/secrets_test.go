@@ -146,7 +146,7 @@ func TestAProjectUsesNoSecretOfAnother(t *testing.T) {
 		_ = name
 	}
 	wantKind(t, w.SetEnvironment(ctx, stranger, g.ID, warpket.Environment{Secrets: map[string]string{"A": "TOKEN"}}, now(), anyEnvironment), warpket.Invalid)
-	if list, _, err := w.Secrets(ctx, stranger, postgres.Page{Limit: 5}); len(list) != 0 || err != nil {
+	if list, _, err := w.Secrets(ctx, stranger, warpket.Condition{}, postgres.Page{Limit: 5}); len(list) != 0 || err != nil {
 		t.Errorf("it sees %v (%v)", list, err)
 	}
 	w.addSecret(stranger, "TOKEN", "theirs")
