@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/api/qinling"
 	"github.com/warpket/warpket/storage/postgres"
 )
 
@@ -267,6 +268,28 @@ func TestTheLifeOfVersionsAndAliases(t *testing.T) {
 		t.Errorf("executed %v", e)
 	}
 	w.ok(t, 204, "DELETE", "/v1/aliases/prod", nil)
+
+	for _, name := range []string{"Prod", "v_1", "a", "two words", "100%?", "größer", strings.Repeat("x", 255)} {
+		w.ok(t, 201, "POST", "/v1/aliases", object{"name": name, "function_id": f, "function_version": 3})
+		path := "/v1/aliases/" + url.PathEscape(name)
+		if got := w.ok(t, 200, "GET", path, nil); got["name"] != name {
+			t.Errorf("%q is shown as %v", name, got)
+		}
+		native := strings.TrimSuffix(w.url, qinling.Prefix)
+		if got := w.ok(t, 200, "GET", native+path, nil, "Authorization", "Bearer "+w.token); got["name"] != name {
+			t.Errorf("%q is natively %v", name, got)
+		}
+		if got := w.ok(t, 200, "GET", native+"/v1/aliases", nil, "Authorization", "Bearer "+w.token); len(got["items"].([]any)) != 2 {
+			t.Errorf("with %q there are natively %v", name, got)
+		}
+		if e := w.ok(t, 201, "POST", "/v1/executions", object{"function_alias": name}); e["function_alias"] != name {
+			t.Errorf("executed %v", e)
+		}
+		w.ok(t, 204, "DELETE", path, nil)
+	}
+	for _, name := range []string{"a/b", "..", "a\nb", strings.Repeat("x", 256)} {
+		w.refused(t, 400, "Invalid alias name", "POST", "/v1/aliases", object{"name": name, "function_id": f, "function_version": 3})
+	}
 	for i := range 8 {
 		change(strings.Repeat("#\n", i+1))
 		w.ok(t, 201, "POST", versions, object{})

@@ -1,6 +1,7 @@
 package qinling
 
 import (
+	"regexp"
 	"slices"
 	"time"
 
@@ -46,6 +47,11 @@ const (
 	swiftSource   = "swift"
 	imageSource   = "image"
 )
+
+// aliasForm is what may name an alias: whatever is one part of a path.
+var aliasForm = regexp.MustCompile(`^[^/\x00-\x1f\x7f]{1,255}$`)
+
+func namesAlias(name string) bool { return aliasForm.MatchString(name) && name != "." && name != ".." }
 
 // statuses are those of executions.
 var statuses = map[warpket.Status]string{

@@ -238,7 +238,8 @@ type answer struct {
 	body   string
 }
 
-// send sends a request: body is a text as it is, or anything as JSON.
+// send sends a request to a path of the wire, or to a whole URL: body is a text as
+// it is, or anything as JSON.
 func (w *world) send(t *testing.T, method, path string, body any, header ...string) answer {
 	t.Helper()
 	text, ok := body.(string)
@@ -249,7 +250,10 @@ func (w *world) send(t *testing.T, method, path string, body any, header ...stri
 		}
 		text = string(b)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, w.url+path, strings.NewReader(text))
+	if strings.HasPrefix(path, "/") {
+		path = w.url + path
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, path, strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
