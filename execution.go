@@ -165,6 +165,20 @@ const (
 // Statuses are all statuses of an execution, in the order in which they come.
 var Statuses = []Status{Queued, Running, Succeeded, Failed, Cancelled, TimedOut, Lost}
 
+// StatusesThat are the statuses that fit a condition; nil for the zero one, which
+// all do.
+func StatusesThat(c Condition) ([]Status, error) {
+	if c.Op == "" {
+		return nil, nil
+	}
+	for _, text := range c.Values {
+		if !slices.Contains(Statuses, Status(text)) {
+			return nil, Errorf(Invalid, "there is no status %.40q: use one of %s", text, words(Statuses)).At("query.status")
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(Statuses), func(s Status) bool { return !c.Holds(string(s)) }), nil
+}
+
 // Final reports whether an execution in this status never changes again.
 func (s Status) Final() bool { return s != Queued && s != Running }
 

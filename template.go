@@ -84,6 +84,15 @@ type Aims struct {
 	Driver  string   // CUDA version that a GPU's driver must support; empty for any
 }
 
+// AimsOf is where a snapshot can run: template is that of its function, and sdk
+// the version of its runtime. An image needs neither.
+func AimsOf(n Snapshot, template Template, sdk string) Aims {
+	if n.Image != nil {
+		return Aims{Targets: []Target{CPU}}
+	}
+	return Aims{Tag: template.Tag, Targets: template.Targets, Driver: template.DriverFor(sdk)}
+}
+
 // Take gives where something runs that names a target, or none, and what it
 // needs there: explicit is what it asks for itself, settings what its function has.
 func (a Aims) Take(named Target, explicit, settings Resources) (Target, Resources, error) {

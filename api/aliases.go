@@ -166,6 +166,9 @@ func (s *Server) mayAim(ctx context.Context, function warpket.ID, alias string) 
 
 func (s *Server) createAlias(ctx context.Context, in *struct{ Body CreateAliasRequest }) (*aliasOutput, error) {
 	b := in.Body
+	if err := warpket.CheckName("alias", b.Name); err != nil {
+		return nil, err
+	}
 	function, err := warpket.ParseID("function", b.FunctionID)
 	if err != nil {
 		return nil, err
@@ -181,11 +184,8 @@ func (s *Server) createAlias(ctx context.Context, in *struct{ Body CreateAliasRe
 	return aliasAnswer(a), nil
 }
 
-// AddAlias adds an alias, if it can be one.
+// AddAlias adds an alias, if it can be one. Each wire says what may name one.
 func (s *Server) AddAlias(ctx context.Context, a warpket.Alias) error {
-	if err := warpket.CheckName("alias", a.Name); err != nil {
-		return err
-	}
 	if err := a.Check(); err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ import (
 type workflows struct {
 	mu          sync.Mutex
 	deployments []warpket.Deployment
+	scaled      []time.Time // as what they were seen that were to be scaled
 	builds      []warpket.Runtime
 	down        error
 	run         func(warpket.Execution) // called when an execution is launched
@@ -62,9 +63,14 @@ func (w *workflows) StartRuntime(_ context.Context, r warpket.Runtime) error {
 	return w.down
 }
 
-func (w *workflows) Scale(context.Context, warpket.ID, int) error { return w.down }
-func (w *workflows) Detach(context.Context, warpket.ID) error     { return w.down }
-func (w *workflows) DeploymentURL(id warpket.ID) string           { return "http://ui/" + string(id) }
+func (w *workflows) Scale(_ context.Context, _ warpket.ID, _ int, seen time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.scaled = append(w.scaled, seen)
+	return w.down
+}
+func (w *workflows) Detach(context.Context, warpket.ID) error { return w.down }
+func (w *workflows) DeploymentURL(id warpket.ID) string       { return "http://ui/" + string(id) }
 
 func (w *workflows) ExecutionURL(id warpket.ID) string { return "http://ui/" + string(id) }
 func (w *workflows) ScheduleURL(id warpket.ID) string  { return "http://ui/schedules/" + string(id) }

@@ -111,9 +111,13 @@ type (
 	HeldInput struct {
 		Prefer string `header:"Prefer" maxLength:"100" doc:"wait=SECONDS holds the answer until there is nothing left to wait for, at most so long" example:"wait=30"`
 	}
-	gotDeployment    struct{ Body Deployment }
+	gotDeployment struct {
+		ETag string `header:"ETag" doc:"For If-Match"`
+		Body Deployment
+	}
 	deploymentOutput struct {
 		Status     int
+		ETag       string `header:"ETag" doc:"For If-Match"`
 		Location   string `header:"Location" doc:"Where to follow it, while it is not settled"`
 		RetryAfter string `header:"Retry-After" doc:"Seconds after which it is worth asking again"`
 		Body       Deployment
@@ -164,11 +168,11 @@ func (s *Server) addDeployments() {
 		if err != nil {
 			return nil, err
 		}
-		return &gotDeployment{out.Body}, nil
+		return &gotDeployment{out.ETag, out.Body}, nil
 	}, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "scale-deployment", Method: http.MethodPatch, Path: "/v1/deployments/{id}", Tags: tags, Summary: "Scale a deployment", DefaultStatus: http.StatusOK,
-		Description: "Sets the number of slots. Slots that are given back finish what they run.", Errors: []int{http.StatusNotFound, http.StatusConflict}, Responses: accepted,
+		Description: "Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.", Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed}, Responses: accepted,
 	}, s.scaleDeployment, byLoading)
 	register(s, Write, huma.Operation{
 		OperationID: "detach-deployment", Method: http.MethodPost, Path: "/v1/deployments/{id}/detach", Tags: tags, Summary: "Detach a deployment", DefaultStatus: http.StatusOK,
@@ -270,7 +274,7 @@ func (s *Server) followDeployment(ctx context.Context, id warpket.ID, prefer str
 		if err != nil {
 			return nil, err
 		}
-		out := &deploymentOutput{Status: http.StatusOK, Body: s.toDeployment(d)}
+		out := &deploymentOutput{Status: http.StatusOK, ETag: etag(d.UpdatedDate), Body: s.toDeployment(d)}
 		out.Body.Build = toBuild(build)
 		if !finished {
 			out.Status, out.Location, out.RetryAfter = http.StatusAccepted, "/v1/deployments/"+string(id), "1"
@@ -281,6 +285,7 @@ func (s *Server) followDeployment(ctx context.Context, id warpket.ID, prefer str
 
 func (s *Server) scaleDeployment(ctx context.Context, in *struct {
 	DeploymentInput
+	MatchInput
 	HeldInput
 	Body ScaleDeploymentRequest
 },
@@ -292,7 +297,14 @@ func (s *Server) scaleDeployment(ctx context.Context, in *struct {
 	if d.Status.Final() {
 		return nil, warpket.Errorf(warpket.Conflict, "deployment %s is %s and cannot be scaled: deploy the version anew", d.ID, d.Status)
 	}
-	if err := s.Workflows.Scale(ctx, d.ID, in.Body.Slots); err != nil {
+	if err := in.check("deployment", d.UpdatedDate); err != nil {
+		return nil, err
+	}
+	var seen time.Time
+	if in.names() {
+		seen = d.UpdatedDate // checked again where it is locked
+	}
+	if err := s.Workflows.Scale(ctx, d.ID, in.Body.Slots, seen); err != nil {
 		return nil, err
 	}
 	return s.followDeployment(ctx, d.ID, in.Prefer, func(d warpket.Deployment) bool {

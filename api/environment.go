@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
@@ -27,7 +28,21 @@ func toEnvironment(e warpket.Environment) Environment {
 // revisionPromise says from when on a changed configuration holds.
 const revisionPromise = "An execution that is asked for after the answer never runs with the earlier configuration, if it is asked for on the same server; on others that holds from a second later. What runs already, and what was asked for before, may end with the earlier one."
 
-type environmentOutput struct{ Body Environment }
+type environmentOutput struct {
+	ETag string `header:"ETag" doc:"For If-Match"`
+	Body Environment
+}
+
+// environmentAnswer has an ETag of what is in it, for a function's date is also
+// that of other changes.
+func environmentAnswer(e warpket.Environment) *environmentOutput {
+	return &environmentOutput{environmentTag(e), toEnvironment(e)}
+}
+
+func environmentTag(e warpket.Environment) string {
+	b, _ := json.Marshal(toEnvironment(e)) // texts by text, in their order: cannot fail
+	return `"` + warpket.SHA256(b)[:32] + `"`
+}
 
 func (s *Server) addEnvironment() {
 	tags := []string{"Functions"}
@@ -40,14 +55,15 @@ func (s *Server) addEnvironment() {
 			return nil, err
 		}
 		e, err := s.Store.Environment(ctx, projectOf(ctx), id)
-		return &environmentOutput{toEnvironment(e)}, err
+		return environmentAnswer(e), err
 	}, byPath)
 	register(s, Write, huma.Operation{
 		OperationID: "set-environment", Method: http.MethodPut, Path: "/v1/functions/{functionId}/environment", Tags: tags, Summary: "Set the environment of a function",
 		Description: "Replaces it as a whole, and then the function's slots, those that are idle first. At most 100 variables and 128 KiB together, the values of secrets included. " + revisionPromise,
-		Errors:      []int{http.StatusNotFound, http.StatusUnprocessableEntity},
+		Errors:      []int{http.StatusNotFound, http.StatusPreconditionFailed, http.StatusUnprocessableEntity},
 	}, func(ctx context.Context, in *struct {
 		FunctionInput
+		MatchInput
 		Body Environment
 	},
 	) (*environmentOutput, error) {
@@ -68,7 +84,9 @@ func (s *Server) addEnvironment() {
 			}
 		}
 		defer s.targets.drop()
-		return &environmentOutput{toEnvironment(e)}, s.Store.SetEnvironment(ctx, projectOf(ctx), id, e, s.Now())
+		return environmentAnswer(e), s.Store.SetEnvironment(ctx, projectOf(ctx), id, e, s.Now(), func(now warpket.Environment) error {
+			return in.checkTag("environment", environmentTag(now))
+		})
 	}, byPath)
 }
 

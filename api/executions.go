@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -322,16 +323,14 @@ func (s *Server) callee(ctx context.Context, function string, version int, draft
 // aimsOf is where a version can run.
 func (s *Server) aimsOf(ctx context.Context, f warpket.Function, v warpket.Version) (warpket.Aims, error) {
 	if v.Snapshot.Image != nil {
-		return warpket.Aims{Targets: []warpket.Target{warpket.CPU}}, nil
+		return warpket.AimsOf(v.Snapshot, warpket.Template{}, ""), nil
 	}
 	template, err := s.Catalog.Template(f.TemplateTag)
-	aims := warpket.Aims{Tag: template.Tag, Targets: template.Targets, Driver: template.CUDA}
-	if err != nil || template.Compiler == "" {
-		return aims, err
+	if err != nil || template.Compiler == "" { // only what is compiled asks for its SDK's version
+		return warpket.AimsOf(v.Snapshot, template, ""), err
 	}
 	runtime, err := s.Store.Runtime(ctx, v.Snapshot.RuntimeID)
-	aims.Driver = template.DriverFor(runtime.SDKVersion)
-	return aims, err
+	return warpket.AimsOf(v.Snapshot, template, runtime.SDKVersion), err
 }
 
 // calleeOf finds what an alias has an execution run; a warm call finds it in
@@ -619,9 +618,9 @@ func (s *Server) executionAnswer(e warpket.Execution) *executionOutput {
 
 func (s *Server) listExecutions(ctx context.Context, in *struct {
 	PageInput
-	FunctionID  string    `query:"functionId" maxLength:"64" doc:"Only those of this function"`
-	Version     int       `query:"version" minimum:"1" maximum:"2147483647" doc:"Only those of the version with this number"`
-	Status      string    `query:"status" enum:"queued,running,succeeded,failed,cancelled,timed_out,lost" doc:"Only those with this status"`
+	FunctionID  string    `query:"functionId" maxLength:"4000" doc:"Only those of this function, or in: and several" example:"01987a5e-8f4c-7cc0-a6c1-0d5c1ad5c001"`
+	Version     string    `query:"version" maxLength:"1000" doc:"Only those of the version with this number, 0 for drafts, or eq:, neq:, gt:, gte:, lt:, lte:, in: and a number" example:"gte:2"`
+	Status      string    `query:"status" maxLength:"200" doc:"Only those with this status: queued, running, succeeded, failed, cancelled, timed_out or lost; or eq:, neq:, in:, nin: and such" example:"in:failed,timed_out,lost"`
 	Lane        string    `query:"lane" enum:"durable,express" doc:"Only those in this lane"`
 	Target      string    `query:"target" enum:"cpu,simulator,gpu,compile,sim" doc:"Only those that run there"`
 	Alias       string    `query:"alias" maxLength:"255" doc:"Only those that were asked for by the alias of this name"`
@@ -634,13 +633,20 @@ func (s *Server) listExecutions(ctx context.Context, in *struct {
 },
 ) (*listOutput[Execution], error) {
 	filter := postgres.ExecutionFilter{
-		Functions: reachable(ctx), Alias: in.Alias, Version: in.Version, Status: warpket.Status(in.Status), Lane: warpket.Lane(in.Lane), Target: warpket.Target(in.Target), Since: in.Since, Until: in.Until,
+		Functions: reachable(ctx), Alias: in.Alias, Lane: warpket.Lane(in.Lane), Target: warpket.Target(in.Target), Since: in.Since, Until: in.Until,
 	}
-	var err error
-	if filter.Description, err = warpket.ParseCondition("description", in.Description, warpket.Eq, warpket.Neq, warpket.In, warpket.Has); err != nil {
+	var functions, status warpket.Condition
+	err := conditions(
+		asked{&functions, "functionId", in.FunctionID, []warpket.Op{warpket.Eq, warpket.In}},
+		asked{&filter.Version, "version", in.Version, append(dateOps, warpket.In)},
+		asked{&status, "status", in.Status, []warpket.Op{warpket.Eq, warpket.Neq, warpket.In, warpket.Nin}},
+		asked{&filter.Description, "description", in.Description, textOps},
+		asked{&filter.CreatedDate, "createdDate", in.CreatedDate, dateOps},
+	)
+	if err != nil {
 		return nil, err
 	}
-	if filter.CreatedDate, err = warpket.ParseCondition("createdDate", in.CreatedDate, warpket.Gt, warpket.Gte, warpket.Lt, warpket.Lte, warpket.Eq, warpket.Neq); err != nil {
+	if filter.Statuses, err = warpket.StatusesThat(status); err != nil {
 		return nil, err
 	}
 	for _, tag := range in.Tags {
@@ -649,15 +655,25 @@ func (s *Server) listExecutions(ctx context.Context, in *struct {
 		}
 	}
 	filter.Tags = in.Tags
-	for _, ref := range []struct {
-		text string
-		id   *warpket.ID
-	}{{in.FunctionID, &filter.FunctionID}, {in.RetryOf, &filter.RetryOf}} {
-		if ref.text == "" {
-			continue
+	if in.RetryOf != "" {
+		if filter.RetryOf, err = warpket.ParseID("execution", in.RetryOf); err != nil {
+			return list[warpket.Execution](nil, "", s.toExecution), nil //nolint:nilerr // what does not exist was not repeated
 		}
-		if *ref.id, err = warpket.ParseID("thing", ref.text); err != nil {
-			return list[warpket.Execution](nil, "", s.toExecution), nil //nolint:nilerr // what does not exist has no executions
+	}
+	if functions.Op != "" {
+		var some []warpket.ID
+		for _, text := range functions.Values {
+			if id, err := warpket.ParseID("function", text); err == nil && (filter.Functions == nil || slices.Contains(filter.Functions, id)) { // what does not exist has no executions
+				some = append(some, id)
+			}
+		}
+		switch len(some) {
+		case 0:
+			return list[warpket.Execution](nil, "", s.toExecution), nil
+		case 1:
+			filter.FunctionID = some[0]
+		default:
+			filter.Functions = some
 		}
 	}
 	items, next, err := s.Store.Executions(ctx, projectOf(ctx), filter, in.page())

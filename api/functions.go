@@ -210,25 +210,17 @@ func (c FunctionConditions) filter() (f postgres.FunctionFilter, err error) {
 	text := []warpket.Op{warpket.Eq, warpket.In, warpket.Has}
 	word := []warpket.Op{warpket.Eq, warpket.In}
 	time := []warpket.Op{warpket.Gte, warpket.Gt, warpket.Lt, warpket.Lte}
-	for _, p := range []struct {
-		to          *warpket.Condition
-		field, text string
-		ops         []warpket.Op
-	}{
-		{&f.Name, "name", c.Name, text},
-		{&f.Label, "label", c.Label, text},
-		{&f.Description, "description", c.Description, []warpket.Op{warpket.Has, warpket.Eq}},
-		{&f.TemplateTag, "templateLanguageTag", c.Tag, word},
-		{&f.SDK, "sdk", c.SDK, word},
-		{&f.SDKVersion, "sdkVersion", c.SDKVersion, word},
-		{&f.CreatedDate, "createdDate", c.Created, time},
-		{&f.UpdatedDate, "updatedDate", c.Updated, time},
-	} {
-		if *p.to, err = warpket.ParseCondition(p.field, p.text, p.ops...); err != nil {
-			return f, err
-		}
-	}
-	return f, nil
+	err = conditions(
+		asked{&f.Name, "name", c.Name, text},
+		asked{&f.Label, "label", c.Label, text},
+		asked{&f.Description, "description", c.Description, []warpket.Op{warpket.Has, warpket.Eq}},
+		asked{&f.TemplateTag, "templateLanguageTag", c.Tag, word},
+		asked{&f.SDK, "sdk", c.SDK, word},
+		asked{&f.SDKVersion, "sdkVersion", c.SDKVersion, word},
+		asked{&f.CreatedDate, "createdDate", c.Created, time},
+		asked{&f.UpdatedDate, "updatedDate", c.Updated, time},
+	)
+	return f, err
 }
 
 // DeletedFunction names a function that is gone.
@@ -432,7 +424,7 @@ func (s *Server) details(ctx context.Context, f warpket.Function) (FunctionDetai
 	all := postgres.Page{Limit: postgres.MaxPage}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		versions, _, err := s.Store.Versions(ctx, f.ProjectID, f.ID, all)
+		versions, _, err := s.Store.Versions(ctx, f.ProjectID, f.ID, postgres.VersionFilter{}, all)
 		if err != nil {
 			return err
 		}

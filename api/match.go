@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,15 +18,24 @@ type MatchInput struct {
 // check refuses a change of what is not as the caller has seen it. It belongs
 // where the row is locked.
 func (m MatchInput) check(what string, updated time.Time) error {
+	return m.checkTag(what, etag(updated))
+}
+
+func (m MatchInput) checkTag(what, now string) error {
 	if m.IfMatch == "" {
 		return nil
 	}
 	for tag := range strings.SplitSeq(m.IfMatch, ",") {
-		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag(updated) {
+		if tag = strings.TrimSpace(tag); tag == "*" || tag == now {
 			return nil
 		}
 	}
-	return warpket.Errorf(warpket.Stale, "the %s has changed since you read it, its ETag is %s now: read it again and decide", what, etag(updated)).At("header.If-Match")
+	return warpket.Errorf(warpket.Stale, "the %s has changed since you read it, its ETag is %s now: read it again and decide", what, now).At("header.If-Match")
+}
+
+// names reports whether it names what the caller has seen, instead of anything.
+func (m MatchInput) names() bool {
+	return m.IfMatch != "" && !slices.Contains(strings.FieldsFunc(m.IfMatch, func(c rune) bool { return c == ',' || c == ' ' || c == '\t' }), "*")
 }
 
 // etag is the entity tag of what last changed at a time (RFC 9110, 8.8.3).

@@ -61,13 +61,18 @@ func (s *Server) addMembers() {
 	}, func(ctx context.Context, in *struct {
 		ProjectInput
 		PageInput
+		NameInput
 	},
 	) (*listOutput[Member], error) {
 		p, err := s.projectNamed(ctx, in.ID)
 		if err != nil {
 			return nil, err
 		}
-		items, next, err := s.Store.Members(ctx, p.ID, in.page())
+		name, err := in.condition()
+		if err != nil {
+			return nil, err
+		}
+		items, next, err := s.Store.Members(ctx, p.ID, name, in.page())
 		return list(items, next, toMember), err
 	}, wholeProject)
 	register(s, Manage, huma.Operation{

@@ -60,8 +60,16 @@ func (s *Server) addProjects() {
 	tags := []string{"Projects"}
 	register(s, Operate, huma.Operation{
 		OperationID: "list-projects", Method: http.MethodGet, Path: "/v1/projects", Tags: tags, Summary: "List projects",
-	}, func(ctx context.Context, in *PageInput) (*listOutput[Project], error) {
-		items, next, err := s.Store.Projects(ctx, in.page())
+	}, func(ctx context.Context, in *struct {
+		PageInput
+		NameInput
+	},
+	) (*listOutput[Project], error) {
+		name, err := in.condition()
+		if err != nil {
+			return nil, err
+		}
+		items, next, err := s.Store.Projects(ctx, name, in.page())
 		return list(items, next, toProject), err
 	}, wholeProject)
 	register(s, Operate, huma.Operation{

@@ -170,15 +170,14 @@ func (s *Server) listRuntimes(ctx context.Context, in *struct {
 ) (*listOutput[Runtime], error) {
 	var filter postgres.RuntimeFilter
 	equal := []warpket.Op{warpket.Eq, warpket.Neq, warpket.In, warpket.Nin}
-	for _, part := range []struct {
-		field, text string
-		to          *warpket.Condition
-		ops         []warpket.Op
-	}{{"name", in.Name, &filter.Name, append(equal, warpket.Has)}, {"sdk", in.SDK, &filter.SDK, equal}, {"sdkVersion", in.SDKVersion, &filter.SDKVersion, equal}, {"status", in.Status, &filter.Status, equal}} {
-		var err error
-		if *part.to, err = warpket.ParseCondition(part.field, part.text, part.ops...); err != nil {
-			return nil, err
-		}
+	err := conditions(
+		asked{&filter.Name, "name", in.Name, append(equal, warpket.Has)},
+		asked{&filter.SDK, "sdk", in.SDK, equal},
+		asked{&filter.SDKVersion, "sdkVersion", in.SDKVersion, equal},
+		asked{&filter.Status, "status", in.Status, equal},
+	)
+	if err != nil {
+		return nil, err
 	}
 	filter.Public, filter.Created = truth(in.IsPublic), truth(in.Created)
 	items, next, err := s.Store.Runtimes(ctx, projectOf(ctx), filter, in.page())

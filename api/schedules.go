@@ -227,10 +227,10 @@ func (s *Server) listSchedules(ctx context.Context, in *struct {
 	FunctionID string `query:"functionId" maxLength:"64" doc:"Only those of this function"`
 	Alias      string `query:"alias" maxLength:"255" doc:"Only those that execute this alias" example:"bell-prod"`
 	Status     string `query:"status" enum:"running,paused,done,cancelled" doc:"Only those with this status" example:"running"`
-	Name       string `query:"name" maxLength:"1000" doc:"Only those with this name, or eq:, neq:, in:, has: and a text" example:"has:night"`
+	NameInput
 },
 ) (*listOutput[Schedule], error) {
-	name, err := warpket.ParseCondition("name", in.Name, warpket.Eq, warpket.Neq, warpket.In, warpket.Has)
+	name, err := in.condition()
 	if err != nil {
 		return nil, err
 	}

@@ -210,14 +210,16 @@ func TestExecutionsAreListedByWhatTheyAre(t *testing.T) {
 	for query, want := range map[string]int{
 		"": 2, "lane=express": 1, "target=gpu": 0, "tags=b": 1, "tags=b,c": 1, "tags=b,d": 0, "description=b": 1, "description=nightly:%20a": 1, "description=has:night": 1, "description=neq:b": 1,
 		"description=in:b,c": 1, "createdDate=gt:2026-01-01T00:00:00Z": 2, "createdDate=lt:2026-01-01T00:00:00Z": 0, "retryOf=" + string(f.ID): 0, "retryOf=nothing": 0, "status=queued": 2,
-		"version=1": 2, "functionId=" + string(f.ID) + "&version=2": 0,
+		"version=1": 2, "functionId=" + string(f.ID) + "&version=2": 0, "version=gte:1": 2, "version=neq:1": 0, "version=in:1,2": 2, "version=lt:1": 0, "version=0": 0,
+		"status=in:queued,running": 2, "status=nin:queued,running": 0, "status=neq:succeeded": 2, "status=neq:queued": 0, "status=in:queued,succeeded&lane=express": 1, "status=nin:queued,running,succeeded,failed,cancelled,timed_out,lost": 0,
+		"functionId=eq:" + string(f.ID): 2, "functionId=in:" + string(f.ID) + "," + string(warpket.NewID(time.Now())): 2, "functionId=in:nothing," + strings.ToUpper(string(f.ID)): 2, "functionId=in:a,b": 0, "functionId=nothing": 0,
 	} {
 		_, body := w.ok(t, 200, "GET", "/v1/executions?"+query, "")
 		if got := decode[api.List[api.Execution]](t, body); len(got.Items) != want {
 			t.Errorf("%q lists %d", query, len(got.Items))
 		}
 	}
-	for _, query := range []string{"description=gt:b", "createdDate=has:2026", "createdDate=yesterday", "createdDate=gt:", "description=has:%00", "tags=%00"} {
+	for _, query := range []string{"description=gt:b", "createdDate=has:2026", "createdDate=yesterday", "createdDate=gt:", "description=has:%00", "tags=%00", "status=done", "status=in:queued,", "status=gt:queued", "version=first", "version=-1", "version=gt:", "functionId=neq:" + string(f.ID)} {
 		if status, _, body := w.send(t, "GET", "/v1/executions?"+query, ""); status != 422 {
 			t.Errorf("%q: %d %s", query, status, body)
 		}

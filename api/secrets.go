@@ -24,6 +24,10 @@ func toSecret(s warpket.StoredSecret) Secret {
 	return Secret{Name: s.Name, UsedBy: orEmpty(s.UsedBy), CreatedDate: s.CreatedDate, UpdatedDate: s.UpdatedDate}
 }
 
+func secretAnswer(s warpket.StoredSecret) *secretOutput {
+	return &secretOutput{etag(s.UpdatedDate), toSecret(s)}
+}
+
 // CreateSecretRequest asks for a secret.
 type CreateSecretRequest struct {
 	Name  string `json:"name" maxLength:"64" pattern:"^[A-Za-z_][A-Za-z0-9_]*$" patternDescription:"A-Z, a-z, 0-9 and _, not starting with a digit" doc:"1 to 64 of A-Z, a-z, 0-9 and _, not starting with a digit; unique in the project" example:"IBM_TOKEN"`
@@ -36,7 +40,10 @@ type UpdateSecretRequest struct {
 }
 
 type (
-	secretOutput struct{ Body Secret }
+	secretOutput struct {
+		ETag string `header:"ETag" doc:"For If-Match"`
+		Body Secret
+	}
 	// SecretInput names a secret in a path. It is exported for huma, which
 	// reads no other embedded fields.
 	SecretInput struct {
@@ -48,11 +55,19 @@ func (s *Server) addSecrets() {
 	tags := []string{"Secrets"}
 	register(s, Write, huma.Operation{
 		OperationID: "list-secrets", Method: http.MethodGet, Path: "/v1/secrets", Tags: tags, Summary: "List secrets", Description: "Their names, never their values.",
-	}, func(ctx context.Context, in *PageInput) (*listOutput[Secret], error) {
+	}, func(ctx context.Context, in *struct {
+		PageInput
+		NameInput
+	},
+	) (*listOutput[Secret], error) {
 		if err := s.Secrets.Ready(); err != nil {
 			return nil, err
 		}
-		items, next, err := s.Store.Secrets(ctx, projectOf(ctx), in.page())
+		name, err := in.condition()
+		if err != nil {
+			return nil, err
+		}
+		items, next, err := s.Store.Secrets(ctx, projectOf(ctx), name, in.page())
 		return list(items, next, toSecret), err
 	}, wholeProject)
 	register(s, Manage, huma.Operation{
@@ -66,7 +81,7 @@ func (s *Server) addSecrets() {
 		}
 		now := s.Now()
 		secret := warpket.StoredSecret{ID: s.newID(ctx), ProjectID: projectOf(ctx), Name: in.Body.Name, CreatedDate: now, UpdatedDate: now}
-		return &secretOutput{toSecret(secret)}, s.Store.CreateSecret(ctx, secret, value)
+		return secretAnswer(secret), s.Store.CreateSecret(ctx, secret, value)
 	}, wholeProject)
 	register(s, Write, huma.Operation{
 		OperationID: "get-secret", Method: http.MethodGet, Path: "/v1/secrets/{name}", Tags: tags, Summary: "Get a secret", Description: "Without its value.", Errors: []int{http.StatusNotFound},
@@ -75,14 +90,15 @@ func (s *Server) addSecrets() {
 			return nil, err
 		}
 		secret, err := s.Store.Secret(ctx, projectOf(ctx), in.Name)
-		return &secretOutput{toSecret(secret)}, err
+		return secretAnswer(secret), err
 	}, wholeProject)
 	register(s, Manage, huma.Operation{
 		OperationID: "update-secret", Method: http.MethodPatch, Path: "/v1/secrets/{name}", Tags: tags, Summary: "Change the value of a secret",
 		Description: "The slots of all functions that use it are replaced. " + revisionPromise,
-		Errors:      []int{http.StatusNotFound, http.StatusRequestEntityTooLarge},
+		Errors:      []int{http.StatusNotFound, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge},
 	}, func(ctx context.Context, in *struct {
 		SecretInput
+		MatchInput
 		Body UpdateSecretRequest
 	},
 	) (*secretOutput, error) {
@@ -91,8 +107,8 @@ func (s *Server) addSecrets() {
 			return nil, err
 		}
 		defer s.targets.drop()
-		secret, err := s.Store.ChangeSecret(ctx, projectOf(ctx), in.Name, value, s.Now())
-		return &secretOutput{toSecret(secret)}, err
+		secret, err := s.Store.ChangeSecret(ctx, projectOf(ctx), in.Name, value, s.Now(), func(now warpket.StoredSecret) error { return in.check("secret", now.UpdatedDate) })
+		return secretAnswer(secret), err
 	}, wholeProject)
 	register(s, Manage, huma.Operation{
 		OperationID: "delete-secret", Method: http.MethodDelete, Path: "/v1/secrets/{name}", Tags: tags, Summary: "Delete a secret", DefaultStatus: http.StatusNoContent,

@@ -36,7 +36,7 @@ import (
 type Workflows interface {
 	StartDeployment(ctx context.Context, d warpket.Deployment) error
 	StartRuntime(ctx context.Context, r warpket.Runtime) error
-	Scale(ctx context.Context, deployment warpket.ID, slots int) error
+	Scale(ctx context.Context, deployment warpket.ID, slots int, seen time.Time) error
 	Detach(ctx context.Context, deployment warpket.ID) error
 	DeploymentURL(id warpket.ID) string
 	ExecutionURL(id warpket.ID) string

@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/storage/postgres"
 )
 
 // Token is a credential of a project.
@@ -66,10 +67,15 @@ func (s *Server) addTokens() {
 		OperationID: "list-tokens", Method: http.MethodGet, Path: "/v1/tokens", Tags: tags, Summary: "List tokens", Description: "Those of the project that are in force, without their secrets.",
 	}, func(ctx context.Context, in *struct {
 		PageInput
+		NameInput
 		Member string `query:"member" maxLength:"63" doc:"Only those that were issued to this member"`
 	},
 	) (*listOutput[Token], error) {
-		items, next, err := s.Store.Tokens(ctx, projectOf(ctx), plain(in.Member, 63), in.page())
+		name, err := in.condition()
+		if err != nil {
+			return nil, err
+		}
+		items, next, err := s.Store.Tokens(ctx, projectOf(ctx), postgres.TokenFilter{Name: name, Member: plain(in.Member, 63)}, in.page())
 		return list(items, next, toToken), err
 	}, wholeProject)
 	register(s, Manage, huma.Operation{

@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/storage/postgres"
 )
 
 // FunctionVersion is an immutable version of a function.
@@ -127,13 +128,19 @@ func (s *Server) addVersions() {
 	}, func(ctx context.Context, in *struct {
 		FunctionInput
 		PageInput
+		Description string `query:"description" maxLength:"5000" doc:"Only those described so, or eq:, neq:, in:, has: and a text" example:"has:ansatz"`
+		CreatedDate string `query:"createdDate" maxLength:"100" doc:"Only those created then, or gt:, gte:, lt:, lte:, eq:, neq: and a time" example:"gte:2026-01-31T12:00:00Z"`
 	},
 	) (*listOutput[FunctionVersion], error) {
 		f, err := s.function(ctx, in.FunctionID)
 		if err != nil {
 			return nil, err
 		}
-		items, next, err := s.Store.Versions(ctx, f.ProjectID, f.ID, in.page())
+		var filter postgres.VersionFilter
+		if err := conditions(asked{&filter.Description, "description", in.Description, textOps}, asked{&filter.CreatedDate, "createdDate", in.CreatedDate, dateOps}); err != nil {
+			return nil, err
+		}
+		items, next, err := s.Store.Versions(ctx, f.ProjectID, f.ID, filter, in.page())
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/storage/postgres"
 )
 
@@ -39,6 +40,40 @@ func list[D, W any](items []D, next string, convert func(D) W) *listOutput[W] {
 	}
 	out.Body.NextCursor = next
 	return out
+}
+
+// The operators of texts and dates, unless a list says otherwise.
+var (
+	textOps = []warpket.Op{warpket.Eq, warpket.Neq, warpket.In, warpket.Has}
+	dateOps = []warpket.Op{warpket.Gt, warpket.Gte, warpket.Lt, warpket.Lte, warpket.Eq, warpket.Neq}
+)
+
+// asked is what a query parameter narrows a list by.
+type asked struct {
+	to          *warpket.Condition
+	field, text string
+	ops         []warpket.Op
+}
+
+// conditions reads what a list is narrowed by.
+func conditions(all ...asked) error {
+	for _, a := range all {
+		var err error
+		if *a.to, err = warpket.ParseCondition(a.field, a.text, a.ops...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// NameInput is what lists of named things take. It is exported for huma, which
+// reads no other embedded fields.
+type NameInput struct {
+	Name string `query:"name" maxLength:"4000" doc:"Only those with this name, or eq:, neq:, in:, has: and a text" example:"has:lab"`
+}
+
+func (n NameInput) condition() (warpket.Condition, error) {
+	return warpket.ParseCondition("name", n.Name, textOps...)
 }
 
 // Any is any JSON value, passed on as it was sent.

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,18 +91,23 @@ func executionCases(function words.ID) []listCase {
 			return err
 		}}
 	}
+	is := func(op words.Op, value string) words.Condition {
+		return words.Condition{Op: op, Values: []string{value}}
+	}
+	unfailed := slices.DeleteFunc(slices.Clone(words.Statuses), func(s words.Status) bool { return s == words.Failed })
 	at := recently.Format(time.RFC3339)
 	return []listCase{
 		of("", postgres.ExecutionFilter{}),
 		of("functionId="+string(function), postgres.ExecutionFilter{FunctionID: function}),
-		of("version=2", postgres.ExecutionFilter{Version: 2}), of("version=99", postgres.ExecutionFilter{Version: 99}),
-		of("status=succeeded", postgres.ExecutionFilter{Status: words.Succeeded}), of("status=failed", postgres.ExecutionFilter{Status: words.Failed}),
-		of("status=running", postgres.ExecutionFilter{Status: words.Running}), of("status=lost", postgres.ExecutionFilter{Status: words.Lost}),
+		of("version=2", postgres.ExecutionFilter{Version: is(words.Eq, "2")}), of("version=gt:98", postgres.ExecutionFilter{Version: is(words.Gt, "98")}),
+		of("status=succeeded", postgres.ExecutionFilter{Statuses: []words.Status{words.Succeeded}}), of("status=failed", postgres.ExecutionFilter{Statuses: []words.Status{words.Failed}}),
+		of("status=running", postgres.ExecutionFilter{Statuses: []words.Status{words.Running}}), of("status=lost", postgres.ExecutionFilter{Statuses: []words.Status{words.Lost}}),
+		of("status=in:failed,lost", postgres.ExecutionFilter{Statuses: []words.Status{words.Failed, words.Lost}}), of("status=neq:failed", postgres.ExecutionFilter{Statuses: unfailed}),
 		of("lane=express", postgres.ExecutionFilter{Lane: words.Express}), of("target=gpu", postgres.ExecutionFilter{Target: words.GPU}),
 		of("alias=prod", postgres.ExecutionFilter{Alias: "prod"}), of("retryOf="+string(function), postgres.ExecutionFilter{RetryOf: function}),
 		of("tags=paper", postgres.ExecutionFilter{Tags: []string{"paper"}}), of("tags=paper,figure", postgres.ExecutionFilter{Tags: []string{"paper", "figure"}}), of("tags=nothing", postgres.ExecutionFilter{Tags: []string{"nothing"}}),
-		of("description=has:nightly", postgres.ExecutionFilter{Description: words.Condition{Op: words.Has, Values: []string{"nightly"}}}),
-		of("createdDate=lt:"+at, postgres.ExecutionFilter{CreatedDate: words.Condition{Op: words.Lt, Values: []string{at}}}),
+		of("description=has:nightly", postgres.ExecutionFilter{Description: is(words.Has, "nightly")}),
+		of("createdDate=lt:"+at, postgres.ExecutionFilter{CreatedDate: is(words.Lt, at)}),
 		of("since="+at, postgres.ExecutionFilter{Since: recently}), of("until="+at, postgres.ExecutionFilter{Until: recently}),
 	}
 }

@@ -158,7 +158,7 @@ func listings() []listing {
 			name: "executions", header: "FUNCTION\tVERSION\tSTATUS\tTARGET\tTOOK\tNODE\tCREATED\tID", filters: []string{"function", "status"},
 			read: func(ctx context.Context, server *client.ClientWithResponses, f filter) ([]byte, error) {
 				r, err := server.ListExecutionsWithResponse(ctx, &client.ListExecutionsParams{
-					Cursor: f.cursor, Limit: f.limit, FunctionID: given(f.function), Status: given(client.ListExecutionsParamsStatus(f.status)),
+					Cursor: f.cursor, Limit: f.limit, FunctionID: given(f.function), Status: given(f.status),
 				})
 				return body(r, err)
 			},

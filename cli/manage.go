@@ -432,7 +432,7 @@ func (a *app) secretCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			updated, err := server.UpdateSecretWithResponse(c.Context(), args[0], client.UpdateSecretRequest{Value: value})
+			updated, err := server.UpdateSecretWithResponse(c.Context(), args[0], &client.UpdateSecretParams{}, client.UpdateSecretRequest{Value: value})
 			answer, err := body(updated, err)
 			if is(err, client.ProblemCodeNotFound) {
 				created, failed := server.CreateSecretWithResponse(c.Context(), client.CreateSecretRequest{Name: args[0], Value: value})

@@ -235,8 +235,9 @@ func (c *Client) buildVersion(ctx context.Context, b warpket.Build) error {
 }
 
 // Scale sets how many slots a deployment wants and returns when it is recorded.
-func (c *Client) Scale(ctx context.Context, deployment warpket.ID, slots int) error {
-	return c.update(ctx, deployment, client.WorkflowUpdateStageCompleted, scaleUpdate, slots)
+// Unless seen is zero, it is refused if the deployment has changed since then.
+func (c *Client) Scale(ctx context.Context, deployment warpket.ID, slots int, seen time.Time) error {
+	return c.update(ctx, deployment, client.WorkflowUpdateStageCompleted, scaleUpdate, slots, seen)
 }
 
 // Detach has a deployment give its slots back. It returns when that is sure to
@@ -311,7 +312,7 @@ func outcome(err error) error {
 func kindOf(err error) warpket.Kind {
 	if e, ok := errors.AsType[*temporal.ApplicationError](err); ok && e.Type() != "" {
 		switch k := warpket.Kind(e.Type()); k {
-		case warpket.Invalid, warpket.NotFound, warpket.Conflict, warpket.NoCapacity, warpket.Denied, warpket.OverQuota:
+		case warpket.Invalid, warpket.NotFound, warpket.Conflict, warpket.Stale, warpket.NoCapacity, warpket.Denied, warpket.OverQuota:
 			return k
 		default:
 		}

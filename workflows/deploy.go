@@ -74,8 +74,8 @@ type deploy struct {
 func (d *deploy) handlers(ctx workflow.Context) error {
 	var a *Activities
 	d.rounds = workflow.NewMutex(ctx)
-	err := workflow.SetUpdateHandlerWithOptions(ctx, scaleUpdate, func(ctx workflow.Context, slots int) error {
-		if err := workflow.ExecuteActivity(short(ctx, fmt.Sprintf("record that %d slots are wanted", slots)), a.Scale, d.id, slots).Get(ctx, nil); err != nil {
+	err := workflow.SetUpdateHandlerWithOptions(ctx, scaleUpdate, func(ctx workflow.Context, slots int, seen time.Time) error {
+		if err := workflow.ExecuteActivity(short(ctx, fmt.Sprintf("record that %d slots are wanted", slots)), a.Scale, d.id, slots, seen).Get(ctx, nil); err != nil {
 			return err
 		}
 		d.changed = true
@@ -83,7 +83,7 @@ func (d *deploy) handlers(ctx workflow.Context) error {
 		return nil
 	}, workflow.UpdateHandlerOptions{
 		Description: "Set the number of slots.",
-		Validator: func(slots int) error {
+		Validator: func(slots int, _ time.Time) error {
 			if slots < 0 || slots > warpket.MaxSlots {
 				return temporal.NewApplicationError(fmt.Sprintf("slots is from 0 to %d, not %d", warpket.MaxSlots, slots), string(warpket.Invalid))
 			}

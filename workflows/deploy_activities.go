@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel"
@@ -294,9 +295,10 @@ func (a *Activities) Settle(ctx context.Context, id warpket.ID, short string) (S
 	return s, outcome(a.Store.AdvanceDeployment(ctx, id, s.Status, s.Message, a.Now()))
 }
 
-// Scale records how many slots are wanted.
-func (a *Activities) Scale(ctx context.Context, id warpket.ID, slots int) error {
-	return outcome(a.Store.ScaleDeployment(ctx, id, slots, a.Now()))
+// Scale records how many slots are wanted, unless the deployment has changed since
+// it was seen.
+func (a *Activities) Scale(ctx context.Context, id warpket.ID, slots int, seen time.Time) error {
+	return outcome(a.Store.ScaleDeployment(ctx, id, slots, seen, a.Now()))
 }
 
 // Detach gives all slots of a deployment back.

@@ -103,19 +103,19 @@ func (a *Activities) scheduled(ctx context.Context, sc warpket.Schedule, now tim
 	if err != nil {
 		return warpket.Execution{}, err
 	}
-	target := warpket.CPU
-	if v.Snapshot.Image == nil {
-		t, err := a.Catalog.Template(f.TemplateTag)
-		if err != nil {
-			return warpket.Execution{}, err
-		}
-		target = t.Targets[0]
+	aims, err := a.aimsOf(ctx, f, v)
+	if err != nil {
+		return warpket.Execution{}, err
+	}
+	target, resources, err := aims.Take("", warpket.Resources{}, f.Settings.Resources)
+	if err != nil {
+		return warpket.Execution{}, err
 	}
 	e := warpket.Execution{
 		ID: warpket.NewID(now), ProjectID: f.ProjectID, FunctionID: f.ID, FunctionName: f.Name, VersionNumber: v.Number, SnapshotID: v.Snapshot.ID, RuntimeID: v.Snapshot.RuntimeID,
 		Lane: warpket.Durable, Target: target, Description: sc.Description, Tags: []string{}, Input: warpket.Payload{Inline: sc.Input, Size: int64(len(sc.Input))},
 		Shots: warpket.DefaultShots, Seed: rand.Int64N(1 << 31), //nolint:gosec // for simulations, not for secrets
-		Resources: f.Settings.Resources, Revision: f.Revision, Retries: f.Settings.Retries, Status: warpket.Queued, CreatedDate: now,
+		Resources: resources, Revision: f.Revision, Retries: f.Settings.Retries, Status: warpket.Queued, CreatedDate: now,
 		Alias: sc.Alias, Origin: warpket.Origin{Kind: warpket.FromSchedule, ID: sc.ID},
 	}
 	if err := a.admit(ctx, e); err != nil {
@@ -126,6 +126,19 @@ func (a *Activities) scheduled(ctx context.Context, sc warpket.Schedule, now tim
 		return e, err
 	}
 	return e, nil
+}
+
+// aimsOf is where a version can run.
+func (a *Activities) aimsOf(ctx context.Context, f warpket.Function, v warpket.Version) (warpket.Aims, error) {
+	if v.Snapshot.Image != nil {
+		return warpket.AimsOf(v.Snapshot, warpket.Template{}, ""), nil
+	}
+	template, err := a.Catalog.Template(f.TemplateTag)
+	if err != nil {
+		return warpket.Aims{}, err
+	}
+	runtime, err := a.Store.Runtime(ctx, v.Snapshot.RuntimeID)
+	return warpket.AimsOf(v.Snapshot, template, runtime.SDKVersion), err
 }
 
 // target finds which function a schedule executes now, and the number of the

@@ -434,6 +434,59 @@ func TestAScheduleRunsWhatItsAliasOrTheDraftIsWhenItFires(t *testing.T) {
 	}
 }
 
+// only is a catalog of one template.
+type only warpket.Template
+
+func (t only) Template(string) (warpket.Template, error) { return warpket.Template(t), nil }
+
+func TestAScheduleDecidesWhereItRunsAsACallerOfTheAPIHasIt(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	f, _ := c.function()
+	now := time.Now()
+	simulated := warpket.Statevector.SlotMemory(28)
+	anywhere := []warpket.Target{warpket.CPU, warpket.GPU}
+	tests := map[string]struct {
+		template warpket.Template
+		settings warpket.Resources
+		target   warpket.Target
+		change   func(*warpket.Resources) // what it gets that its function does not ask for
+	}{
+		"a GPU's template takes a GPU whose driver it supports": {
+			warpket.Template{Targets: []warpket.Target{warpket.GPU}, CUDA: "12.4"}, warpket.Resources{}, warpket.GPU,
+			func(r *warpket.Resources) { r.GPUs, r.CUDA = 1, "12.4" },
+		},
+		"a compiler's version asks for its driver": {
+			warpket.Template{Targets: []warpket.Target{warpket.GPU, warpket.Compile}, Compiler: warpket.NVCC}, warpket.Resources{}, warpket.GPU,
+			func(r *warpket.Resources) { r.GPUs, r.CUDA = 1, "1.0.0" },
+		},
+		"who asks for a GPU runs on one": {
+			warpket.Template{Targets: anywhere}, warpket.Resources{GPUs: 1}, warpket.GPU, func(*warpket.Resources) {},
+		},
+		"what a target does not have is left out": {
+			warpket.Template{Targets: []warpket.Target{warpket.Sim}}, warpket.Resources{GPUs: 2}, warpket.Sim, func(r *warpket.Resources) { r.GPUs = 0 },
+		},
+		"qubits decide the memory": {
+			warpket.Template{Targets: []warpket.Target{warpket.Simulator}}, warpket.Resources{Qubits: 28}, warpket.Simulator,
+			func(r *warpket.Resources) { r.Method, r.Memory = warpket.Statevector, simulated },
+		},
+	}
+	for name, tt := range tests {
+		settings := f.Settings
+		settings.Resources = tt.settings.Or(warpket.DefaultResources)
+		_, err := c.store.UpdateFunction(t.Context(), c.project, f.ID, now, func(f *warpket.Function) error { f.Settings = settings; return nil })
+		c.must(err)
+		a := New(Config{Store: c.store, Catalog: only(tt.template), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		e, err := a.scheduled(t.Context(), c.schedule(f, func(s *warpket.Schedule) { s.Pattern = "* * * * *" }), now)
+		c.must(err)
+		want := settings.Resources
+		tt.change(&want)
+		if diff := cmp.Diff(want, e.Resources); diff != "" || e.Target != tt.target {
+			t.Errorf("%s: it runs on %s %s", name, e.Target, diff)
+		}
+	}
+}
+
 func TestATimeForWhichTheQuotaHasNoRoomIsToldAndDoesNotComeAgain(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []warpket.Limit{warpket.ExecutionLimit, warpket.WaitingLimit, warpket.CPULimit} {

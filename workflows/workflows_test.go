@@ -197,9 +197,22 @@ func TestScaleMakesAnotherRound(t *testing.T) {
 	env := environment(t)
 	var a *Activities
 	round(env, Plan{Prepare: []warpket.ID{"a", "b"}}, ready)
-	env.OnActivity(a.Scale, mock.Anything, id, 1).Return(nil).Once()
-	env.RegisterDelayedCallback(func() { update(t, env, scaleUpdate, 1) }, time.Minute)
+	seen := time.Date(2026, 11, 27, 15, 0, 0, 1000, time.UTC)
+	env.OnActivity(a.Scale, mock.Anything, id, 1, seen).Return(nil).Once()
+	env.RegisterDelayedCallback(func() { update(t, env, scaleUpdate, 1, seen) }, time.Minute)
 	round(env, Plan{Release: []warpket.ID{"b"}}, ready)
+	detachAt(t, env, time.Hour)
+	deployWith(t, env)
+}
+
+func TestAServerOfTheReleaseBeforeMayScale(t *testing.T) {
+	t.Parallel()
+	env := environment(t)
+	var a *Activities
+	round(env, Plan{Prepare: []warpket.ID{"a"}}, ready)
+	env.OnActivity(a.Scale, mock.Anything, id, 2, time.Time{}).Return(nil).Once()
+	env.RegisterDelayedCallback(func() { update(t, env, scaleUpdate, 2) }, time.Minute) // it says no time
+	round(env, Plan{Prepare: []warpket.ID{"b"}}, ready)
 	detachAt(t, env, time.Hour)
 	deployWith(t, env)
 }

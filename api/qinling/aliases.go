@@ -117,6 +117,9 @@ func (w *wire) createAlias(ctx context.Context, in *Sent) (*output[aliasObject],
 	if name == "" || function == "" {
 		return nil, invalid("Required param is missing. Required: {'name', 'function_id'}")
 	}
+	if !namesAlias(name) {
+		return nil, invalid("Invalid alias name %q: use 1 to 255 characters without / and control characters.", clip(name))
+	}
 	number, _, err := said.version()
 	if err != nil {
 		return nil, err

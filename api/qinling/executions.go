@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -219,14 +220,9 @@ func (w *wire) listExecutions(ctx context.Context, in *struct{ Query }) (*output
 			return nil, err
 		}
 	}
-	filter := postgres.ExecutionFilter{Small: true} // and as much of the conditions as an index serves
-	if c := conditions["function_id"]; c.Op == warpket.Eq {
-		if filter.FunctionID, err = warpket.ParseID("function", c.Values[0]); err != nil {
-			projects = nil // no such function has no executions
-		}
-	}
-	if c := conditions["status"]; c.Op == warpket.Eq && c.Values[0] == statuses[warpket.Succeeded] {
-		filter.Status = warpket.Succeeded
+	filter, possible := executionFilter(conditions)
+	if !possible {
+		projects = nil
 	}
 	found, err := list(ctx, projects, func(e warpket.Execution) warpket.ID { return e.ID }, func(e warpket.Execution) bool {
 		return conditions["function_id"].Holds(string(e.FunctionID)) && conditions["function_version"].Holds(strconv.Itoa(e.VersionNumber)) &&
@@ -242,6 +238,35 @@ func (w *wire) listExecutions(ctx context.Context, in *struct{ Query }) (*output
 		out.Body.Executions = append(out.Body.Executions, toExecution(e))
 	}
 	return out, err
+}
+
+// executionFilter is as much of the conditions as the store narrows by: what else
+// there is has to be looked at. possible is false when nothing can fit.
+func executionFilter(conditions map[string]warpket.Condition) (_ postgres.ExecutionFilter, possible bool) {
+	filter := postgres.ExecutionFilter{Small: true}
+	if c := conditions["status"]; c.Op != "" {
+		filter.Statuses = nativeStatuses(c.Holds)
+	}
+	if c := conditions["function_id"]; c.Op == warpket.Eq || c.Op == warpket.In {
+		for _, text := range c.Values {
+			if id, err := warpket.ParseID("function", text); err == nil {
+				filter.Functions = append(filter.Functions, id)
+			}
+		}
+		switch len(filter.Functions) {
+		case 0:
+			return filter, false
+		case 1:
+			filter.FunctionID, filter.Functions = filter.Functions[0], nil
+		}
+	}
+	if c := conditions["function_version"]; !slices.ContainsFunc(c.Values, func(text string) bool { _, err := strconv.ParseUint(text, 10, 31); return err != nil }) && c.Op != warpket.Has {
+		filter.Version = c
+	}
+	if c := conditions["description"]; contains([]warpket.Op{warpket.Eq, warpket.Neq, warpket.In, warpket.Nin, warpket.Has}, c.Op) { // the others depend on the alphabet
+		filter.Description = c
+	}
+	return filter, filter.Statuses == nil || len(filter.Statuses) > 0
 }
 
 // target is which function's code is to be executed, and when an alias tells, its

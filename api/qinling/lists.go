@@ -51,7 +51,7 @@ func (w *wire) projects(ctx context.Context, q *Query, more ...string) ([]warpke
 	var found []warpket.ID
 	page := postgres.Page{Limit: postgres.MaxPage}
 	for {
-		projects, next, err := w.server.Store.Projects(ctx, page)
+		projects, next, err := w.server.Store.Projects(ctx, warpket.Condition{}, page)
 		if err != nil {
 			return nil, err
 		}
@@ -66,7 +66,8 @@ func (w *wire) projects(ctx context.Context, q *Query, more ...string) ([]warpke
 	}
 }
 
-// list gathers the newest things of projects that fit. read gives a page.
+// list gathers the newest things of projects that fit. read gives a page; one that
+// is not full though there are more has been looked for in vain.
 func list[T any](ctx context.Context, projects []warpket.ID, id func(T) warpket.ID, fits func(T) bool, read func(ctx context.Context, project warpket.ID, page postgres.Page) ([]T, string, error)) ([]T, error) {
 	var all []T
 	newest := func() {
@@ -88,6 +89,9 @@ func list[T any](ctx context.Context, projects []warpket.ID, id func(T) warpket.
 				}
 				all = append(all, item)
 				found++
+			}
+			if next != "" && len(items) < page.Limit {
+				inVain += postgres.MaxLooked
 			}
 			if inVain > maxLooked {
 				return nil, invalid("There are too many to look through: narrow the list by function_id or status.")

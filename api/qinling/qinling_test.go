@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warpket/warpket"
+	"github.com/warpket/warpket/api/qinling"
 	"github.com/warpket/warpket/storage/postgres"
 )
 
@@ -267,6 +268,28 @@ func TestTheLifeOfVersionsAndAliases(t *testing.T) {
 		t.Errorf("executed %v", e)
 	}
 	w.ok(t, 204, "DELETE", "/v1/aliases/prod", nil)
+
+	for _, name := range []string{"Prod", "v_1", "a", "two words", "100%?", "größer", strings.Repeat("x", 255)} {
+		w.ok(t, 201, "POST", "/v1/aliases", object{"name": name, "function_id": f, "function_version": 3})
+		path := "/v1/aliases/" + url.PathEscape(name)
+		if got := w.ok(t, 200, "GET", path, nil); got["name"] != name {
+			t.Errorf("%q is shown as %v", name, got)
+		}
+		native := strings.TrimSuffix(w.url, qinling.Prefix)
+		if got := w.ok(t, 200, "GET", native+path, nil, "Authorization", "Bearer "+w.token); got["name"] != name {
+			t.Errorf("%q is natively %v", name, got)
+		}
+		if got := w.ok(t, 200, "GET", native+"/v1/aliases", nil, "Authorization", "Bearer "+w.token); len(got["items"].([]any)) != 2 {
+			t.Errorf("with %q there are natively %v", name, got)
+		}
+		if e := w.ok(t, 201, "POST", "/v1/executions", object{"function_alias": name}); e["function_alias"] != name {
+			t.Errorf("executed %v", e)
+		}
+		w.ok(t, 204, "DELETE", path, nil)
+	}
+	for _, name := range []string{"a/b", "..", "a\nb", strings.Repeat("x", 256)} {
+		w.refused(t, 400, "Invalid alias name", "POST", "/v1/aliases", object{"name": name, "function_id": f, "function_version": 3})
+	}
 	for i := range 8 {
 		change(strings.Repeat("#\n", i+1))
 		w.ok(t, 201, "POST", versions, object{})
@@ -350,6 +373,41 @@ func TestTheLifeOfAnExecution(t *testing.T) {
 	w.ok(t, 204, "DELETE", "/v1/executions/"+id, nil)
 	if got := w.ok(t, 200, "GET", "/v1/functions/"+f, nil); got["count"].(float64) < 10 {
 		t.Errorf("counted %v", got["count"])
+	}
+}
+
+func TestAListFindsWhatIsRareAmongMoreThanItLooksAt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.function(t, w.runtime(t), "f", "def main(**kwargs): return 1\n")
+	finish := func(status warpket.Status, code warpket.FailureCode) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.finish = func(warpket.Execution) *postgres.Finish {
+			return &postgres.Finish{Status: status, Error: &warpket.Failure{Code: code, Message: "m"}}
+		}
+	}
+	for status, code := range map[warpket.Status]warpket.FailureCode{warpket.Failed: warpket.Raised, warpket.TimedOut: warpket.TimedOutCode, warpket.Lost: warpket.LostCode} {
+		finish(status, code)
+		w.ok(t, 201, "POST", "/v1/executions", object{"function_id": f})
+	}
+	finish(warpket.Failed, warpket.NotPlaced)
+	w.ok(t, 201, "POST", "/v1/executions", object{"function_id": f})
+	w.mu.Lock()
+	w.finish = func(warpket.Execution) *postgres.Finish { return &postgres.Finish{Status: warpket.Succeeded} }
+	w.mu.Unlock()
+	last, _ := w.ok(t, 201, "POST", "/v1/executions", object{"function_id": f})["id"].(string)
+	w.repeat(t, last, 23_000)
+	for query, want := range map[string]int{
+		"status=failed": 2, "status=error": 2, "status=in:failed,error": 4, "status=neq:success": 4, "status=running": 0, "status=nin:running,success,failed,error": 0,
+		"status=success": 1000, "status=eq:success": 1000, "status=has:cc": 1000, "status=gt:failed&function_id=in:" + f: 1000,
+	} {
+		if n := len(items(t, w.ok(t, 200, "GET", "/v1/executions?"+query, nil), "executions")); n != want {
+			t.Errorf("%q lists %d", query, n)
+		}
+	}
+	for _, query := range []string{"description=nothing", "function_version=7", "status=success&description=nothing"} {
+		w.refused(t, 400, "narrow the list", "GET", "/v1/executions?"+query, nil)
 	}
 }
 

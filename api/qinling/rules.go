@@ -1,6 +1,7 @@
 package qinling
 
 import (
+	"regexp"
 	"slices"
 	"time"
 
@@ -47,6 +48,11 @@ const (
 	imageSource   = "image"
 )
 
+// aliasForm is what may name an alias: whatever is one part of a path.
+var aliasForm = regexp.MustCompile(`^[^/\x00-\x1f\x7f]{1,255}$`)
+
+func namesAlias(name string) bool { return aliasForm.MatchString(name) && name != "." && name != ".." }
+
 // statuses are those of executions.
 var statuses = map[warpket.Status]string{
 	warpket.Queued: "running", warpket.Running: "running", warpket.Succeeded: "success",
@@ -55,6 +61,18 @@ var statuses = map[warpket.Status]string{
 
 // ours are the reasons of failures that are no function's fault.
 var ours = []warpket.FailureCode{warpket.LostCode, warpket.NoRuntime, warpket.NotPlaced, warpket.NotPrepared}
+
+// nativeStatuses are those of the executions that may have one of the wire's that
+// fits. Failed ones may be either of two.
+func nativeStatuses(fits func(string) bool) []warpket.Status {
+	native := []warpket.Status{}
+	for _, status := range warpket.Statuses {
+		if fits(statuses[status]) || status == warpket.Failed && fits(statuses[warpket.Lost]) {
+			native = append(native, status)
+		}
+	}
+	return native
+}
 
 // exhausted are the reasons of failures that come of limits.
 var exhausted = []warpket.FailureCode{warpket.OutOfMemory, warpket.TooManyProcesses, warpket.DiskFull}

@@ -62,7 +62,7 @@ func (w *wire) addVersions() {
 			}
 			found, err := list(ctx, []warpket.ID{f.ProjectID}, func(v warpket.Version) warpket.ID { return v.ID }, always,
 				func(ctx context.Context, project warpket.ID, page postgres.Page) ([]warpket.Version, string, error) {
-					return w.server.Store.Versions(ctx, project, f.ID, page)
+					return w.server.Store.Versions(ctx, project, f.ID, postgres.VersionFilter{}, page)
 				})
 			if err != nil {
 				return nil, err

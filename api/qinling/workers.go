@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -164,10 +165,10 @@ func (w *wire) scale(ctx context.Context, f warpket.Function, v warpket.Version,
 		if slots += open[0].Slots; slots > warpket.MaxSlots {
 			return nil, invalid("A function has at most %d workers.", warpket.MaxSlots/slotsPerWorker)
 		}
-		err = w.server.Workflows.Scale(ctx, open[0].ID, slots)
+		err = w.server.Workflows.Scale(ctx, open[0].ID, slots, time.Time{})
 	case len(open) > 0:
 		if slots = max(open[0].Slots-slots, slotsPerWorker); slots < open[0].Slots {
-			err = w.server.Workflows.Scale(ctx, open[0].ID, slots)
+			err = w.server.Workflows.Scale(ctx, open[0].ID, slots, time.Time{})
 		}
 	case more:
 		err = w.server.Deploy(ctx, f, v, slots)

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/api"
 	"github.com/warpket/warpket/api/qinling"
@@ -36,6 +38,7 @@ import (
 type world struct {
 	store *postgres.Store
 	hub   *live.Hub
+	db    string // URL of the database
 	url   string // of the wire
 	token string // an operator's
 	other string // a member's of another project
@@ -59,11 +62,11 @@ func (w *world) StartRuntime(ctx context.Context, r warpket.Runtime) error {
 	return err
 }
 
-func (w *world) Scale(ctx context.Context, d warpket.ID, slots int) error {
+func (w *world) Scale(ctx context.Context, d warpket.ID, slots int, seen time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.scaled = append(w.scaled, slots)
-	return w.store.ScaleDeployment(ctx, d, slots, time.Now())
+	return w.store.ScaleDeployment(ctx, d, slots, seen, time.Now())
 }
 
 func (w *world) Detach(ctx context.Context, d warpket.ID) error {
@@ -135,7 +138,8 @@ func (w *world) Object(_ context.Context, from warpket.Source, _ *warpket.Object
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	ctx := t.Context()
-	store, err := postgres.Open(ctx, teststack.Postgres(t))
+	db := teststack.Postgres(t)
+	store, err := postgres.Open(ctx, db)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +161,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	w := &world{store: store, hub: live.New()}
+	w := &world{store: store, hub: live.New(), db: db}
 	w.finish = func(e warpket.Execution) *postgres.Finish {
 		return &postgres.Finish{
 			Status: warpket.Succeeded, Result: warpket.Payload{Inline: []byte(`"Hello, <b>"`), Size: 12}, Log: warpket.Payload{Inline: []byte("printed"), Size: 7}, LogSize: 7,
@@ -192,6 +196,22 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// repeat makes the execution of this ID so many more times, after it.
+func (w *world) repeat(t *testing.T, id string, times int) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), w.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	_, err = conn.Exec(t.Context(), `insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags, input_size, shots, seed, resources, retries, status, created_date)
+		select (left(id::text, 13) || '-7fff-bfff-' || lpad(to_hex(i), 12, '0'))::uuid, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags, input_size, shots, seed, resources, retries, status, created_date
+		from executions, generate_series(1, $2) i where id = $1`, id, times)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // addNode makes the fleet have a node.
 func (w *world) addNode(t *testing.T) {
 	t.Helper()
@@ -218,7 +238,8 @@ type answer struct {
 	body   string
 }
 
-// send sends a request: body is a text as it is, or anything as JSON.
+// send sends a request to a path of the wire, or to a whole URL: body is a text as
+// it is, or anything as JSON.
 func (w *world) send(t *testing.T, method, path string, body any, header ...string) answer {
 	t.Helper()
 	text, ok := body.(string)
@@ -229,7 +250,10 @@ func (w *world) send(t *testing.T, method, path string, body any, header ...stri
 		}
 		text = string(b)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, w.url+path, strings.NewReader(text))
+	if strings.HasPrefix(path, "/") {
+		path = w.url + path
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, path, strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1698,39 +1698,6 @@ func (e ListDevicesParamsFree) Valid() bool {
 	}
 }
 
-// Defines values for ListExecutionsParamsStatus.
-const (
-	ListExecutionsParamsStatusCancelled ListExecutionsParamsStatus = "cancelled"
-	ListExecutionsParamsStatusFailed    ListExecutionsParamsStatus = "failed"
-	ListExecutionsParamsStatusLost      ListExecutionsParamsStatus = "lost"
-	ListExecutionsParamsStatusQueued    ListExecutionsParamsStatus = "queued"
-	ListExecutionsParamsStatusRunning   ListExecutionsParamsStatus = "running"
-	ListExecutionsParamsStatusSucceeded ListExecutionsParamsStatus = "succeeded"
-	ListExecutionsParamsStatusTimedOut  ListExecutionsParamsStatus = "timed_out"
-)
-
-// Valid indicates whether the value is a known member of the ListExecutionsParamsStatus enum.
-func (e ListExecutionsParamsStatus) Valid() bool {
-	switch e {
-	case ListExecutionsParamsStatusCancelled:
-		return true
-	case ListExecutionsParamsStatusFailed:
-		return true
-	case ListExecutionsParamsStatusLost:
-		return true
-	case ListExecutionsParamsStatusQueued:
-		return true
-	case ListExecutionsParamsStatusRunning:
-		return true
-	case ListExecutionsParamsStatusSucceeded:
-		return true
-	case ListExecutionsParamsStatusTimedOut:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for ListExecutionsParamsLane.
 const (
 	ListExecutionsParamsLaneDurable ListExecutionsParamsLane = "durable"
@@ -4981,6 +4948,9 @@ type GetDeploymentParams struct {
 
 // ScaleDeploymentParams defines parameters for ScaleDeployment.
 type ScaleDeploymentParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+
 	// Prefer wait=SECONDS holds the answer until there is nothing left to wait for, at most so long
 	Prefer *string `json:"Prefer,omitempty"`
 }
@@ -5029,14 +4999,14 @@ type ListExecutionsParams struct {
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// FunctionID Only those of this function
+	// FunctionID Only those of this function, or in: and several
 	FunctionID *string `form:"functionId,omitempty" json:"functionId,omitempty"`
 
-	// Version Only those of the version with this number
-	Version *int64 `form:"version,omitempty" json:"version,omitempty"`
+	// Version Only those of the version with this number, 0 for drafts, or eq:, neq:, gt:, gte:, lt:, lte:, in: and a number
+	Version *string `form:"version,omitempty" json:"version,omitempty"`
 
-	// Status Only those with this status
-	Status *ListExecutionsParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+	// Status Only those with this status: queued, running, succeeded, failed, cancelled, timed_out or lost; or eq:, neq:, in:, nin: and such
+	Status *string `form:"status,omitempty" json:"status,omitempty"`
 
 	// Lane Only those in this lane
 	Lane *ListExecutionsParamsLane `form:"lane,omitempty" json:"lane,omitempty"`
@@ -5065,9 +5035,6 @@ type ListExecutionsParams struct {
 	// Until Only those created before this time
 	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
 }
-
-// ListExecutionsParamsStatus defines parameters for ListExecutions.
-type ListExecutionsParamsStatus string
 
 // ListExecutionsParamsLane defines parameters for ListExecutions.
 type ListExecutionsParamsLane string
@@ -5262,6 +5229,12 @@ type PublishDraftParams struct {
 	IfMatch *string `json:"If-Match,omitempty"`
 }
 
+// SetEnvironmentParams defines parameters for SetEnvironment.
+type SetEnvironmentParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
 // ListVersionsParams defines parameters for ListVersions.
 type ListVersionsParams struct {
 	// Cursor nextCursor of the page before; leave it out for the first page
@@ -5269,6 +5242,12 @@ type ListVersionsParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Description Only those described so, or eq:, neq:, in:, has: and a text
+	Description *string `form:"description,omitempty" json:"description,omitempty"`
+
+	// CreatedDate Only those created then, or gt:, gte:, lt:, lte:, eq:, neq: and a time
+	CreatedDate *string `form:"createdDate,omitempty" json:"createdDate,omitempty"`
 }
 
 // CreateVersionMultipartBody defines parameters for CreateVersion.
@@ -5374,6 +5353,9 @@ type ListProjectsParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Name Only those with this name, or eq:, neq:, in:, has: and a text
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
 }
 
 // DeleteProjectParams defines parameters for DeleteProject.
@@ -5398,6 +5380,9 @@ type ListMembersParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Name Only those with this name, or eq:, neq:, in:, has: and a text
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
 }
 
 // DeleteMemberParams defines parameters for DeleteMember.
@@ -5515,6 +5500,15 @@ type ListSecretsParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Name Only those with this name, or eq:, neq:, in:, has: and a text
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+}
+
+// UpdateSecretParams defines parameters for UpdateSecret.
+type UpdateSecretParams struct {
+	// IfMatch ETag of what you have read: the change is refused with 412 if it has changed since. Leave it out, or send *, to change it whatever it is
+	IfMatch *string `json:"If-Match,omitempty"`
 }
 
 // ListTokensParams defines parameters for ListTokens.
@@ -5524,6 +5518,9 @@ type ListTokensParams struct {
 
 	// Limit How many items at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Name Only those with this name, or eq:, neq:, in:, has: and a text
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
 
 	// Member Only those that were issued to this member
 	Member *string `form:"member,omitempty" json:"member,omitempty"`
@@ -5886,7 +5883,7 @@ type ClientInterface interface {
 
 	// ScaleDeploymentWithBody Scale a deployment
 	//
-	// Sets the number of slots. Slots that are given back finish what they run.
+	// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 	//
 	// Needs the role member.
 	//
@@ -5897,7 +5894,7 @@ type ClientInterface interface {
 
 	// ScaleDeployment Scale a deployment
 	//
-	// Sets the number of slots. Slots that are given back finish what they run.
+	// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 	//
 	// Needs the role member.
 	//
@@ -6220,7 +6217,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-	SetEnvironmentWithBody(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SetEnvironmentWithBody(ctx context.Context, functionID string, params *SetEnvironmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SetEnvironment Set the environment of a function
 	//
@@ -6231,7 +6228,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-	SetEnvironment(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SetEnvironment(ctx context.Context, functionID string, params *SetEnvironmentParams, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListVersions List versions
 	//
@@ -6861,7 +6858,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-	UpdateSecretWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateSecretWithBody(ctx context.Context, name string, params *UpdateSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateSecret Change the value of a secret
 	//
@@ -6872,7 +6869,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-	UpdateSecret(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateSecret(ctx context.Context, name string, params *UpdateSecretParams, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListTemplates List templates
 	//
@@ -7299,7 +7296,7 @@ func (c *Client) GetDeployment(ctx context.Context, id string, params *GetDeploy
 
 // ScaleDeploymentWithBody Scale a deployment
 //
-// Sets the number of slots. Slots that are given back finish what they run.
+// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 //
 // Needs the role member.
 //
@@ -7320,7 +7317,7 @@ func (c *Client) ScaleDeploymentWithBody(ctx context.Context, id string, params 
 
 // ScaleDeployment Scale a deployment
 //
-// Sets the number of slots. Slots that are given back finish what they run.
+// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 //
 // Needs the role member.
 //
@@ -7963,8 +7960,8 @@ func (c *Client) GetEnvironment(ctx context.Context, functionID string, reqEdito
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-func (c *Client) SetEnvironmentWithBody(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSetEnvironmentRequestWithBody(c.Server, functionID, contentType, body)
+func (c *Client) SetEnvironmentWithBody(ctx context.Context, functionID string, params *SetEnvironmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetEnvironmentRequestWithBody(c.Server, functionID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7984,8 +7981,8 @@ func (c *Client) SetEnvironmentWithBody(ctx context.Context, functionID string, 
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-func (c *Client) SetEnvironment(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSetEnvironmentRequest(c.Server, functionID, body)
+func (c *Client) SetEnvironment(ctx context.Context, functionID string, params *SetEnvironmentParams, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetEnvironmentRequest(c.Server, functionID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -9274,8 +9271,8 @@ func (c *Client) GetSecret(ctx context.Context, name string, reqEditors ...Reque
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-func (c *Client) UpdateSecretWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateSecretRequestWithBody(c.Server, name, contentType, body)
+func (c *Client) UpdateSecretWithBody(ctx context.Context, name string, params *UpdateSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateSecretRequestWithBody(c.Server, name, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -9295,8 +9292,8 @@ func (c *Client) UpdateSecretWithBody(ctx context.Context, name string, contentT
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-func (c *Client) UpdateSecret(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateSecretRequest(c.Server, name, body)
+func (c *Client) UpdateSecret(ctx context.Context, name string, params *UpdateSecretParams, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateSecretRequest(c.Server, name, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -10393,15 +10390,26 @@ func NewScaleDeploymentRequestWithBody(server string, id string, params *ScaleDe
 
 	if params != nil {
 
-		if params.Prefer != nil {
+		if params.IfMatch != nil {
 			var headerParam0 string
 
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
 			if err != nil {
 				return nil, err
 			}
 
-			req.Header.Set("Prefer", headerParam0)
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.Prefer != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Prefer", *params.Prefer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Prefer", headerParam1)
 		}
 
 	}
@@ -10650,7 +10658,7 @@ func NewListExecutionsRequest(server string, params *ListExecutionsParams) (*htt
 
 		if params.Version != nil {
 
-			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -11921,18 +11929,18 @@ func NewGetEnvironmentRequest(server string, functionID string) (*http.Request, 
 }
 
 // NewSetEnvironmentRequest calls the generic SetEnvironment builder with application/json body
-func NewSetEnvironmentRequest(server string, functionID string, body SetEnvironmentJSONRequestBody) (*http.Request, error) {
+func NewSetEnvironmentRequest(server string, functionID string, params *SetEnvironmentParams, body SetEnvironmentJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewSetEnvironmentRequestWithBody(server, functionID, "application/json", bodyReader)
+	return NewSetEnvironmentRequestWithBody(server, functionID, params, "application/json", bodyReader)
 }
 
 // NewSetEnvironmentRequestWithBody constructs an http.Request for the SetEnvironment method, with any body, and a specified content type
-func NewSetEnvironmentRequestWithBody(server string, functionID string, contentType string, body io.Reader) (*http.Request, error) {
+func NewSetEnvironmentRequestWithBody(server string, functionID string, params *SetEnvironmentParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -11963,6 +11971,21 @@ func NewSetEnvironmentRequestWithBody(server string, functionID string, contentT
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -12017,6 +12040,30 @@ func NewListVersionsRequest(server string, functionID string, params *ListVersio
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Description != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "description", *params.Description, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedDate != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "createdDate", *params.CreatedDate, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -13096,6 +13143,18 @@ func NewListProjectsRequest(server string, params *ListProjectsParams) (*http.Re
 
 		}
 
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -13372,6 +13431,18 @@ func NewListMembersRequest(server string, id string, params *ListMembersParams) 
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -14532,6 +14603,18 @@ func NewListSecretsRequest(server string, params *ListSecretsParams) (*http.Requ
 
 		}
 
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -14655,18 +14738,18 @@ func NewGetSecretRequest(server string, name string) (*http.Request, error) {
 }
 
 // NewUpdateSecretRequest calls the generic UpdateSecret builder with application/json body
-func NewUpdateSecretRequest(server string, name string, body UpdateSecretJSONRequestBody) (*http.Request, error) {
+func NewUpdateSecretRequest(server string, name string, params *UpdateSecretParams, body UpdateSecretJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewUpdateSecretRequestWithBody(server, name, "application/json", bodyReader)
+	return NewUpdateSecretRequestWithBody(server, name, params, "application/json", bodyReader)
 }
 
 // NewUpdateSecretRequestWithBody constructs an http.Request for the UpdateSecret method, with any body, and a specified content type
-func NewUpdateSecretRequestWithBody(server string, name string, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateSecretRequestWithBody(server string, name string, params *UpdateSecretParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -14697,6 +14780,21 @@ func NewUpdateSecretRequestWithBody(server string, name string, contentType stri
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -14805,6 +14903,18 @@ func NewListTokensRequest(server string, params *ListTokensParams) (*http.Reques
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -15585,7 +15695,7 @@ type ClientWithResponsesInterface interface {
 
 	// ScaleDeploymentWithBodyWithResponse Scale a deployment
 	//
-	// Sets the number of slots. Slots that are given back finish what they run.
+	// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 	//
 	// Needs the role member.
 	//
@@ -15596,7 +15706,7 @@ type ClientWithResponsesInterface interface {
 
 	// ScaleDeploymentWithResponse Scale a deployment
 	//
-	// Sets the number of slots. Slots that are given back finish what they run.
+	// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 	//
 	// Needs the role member.
 	//
@@ -15953,7 +16063,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-	SetEnvironmentWithBodyWithResponse(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error)
+	SetEnvironmentWithBodyWithResponse(ctx context.Context, functionID string, params *SetEnvironmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error)
 
 	// SetEnvironmentWithResponse Set the environment of a function
 	//
@@ -15964,7 +16074,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-	SetEnvironmentWithResponse(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error)
+	SetEnvironmentWithResponse(ctx context.Context, functionID string, params *SetEnvironmentParams, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error)
 
 	// ListVersionsWithResponse List versions
 	//
@@ -16664,7 +16774,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-	UpdateSecretWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error)
+	UpdateSecretWithBodyWithResponse(ctx context.Context, name string, params *UpdateSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error)
 
 	// UpdateSecretWithResponse Change the value of a secret
 	//
@@ -16675,7 +16785,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-	UpdateSecretWithResponse(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error)
+	UpdateSecretWithResponse(ctx context.Context, name string, params *UpdateSecretParams, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error)
 
 	// ListTemplatesWithResponse List templates
 	//
@@ -21178,7 +21288,7 @@ func (c *ClientWithResponses) GetDeploymentWithResponse(ctx context.Context, id 
 
 // ScaleDeploymentWithBodyWithResponse Scale a deployment
 //
-// Sets the number of slots. Slots that are given back finish what they run.
+// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 //
 // Needs the role member.
 //
@@ -21195,7 +21305,7 @@ func (c *ClientWithResponses) ScaleDeploymentWithBodyWithResponse(ctx context.Co
 
 // ScaleDeploymentWithResponse Scale a deployment
 //
-// Sets the number of slots. Slots that are given back finish what they run.
+// Sets the number of slots. Slots that are given back finish what they run. Its ETag changes with its status and message, too, but not with how many slots are ready.
 //
 // Needs the role member.
 //
@@ -21744,8 +21854,8 @@ func (c *ClientWithResponses) GetEnvironmentWithResponse(ctx context.Context, fu
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-func (c *ClientWithResponses) SetEnvironmentWithBodyWithResponse(ctx context.Context, functionID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error) {
-	rsp, err := c.SetEnvironmentWithBody(ctx, functionID, contentType, body, reqEditors...)
+func (c *ClientWithResponses) SetEnvironmentWithBodyWithResponse(ctx context.Context, functionID string, params *SetEnvironmentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error) {
+	rsp, err := c.SetEnvironmentWithBody(ctx, functionID, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -21761,8 +21871,8 @@ func (c *ClientWithResponses) SetEnvironmentWithBodyWithResponse(ctx context.Con
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /v1/functions/{functionId}/environment (the `SetEnvironment` operationId).
-func (c *ClientWithResponses) SetEnvironmentWithResponse(ctx context.Context, functionID string, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error) {
-	rsp, err := c.SetEnvironment(ctx, functionID, body, reqEditors...)
+func (c *ClientWithResponses) SetEnvironmentWithResponse(ctx context.Context, functionID string, params *SetEnvironmentParams, body SetEnvironmentJSONRequestBody, reqEditors ...RequestEditorFn) (*SetEnvironmentResponse, error) {
+	rsp, err := c.SetEnvironment(ctx, functionID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -22857,8 +22967,8 @@ func (c *ClientWithResponses) GetSecretWithResponse(ctx context.Context, name st
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-func (c *ClientWithResponses) UpdateSecretWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error) {
-	rsp, err := c.UpdateSecretWithBody(ctx, name, contentType, body, reqEditors...)
+func (c *ClientWithResponses) UpdateSecretWithBodyWithResponse(ctx context.Context, name string, params *UpdateSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error) {
+	rsp, err := c.UpdateSecretWithBody(ctx, name, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -22874,8 +22984,8 @@ func (c *ClientWithResponses) UpdateSecretWithBodyWithResponse(ctx context.Conte
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /v1/secrets/{name} (the `UpdateSecret` operationId).
-func (c *ClientWithResponses) UpdateSecretWithResponse(ctx context.Context, name string, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error) {
-	rsp, err := c.UpdateSecret(ctx, name, body, reqEditors...)
+func (c *ClientWithResponses) UpdateSecretWithResponse(ctx context.Context, name string, params *UpdateSecretParams, body UpdateSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateSecretResponse, error) {
+	rsp, err := c.UpdateSecret(ctx, name, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}

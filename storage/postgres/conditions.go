@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,6 +92,17 @@ func date(field string) func(string) (any, error) {
 			return nil, warpket.Errorf(warpket.Invalid, "%s is compared with a date such as 2026-11-27T15:00:00Z, not with %.40q", field, text).At("query.%s", field)
 		}
 		return t, nil
+	}
+}
+
+// wholeNumber reads the values of a condition on a number.
+func wholeNumber(field string) func(string) (any, error) {
+	return func(text string) (any, error) {
+		n, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || n < 0 {
+			return nil, warpket.Errorf(warpket.Invalid, "%s is compared with a number from 0 to 2147483647, not with %.40q", field, text).At("query.%s", field)
+		}
+		return int32(n), nil
 	}
 }
 

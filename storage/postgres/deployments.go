@@ -129,11 +129,17 @@ func (s *Store) TellDeployment(ctx context.Context, id warpket.ID) error {
 }
 
 // ScaleDeployment sets how many slots a deployment wants, if the quota of its
-// project has room for them.
-func (s *Store) ScaleDeployment(ctx context.Context, id warpket.ID, slots int, now time.Time) error {
+// project has room for them. Unless seen is zero it has to be as it was when it had
+// last changed then. Wanting again what is wanted does nothing.
+func (s *Store) ScaleDeployment(ctx context.Context, id warpket.ID, slots int, seen, now time.Time) error {
 	return s.changeDeployment(ctx, id, func(d *warpket.Deployment) error {
-		if d.Status.Final() {
+		switch {
+		case d.Status.Final():
 			return warpket.Errorf(warpket.Conflict, "deployment %s is %s and cannot be scaled: deploy the version anew", id, d.Status)
+		case d.Slots == slots:
+			return nil
+		case !seen.IsZero() && !seen.Equal(d.UpdatedDate):
+			return warpket.Errorf(warpket.Stale, "the deployment has changed since you read it: read it again and decide")
 		}
 		d.Slots, d.UpdatedDate = slots, now
 		return nil

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -69,7 +70,7 @@ func TestADeploymentMovesByLegalStepsOnly(t *testing.T) {
 	d := w.addDeployment(f, v)
 	wantKind(t, w.AdvanceDeployment(t.Context(), d.ID, warpket.DeploymentReady, "", now()), warpket.Conflict)
 	w.must(w.AdvanceDeployment(t.Context(), d.ID, warpket.DeploymentPlacing, "looking", now()))
-	w.must(w.ScaleDeployment(t.Context(), d.ID, 3, now()))
+	w.must(w.ScaleDeployment(t.Context(), d.ID, 3, time.Time{}, now()))
 	got, err := w.DeploymentByID(t.Context(), d.ID)
 	w.must(err)
 	if got.Status != warpket.DeploymentPlacing || got.Message != "looking" || got.Slots != 3 {
@@ -80,6 +81,10 @@ func TestADeploymentMovesByLegalStepsOnly(t *testing.T) {
 			t.Errorf("%s are %v", list, got)
 		}
 	}
+	seen := got.UpdatedDate
+	w.must(w.ScaleDeployment(t.Context(), d.ID, 2, seen, now()))
+	wantKind(t, w.ScaleDeployment(t.Context(), d.ID, 1, seen, now()), warpket.Stale)
+	w.must(w.ScaleDeployment(t.Context(), d.ID, 2, seen, now())) // as when its activity runs again
 	// Of those who race, the final one stays.
 	race(10, func(i int) {
 		to := []warpket.DeploymentStatus{warpket.DeploymentReady, warpket.DeploymentDetached, warpket.DeploymentDegraded}[i%3]
@@ -90,8 +95,8 @@ func TestADeploymentMovesByLegalStepsOnly(t *testing.T) {
 	if got, err := w.DeploymentByID(t.Context(), d.ID); err != nil || got.Status != warpket.DeploymentDetached {
 		t.Errorf("it is %s (%v)", got.Status, err)
 	}
-	wantKind(t, w.ScaleDeployment(t.Context(), d.ID, 4, now()), warpket.Conflict)
-	wantKind(t, w.ScaleDeployment(t.Context(), newID(), 4, now()), warpket.NotFound)
+	wantKind(t, w.ScaleDeployment(t.Context(), d.ID, 4, time.Time{}, now()), warpket.Conflict)
+	wantKind(t, w.ScaleDeployment(t.Context(), newID(), 4, time.Time{}, now()), warpket.NotFound)
 	if got := append(w.deploymentIDs("open"), w.deploymentIDs("unsettled")...); len(got) != 0 {
 		t.Errorf("still listed: %v", got)
 	}

@@ -20,8 +20,9 @@ func (s *Store) Environment(ctx context.Context, project, function warpket.ID) (
 }
 
 // SetEnvironment replaces the environment of a function, which gets a new
-// revision unless that changes nothing.
-func (s *Store) SetEnvironment(ctx context.Context, project, function warpket.ID, e warpket.Environment, now time.Time) error {
+// revision unless that changes nothing. check may refuse to replace what it is at
+// that moment.
+func (s *Store) SetEnvironment(ctx context.Context, project, function warpket.ID, e warpket.Environment, now time.Time, check func(warpket.Environment) error) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		// Secrets are locked before functions, as when their values change.
 		ids, err := secretIDs(ctx, tx, project, e)
@@ -29,7 +30,10 @@ func (s *Store) SetEnvironment(ctx context.Context, project, function warpket.ID
 			return err
 		}
 		old, err := one(ctx, tx, scanEnvironment, `select `+environmentColumns+` from functions f where f.id = $1 and f.project_id = $2 for no key update`, function, project)
-		if err != nil || old.Equal(e) {
+		if err != nil {
+			return err
+		}
+		if err := check(old); err != nil || old.Equal(e) {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `update functions set variables = $2, updated_date = $3 where id = $1`, function, orEmpty(e.Variables), now); err != nil {

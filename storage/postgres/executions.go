@@ -77,8 +77,8 @@ func (s *Store) ExecutionByID(ctx context.Context, id warpket.ID) (warpket.Execu
 type ExecutionFilter struct {
 	Alias       string
 	FunctionID  warpket.ID
-	Version     int
-	Status      warpket.Status
+	Version     warpket.Condition // numbers
+	Statuses    []warpket.Status  // any of these, each named once; nil for all
 	Lane        warpket.Lane
 	Target      warpket.Target
 	RetryOf     warpket.ID
@@ -95,9 +95,13 @@ type ExecutionFilter struct {
 const smallPayload = 4 << 10
 
 // Executions lists the executions of a project, without their logs, and without
-// their inputs and results unless these are small and asked for. With a filter that few fit, a page may hold fewer than its limit,
-// even none, while there are more: its cursor tells.
+// their inputs and results unless these are small and asked for. With a filter
+// that few fit, a page may hold fewer than its limit, even none, while there are
+// more: its cursor tells.
 func (s *Store) Executions(ctx context.Context, project warpket.ID, filter ExecutionFilter, page Page) ([]warpket.Execution, string, error) {
+	if filter.Statuses != nil && len(filter.Statuses) == 0 {
+		return nil, "", nil
+	}
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
@@ -107,6 +111,11 @@ func (s *Store) Executions(ctx context.Context, project warpket.ID, filter Execu
 		return nil, "", err
 	}
 	l := looking{table: `executions`, columns: executionHeadColumns, order: order, walk: w.where.String(), walkArgs: w.args}
+	if filter.rare() {
+		for _, status := range filter.Statuses {
+			l.parts = append(l.parts, `status = '`+string(status)+`'`) // a constant, for the index is for all statuses but one
+		}
+	}
 	if filter.Small {
 		l.columns = executionSmallColumns
 	}
@@ -138,9 +147,6 @@ func (f ExecutionFilter) walk(project, before warpket.ID) (w *conditions, order 
 	if key != project {
 		w.and(`project_id = $%d`, project)
 	}
-	if f.rare() {
-		w.where.WriteString(` and status = '` + string(f.Status) + `'`) // a constant, for the index is for all statuses but one
-	}
 	return w, order, nil
 }
 
@@ -170,9 +176,9 @@ func (f ExecutionFilter) bounds(before *warpket.ID) (from warpket.ID, err error)
 	return from, nil
 }
 
-// rare reports whether it is for a status that an index has.
+// rare reports whether it is for statuses that an index has: all but one.
 func (f ExecutionFilter) rare() bool {
-	return f.Status != warpket.Succeeded && slices.Contains(warpket.Statuses, f.Status)
+	return len(f.Statuses) > 0 && !slices.ContainsFunc(f.Statuses, func(s warpket.Status) bool { return s == warpket.Succeeded || !slices.Contains(warpket.Statuses, s) })
 }
 
 // narrow adds what is to be looked up in each execution.
@@ -180,8 +186,8 @@ func (f ExecutionFilter) narrow(w *conditions) error {
 	if f.FunctionID != "" && f.rare() {
 		w.and(`function_id = $%d`, f.FunctionID)
 	}
-	if f.Status != "" && !f.rare() {
-		w.and(`status = $%d`, f.Status)
+	if f.Statuses != nil && !f.rare() {
+		w.and(`status = any ($%d::text[])`, f.Statuses)
 	}
 	if f.Alias != "" && (f.FunctionID != "" || f.rare()) {
 		w.and(`alias = $%d`, f.Alias)
@@ -189,8 +195,8 @@ func (f ExecutionFilter) narrow(w *conditions) error {
 	if f.Functions != nil {
 		w.and(`function_id = any ($%d::uuid[])`, f.Functions)
 	}
-	if f.Version != 0 {
-		w.and(`version_number = $%d`, f.Version)
+	if err := w.compare(`version_number`, f.Version, wholeNumber("version")); err != nil {
+		return err
 	}
 	if f.Lane != "" {
 		w.and(`lane = $%d`, f.Lane)

@@ -6,9 +6,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// MaxLooked is for tests what a page may look at.
-const MaxLooked = maxLooked
-
 // OpenTraced is Open for tests that see all that is run.
 func OpenTraced(ctx context.Context, url string, tracer pgx.QueryTracer) (*Store, error) {
 	return open(ctx, url, tracer)

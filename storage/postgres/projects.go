@@ -31,13 +31,17 @@ func (s *Store) Project(ctx context.Context, idOrName string) (warpket.Project, 
 	return p, explain(err, "project", idOrName)
 }
 
-// Projects lists all projects.
-func (s *Store) Projects(ctx context.Context, page Page) ([]warpket.Project, string, error) {
+// Projects lists all projects, or those with such a name.
+func (s *Store) Projects(ctx context.Context, name warpket.Condition, page Page) ([]warpket.Project, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanProject, `select `+projectColumns+` from projects where id < $1 and deleted_date is null order by id desc limit $2`, before, rows)
+	w := where(`id < $1 and deleted_date is null`, before, rows)
+	if err := w.compare(`name`, name, nil); err != nil {
+		return nil, "", err
+	}
+	items, err := planned(ctx, s.pool, scanProject, `select `+projectColumns+` from projects where `+w.where.String()+` order by id desc limit $2`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "project", "")
 	}

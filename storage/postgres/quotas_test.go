@@ -73,11 +73,11 @@ func TestNoRaceExceedsAQuota(t *testing.T) {
 	w.must(err)
 	w.limit(w.project, warpket.SlotLimit, 4)
 	d := w.addDeployment(f, v)
-	ends := w.kinds(8, func(int) error { return w.ScaleDeployment(ctx, d.ID, 5, now()) })
+	ends := w.kinds(8, func(int) error { return w.ScaleDeployment(ctx, d.ID, 5, time.Time{}, now()) })
 	if diff := cmp.Diff(map[string]int{"over_quota": 8}, ends); diff != "" {
 		t.Errorf("scaling over the quota, with %d: %s", used[warpket.SlotLimit], diff)
 	}
-	w.must(w.ScaleDeployment(ctx, d.ID, 4, now()))
+	w.must(w.ScaleDeployment(ctx, d.ID, 4, time.Time{}, now()))
 	d.ID = newID()
 	wantKind(t, w.CreateDeployment(ctx, d), warpket.OverQuota)
 	if n := w.count(`select count(*) from outbox where subject_id = $1`, d.ID); n != 0 {

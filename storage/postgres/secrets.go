@@ -63,13 +63,18 @@ func (s *Store) SealedSecret(ctx context.Context, project warpket.ID, name strin
 	return sealed, explain(err, "secret", name)
 }
 
-// Secrets lists the secrets of a project, without their values.
-func (s *Store) Secrets(ctx context.Context, project warpket.ID, page Page) ([]warpket.StoredSecret, string, error) {
+// Secrets lists the secrets of a project, or those with such a name, without their
+// values.
+func (s *Store) Secrets(ctx context.Context, project warpket.ID, name warpket.Condition, page Page) ([]warpket.StoredSecret, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanSecret, `select `+secretColumns+` from secrets s where s.project_id = $1 and s.id < $2 order by s.id desc limit $3`, project, before, rows)
+	w := where(`s.project_id = $1 and s.id < $2`, project, before, rows)
+	if err := w.compare(`s.name`, name, nil); err != nil {
+		return nil, "", err
+	}
+	items, err := planned(ctx, s.pool, scanSecret, `select `+secretColumns+` from secrets s where `+w.where.String()+` order by s.id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "secret", "")
 	}
@@ -78,13 +83,20 @@ func (s *Store) Secrets(ctx context.Context, project warpket.ID, page Page) ([]w
 }
 
 // ChangeSecret replaces the value of a secret. The functions that use it get a
-// new revision, so that none of their slots keeps the old value.
-func (s *Store) ChangeSecret(ctx context.Context, project warpket.ID, name string, value Sealed, now time.Time) (warpket.StoredSecret, error) {
+// new revision, so that none of their slots keeps the old value. check may refuse
+// to change what is there at that moment.
+func (s *Store) ChangeSecret(ctx context.Context, project warpket.ID, name string, value Sealed, now time.Time, check func(warpket.StoredSecret) error) (warpket.StoredSecret, error) {
 	var secret warpket.StoredSecret
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-		secret, err = one(ctx, tx, scanSecret, `update secrets s set sealed = $3, size = $4, updated_date = $5 where s.project_id = $1 and s.name = $2 returning `+secretColumns,
-			project, name, value.Ciphertext, value.Size, now)
+		secret, err = one(ctx, tx, scanSecret, `select `+secretColumns+` from secrets s where s.project_id = $1 and s.name = $2 for no key update of s`, project, name)
 		if err != nil {
+			return err
+		}
+		if err := check(secret); err != nil {
+			return err
+		}
+		secret.UpdatedDate = now
+		if _, err := tx.Exec(ctx, `update secrets set sealed = $2, size = $3, updated_date = $4 where id = $1`, secret.ID, value.Ciphertext, value.Size, now); err != nil {
 			return err
 		}
 		users, err := many(ctx, tx, pgx.RowTo[warpket.ID], `select id from functions where id in (select function_id from function_secrets where secret_id = $1) order by id for no key update`, secret.ID)

@@ -14,6 +14,10 @@ import (
 	"github.com/warpket/warpket/storage/postgres"
 )
 
+// What is there may be changed, whatever it is.
+func anyEnvironment(warpket.Environment) error { return nil }
+func anySecret(warpket.StoredSecret) error     { return nil }
+
 func (w *world) addSecret(project warpket.ID, name, sealed string) warpket.StoredSecret {
 	w.t.Helper()
 	s := warpket.StoredSecret{ID: newID(), ProjectID: project, Name: name, UsedBy: []string{}, CreatedDate: now()}
@@ -24,7 +28,7 @@ func (w *world) addSecret(project warpket.ID, name, sealed string) warpket.Store
 
 func (w *world) setSecrets(f warpket.Function, secrets map[string]string) {
 	w.t.Helper()
-	w.must(w.SetEnvironment(w.t.Context(), f.ProjectID, f.ID, warpket.Environment{Secrets: secrets}, now()))
+	w.must(w.SetEnvironment(w.t.Context(), f.ProjectID, f.ID, warpket.Environment{Secrets: secrets}, now(), anyEnvironment))
 }
 
 func (w *world) revision(f warpket.Function) int {
@@ -126,18 +130,23 @@ func TestAProjectUsesNoSecretOfAnother(t *testing.T) {
 	stranger := w.addProject("two")
 	g, _ := w.addFunction(stranger, "bell")
 	for name, call := range map[string]func() error{
-		"opening":     func() error { _, err := w.SealedSecret(ctx, stranger, "TOKEN"); return err },
-		"reading":     func() error { _, err := w.Secret(ctx, stranger, "TOKEN"); return err },
-		"changing":    func() error { _, err := w.ChangeSecret(ctx, stranger, "TOKEN", postgres.Sealed{}, now()); return err },
+		"opening": func() error { _, err := w.SealedSecret(ctx, stranger, "TOKEN"); return err },
+		"reading": func() error { _, err := w.Secret(ctx, stranger, "TOKEN"); return err },
+		"changing": func() error {
+			_, err := w.ChangeSecret(ctx, stranger, "TOKEN", postgres.Sealed{}, now(), anySecret)
+			return err
+		},
 		"deleting":    func() error { return w.DeleteSecret(ctx, stranger, "TOKEN") },
 		"environment": func() error { _, err := w.Environment(ctx, stranger, f.ID); return err },
-		"setting it":  func() error { return w.SetEnvironment(ctx, stranger, f.ID, warpket.Environment{}, now()) },
+		"setting it": func() error {
+			return w.SetEnvironment(ctx, stranger, f.ID, warpket.Environment{}, now(), anyEnvironment)
+		},
 	} {
 		wantKind(t, call(), warpket.NotFound)
 		_ = name
 	}
-	wantKind(t, w.SetEnvironment(ctx, stranger, g.ID, warpket.Environment{Secrets: map[string]string{"A": "TOKEN"}}, now()), warpket.Invalid)
-	if list, _, err := w.Secrets(ctx, stranger, postgres.Page{Limit: 5}); len(list) != 0 || err != nil {
+	wantKind(t, w.SetEnvironment(ctx, stranger, g.ID, warpket.Environment{Secrets: map[string]string{"A": "TOKEN"}}, now(), anyEnvironment), warpket.Invalid)
+	if list, _, err := w.Secrets(ctx, stranger, warpket.Condition{}, postgres.Page{Limit: 5}); len(list) != 0 || err != nil {
 		t.Errorf("it sees %v (%v)", list, err)
 	}
 	w.addSecret(stranger, "TOKEN", "theirs")
@@ -162,10 +171,10 @@ func TestOnlyWhatChangesAnEnvironmentRevisesAFunction(t *testing.T) {
 		do   func() error
 		want int
 	}{
-		{"setting it", func() error { return w.SetEnvironment(ctx, w.project, f.ID, e, now()) }, 1},
-		{"setting it again", func() error { return w.SetEnvironment(ctx, w.project, f.ID, e, now()) }, 1},
+		{"setting it", func() error { return w.SetEnvironment(ctx, w.project, f.ID, e, now(), anyEnvironment) }, 1},
+		{"setting it again", func() error { return w.SetEnvironment(ctx, w.project, f.ID, e, now(), anyEnvironment) }, 1},
 		{"another value of the secret", func() error {
-			_, err := w.ChangeSecret(ctx, w.project, "TOKEN", postgres.Sealed{Ciphertext: []byte("y"), Size: 1}, now())
+			_, err := w.ChangeSecret(ctx, w.project, "TOKEN", postgres.Sealed{Ciphertext: []byte("y"), Size: 1}, now(), anySecret)
 			return err
 		}, 2},
 		{"a retry more", func() error {
@@ -203,12 +212,12 @@ func TestAnEnvironmentIsBoundedWithTheValuesOfItsSecrets(t *testing.T) {
 		w.addSecret(w.project, name, large)
 	}
 	w.addSecret(w.project, "SMALL", "x")
-	wantKind(t, w.SetEnvironment(ctx, w.project, f.ID, warpket.Environment{Secrets: map[string]string{"A": "ONE", "B": "TWO", "C": "THREE"}}, now()), warpket.Invalid)
+	wantKind(t, w.SetEnvironment(ctx, w.project, f.ID, warpket.Environment{Secrets: map[string]string{"A": "ONE", "B": "TWO", "C": "THREE"}}, now(), anyEnvironment), warpket.Invalid)
 	if got := w.revision(f); got != 0 {
 		t.Errorf("what was refused has made revision %d", got)
 	}
 	w.setSecrets(f, map[string]string{"A": "ONE", "B": "TWO", "C": "SMALL"})
-	_, err := w.ChangeSecret(ctx, w.project, "SMALL", postgres.Sealed{Ciphertext: []byte(large), Size: len(large)}, now())
+	_, err := w.ChangeSecret(ctx, w.project, "SMALL", postgres.Sealed{Ciphertext: []byte(large), Size: len(large)}, now(), anySecret)
 	wantKind(t, err, warpket.Invalid)
 	c, err := w.Configuration(ctx, f.ID)
 	w.must(err)
@@ -247,9 +256,9 @@ func TestARevisionStandsForOneConfigurationWhateverHappensAtOnce(t *testing.T) {
 				if n%2 == 0 {
 					e.Secrets = map[string]string{"A": "TOKEN"}
 				}
-				retried(w.SetEnvironment(ctx, w.project, f.ID, e, now()))
+				retried(w.SetEnvironment(ctx, w.project, f.ID, e, now(), anyEnvironment))
 			case 1:
-				_, err := w.ChangeSecret(ctx, w.project, "TOKEN", postgres.Sealed{Ciphertext: []byte{byte(i), byte(n)}, Size: 2}, now())
+				_, err := w.ChangeSecret(ctx, w.project, "TOKEN", postgres.Sealed{Ciphertext: []byte{byte(i), byte(n)}, Size: 2}, now(), anySecret)
 				retried(err)
 			default:
 				c, err := w.Configuration(ctx, f.ID)
@@ -329,7 +338,7 @@ func TestSlotsOfAnEarlierRevisionAreFound(t *testing.T) {
 		}
 	}
 	check(nil, 0, 1)
-	w.must(w.SetEnvironment(ctx, w.project, f.ID, warpket.Environment{Variables: map[string]string{"A": "1"}}, now()))
+	w.must(w.SetEnvironment(ctx, w.project, f.ID, warpket.Environment{Variables: map[string]string{"A": "1"}}, now(), anyEnvironment))
 	check([]warpket.ID{onDemand.ID}, 1, 0)
 	ids, err := w.FunctionDeployments(ctx, f.ID)
 	if err != nil || !slices.Equal(ids, []warpket.ID{d.ID}) {

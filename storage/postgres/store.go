@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -198,9 +199,9 @@ func cut[T any](items []T, rows int, id func(T) warpket.ID) ([]T, string) {
 	return items, cursor(id(items[len(items)-1]))
 }
 
-// maxLooked is how many rows a list looks at for one page, where no index knows
+// MaxLooked is how many rows a list looks at for one page, where no index knows
 // which of them fit.
-const maxLooked = 2_000
+const MaxLooked = 2_000
 
 // looking is a list of a table that grows without bounds. An index serves the
 // walk in the order of IDs; what fits is looked for on the way.
@@ -208,17 +209,32 @@ type looking struct {
 	table, columns, order string
 	walk                  string // a where clause
 	walkArgs              []any
-	fits                  string // what is added to the walk: " and ..."
-	args                  []any  // of both
-	unsorted              bool   // no index has the order
+	parts                 []string // conditions, no two of which hold at once: the walk is each of its parts', by the order; none for all of it
+	fits                  string   // what is added to the walk: " and ..."
+	args                  []any    // of both
+	unsorted              bool     // no index has the order
+}
+
+// walked is what the walk goes through. Parts are merged as they are read, each
+// along the index.
+func (l looking) walked() string {
+	if len(l.parts) < 2 {
+		return l.table + ` where ` + strings.Join(append(slices.Clone(l.parts), l.walk), ` and `)
+	}
+	parts := make([]string, len(l.parts))
+	for i, part := range l.parts {
+		parts[i] = fmt.Sprintf(`(select * from %s where %s and %s order by %s limit %d)`, l.table, part, l.walk, l.order, MaxLooked)
+	}
+	return `(` + strings.Join(parts, ` union all `) + `) ` + l.table
 }
 
 // look reads a page. With a filter that few fit, it may hold fewer than its
 // limit, even none, while there are more: the cursor tells.
 func look[T any](ctx context.Context, pool *pgxpool.Pool, l looking, scan pgx.RowToFunc[T], rows int, id func(T) warpket.ID) ([]T, string, error) {
-	from := l.table + ` where ` + l.walk
+	walked := l.walked()
+	from := walked
 	if l.fits != "" {
-		from = fmt.Sprintf(`(select * from %s where %s order by %s limit %d) %s where true%s`, l.table, l.walk, l.order, maxLooked, l.table, l.fits)
+		from = fmt.Sprintf(`(select * from %s order by %s limit %d) %s where true%s`, walked, l.order, MaxLooked, l.table, l.fits)
 	}
 	settings := seeks
 	if !l.unsorted {
@@ -229,7 +245,7 @@ func look[T any](ctx context.Context, pool *pgxpool.Pool, l looking, scan pgx.Ro
 		return nil, "", err
 	}
 	if l.fits != "" && len(items) < rows { // there may be more beyond those it has looked at
-		last, err := plannedBy(ctx, pool, settings, pgx.RowTo[warpket.ID], fmt.Sprintf(`select id from %s where %s order by %s offset %d limit 1`, l.table, l.walk, l.order, maxLooked-1), l.walkArgs...)
+		last, err := plannedBy(ctx, pool, settings, pgx.RowTo[warpket.ID], fmt.Sprintf(`select id from %s order by %s offset %d limit 1`, walked, l.order, MaxLooked-1), l.walkArgs...)
 		if err != nil || len(last) == 0 {
 			return items, "", err
 		}

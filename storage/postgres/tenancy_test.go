@@ -85,7 +85,7 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 			l, _, err := w.Functions(ctx, stranger, postgres.FunctionFilter{}, page)
 			return len(l), err
 		},
-		"versions": func() (int, error) { l, _, err := w.Versions(ctx, stranger, f.ID, page); return len(l), err },
+		"versions": func() (int, error) { l, _, err := w.Versions(ctx, stranger, f.ID, postgres.VersionFilter{}, page); return len(l), err },
 		"workers": func() (int, error) {
 			l, _, err := w.Workers(ctx, stranger, f.ID, postgres.WorkerFilter{}, page)
 			return len(l), err
@@ -107,7 +107,7 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 			l, _, err := w.Webhooks(ctx, stranger, postgres.WebhookFilter{}, page)
 			return len(l), err
 		},
-		"tokens": func() (int, error) { l, _, err := w.Tokens(ctx, stranger, "", page); return len(l), err },
+		"tokens": func() (int, error) { l, _, err := w.Tokens(ctx, stranger, postgres.TokenFilter{}, page); return len(l), err },
 		"files": func() (int, error) {
 			l, err := w.FilesByID(ctx, stranger, f.ID, []warpket.ID{v.Snapshot.Files[0].ID})
 			return len(l), err
@@ -190,7 +190,7 @@ func TestTokensAreRevokedForGood(t *testing.T) {
 	if got.RevokedDate == nil || !got.RevokedDate.Equal(first) || got.Holds("again", now()) {
 		t.Errorf("it is %+v", got)
 	}
-	if list, _, err := w.Tokens(t.Context(), w.project, "", postgres.Page{Limit: 5}); len(list) != 0 || err != nil {
+	if list, _, err := w.Tokens(t.Context(), w.project, postgres.TokenFilter{}, postgres.Page{Limit: 5}); len(list) != 0 || err != nil {
 		t.Errorf("in force are %v (%v)", list, err)
 	}
 }
@@ -267,7 +267,7 @@ func TestEveryListPages(t *testing.T) {
 			return ids(l, func(x warpket.Function) warpket.ID { return x.ID }), next, err
 		},
 		"versions": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Versions(ctx, w.project, f.ID, p)
+			l, next, err := w.Versions(ctx, w.project, f.ID, postgres.VersionFilter{}, p)
 			return ids(l, func(x warpket.Version) warpket.ID { return x.ID }), next, err
 		},
 		"deployments": func(p postgres.Page) ([]warpket.ID, string, error) {
@@ -279,11 +279,11 @@ func TestEveryListPages(t *testing.T) {
 			return ids(l, func(x warpket.Node) warpket.ID { return x.ID }), next, err
 		},
 		"tokens": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Tokens(ctx, w.project, "", p)
+			l, next, err := w.Tokens(ctx, w.project, postgres.TokenFilter{}, p)
 			return ids(l, func(x warpket.Token) warpket.ID { return x.ID }), next, err
 		},
 		"projects": func(p postgres.Page) ([]warpket.ID, string, error) {
-			l, next, err := w.Projects(ctx, p)
+			l, next, err := w.Projects(ctx, warpket.Condition{}, p)
 			return ids(l, func(x warpket.Project) warpket.ID { return x.ID }), next, err
 		},
 		"runtimes": func(p postgres.Page) ([]warpket.ID, string, error) {

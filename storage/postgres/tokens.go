@@ -63,16 +63,24 @@ func (s *Store) ProjectToken(ctx context.Context, project, id warpket.ID) (warpk
 	return t, explain(err, "token", id)
 }
 
-// Tokens lists the tokens of a project that are in force: all, or those of one
-// member.
-func (s *Store) Tokens(ctx context.Context, project warpket.ID, member string, page Page) ([]warpket.Token, string, error) {
+// TokenFilter narrows a list of tokens. Zero fields do not.
+type TokenFilter struct {
+	Name   warpket.Condition // text
+	Member string            // name of the one that it was issued to
+}
+
+// Tokens lists the tokens of a project that are in force.
+func (s *Store) Tokens(ctx context.Context, project warpket.ID, filter TokenFilter, page Page) ([]warpket.Token, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
 	w := where(`t.project_id = $1 and t.id < $2 and t.revoked_date is null and (t.expires_date is null or t.expires_date > now())`, project, before, rows)
-	if member != "" {
-		w.and(`t.member_id = (select id from members where project_id = $1 and name = $%d)`, member)
+	if filter.Member != "" {
+		w.and(`t.member_id = (select id from members where project_id = $1 and name = $%d)`, filter.Member)
+	}
+	if err := w.compare(`t.name`, filter.Name, nil); err != nil {
+		return nil, "", err
 	}
 	items, err := planned(ctx, s.pool, scanToken, `select `+tokenColumns+` where `+w.where.String()+` order by t.id desc limit $3`, w.args...)
 	if err != nil {
@@ -124,13 +132,17 @@ func (s *Store) Member(ctx context.Context, project warpket.ID, name string) (wa
 	return m, explain(err, "member", name)
 }
 
-// Members lists the members of a project.
-func (s *Store) Members(ctx context.Context, project warpket.ID, page Page) ([]warpket.ProjectMember, string, error) {
+// Members lists the members of a project, or those with such a name.
+func (s *Store) Members(ctx context.Context, project warpket.ID, name warpket.Condition, page Page) ([]warpket.ProjectMember, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := many(ctx, s.pool, scanMember, `select `+memberColumns+` from members where project_id = $1 and id < $2 order by id desc limit $3`, project, before, rows)
+	w := where(`project_id = $1 and id < $2`, project, before, rows)
+	if err := w.compare(`name`, name, nil); err != nil {
+		return nil, "", err
+	}
+	items, err := planned(ctx, s.pool, scanMember, `select `+memberColumns+` from members where `+w.where.String()+` order by id desc limit $3`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "member", "")
 	}

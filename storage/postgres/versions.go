@@ -211,13 +211,26 @@ func (s *Store) DeleteVersion(ctx context.Context, project, function warpket.ID,
 	return explain(err, "version", number)
 }
 
+// VersionFilter narrows a list of versions. Zero fields do not.
+type VersionFilter struct {
+	Description warpket.Condition // text
+	CreatedDate warpket.Condition // RFC 3339
+}
+
 // Versions lists the versions of a function, newest first, with their files.
-func (s *Store) Versions(ctx context.Context, project, function warpket.ID, page Page) ([]warpket.Version, string, error) {
+func (s *Store) Versions(ctx context.Context, project, function warpket.ID, filter VersionFilter, page Page) ([]warpket.Version, string, error) {
 	before, rows, err := page.bounds()
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := planned(ctx, s.pool, scanVersion, `select `+versionColumns+` where v.project_id = $1 and v.function_id = $2 and v.id < $3 order by v.id desc limit $4`, project, function, before, rows)
+	w := where(`v.project_id = $1 and v.function_id = $2 and v.id < $3`, project, function, before, rows)
+	if err := w.compare(`v.description`, filter.Description, nil); err != nil {
+		return nil, "", err
+	}
+	if err := w.compare(`v.created_date`, filter.CreatedDate, date("createdDate")); err != nil {
+		return nil, "", err
+	}
+	items, err := planned(ctx, s.pool, scanVersion, `select `+versionColumns+` where `+w.where.String()+` order by v.id desc limit $4`, w.args...)
 	if err != nil {
 		return nil, "", explain(err, "version", "")
 	}

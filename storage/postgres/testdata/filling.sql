@@ -57,10 +57,10 @@ insert into audit (id, project_id, token_id, token_name, member, role, operation
 insert into usage_hours (project_id, hour, function_id, succeeded, failed, cancelled, timed_out, lost, cpu_seconds, memory_seconds, gpu_seconds, slot_seconds)
     select project, date_trunc('hour', at), case when i % 12 < 2 then function else id end, 1, 0, 0, 0, 0, 1, 1, 0, 1 from n;
 
--- Of executions every tenth failed, and few of the oldest were lost.
+-- Of executions every tenth failed, twice as many timed out, and few of the oldest were lost.
 insert into executions (id, project_id, function_id, function_name, version_number, snapshot_id, runtime_id, lane, target, description, tags, input_size, shots, seed, resources, retries, status, created_date, alias, retry_of)
     select id_at(date_trunc('month', now()) + (at - now() + interval '100 days') * 0.001, i), project, function, 'busy', i % 3, id, known('a1'), 'durable', 'cpu', case when rare then 'nightly' else '' end,
-        case when i % 3 = 0 then array['even'] else array[]::text[] end, 0, 1, 1, '{}', 0, case when i < 50 then 'lost' when i % 10 = 1 then 'failed' else 'succeeded' end, at,
+        case when i % 3 = 0 then array['even'] else array[]::text[] end, 0, 1, 1, '{}', 0, case when i < 50 then 'lost' when i % 10 = 1 then 'failed' when i % 10 in (3, 5) then 'timed_out' else 'succeeded' end, at,
         case when i % 20 = 1 then 'prod' else '' end, case when rare then known('e1') end from n;
 
 set session_replication_role = default;
