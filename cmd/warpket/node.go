@@ -58,6 +58,13 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	if closer, ok := launcher.(io.Closer); ok {
 		defer func() { _ = closer.Close() }()
 	}
+	installer, err := installer(ctx, launcher, dir)
+	if err != nil {
+		return err
+	}
+	if closer, ok := installer.(io.Closer); ok {
+		defer func() { _ = closer.Close() }()
+	}
 	machine, cache := accelerators.Probe(log), c.cacheDir(dir)
 	defer machine.GPUs.Close()
 	if err := c.adapt(&machine, launcher.Isolation().Kind); err != nil {
@@ -81,7 +88,7 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	store, err := runtimes.New(runtimes.Config{
 		Dir: filepath.Join(cache, "runtimes"), Index: pypi.New(pypi.Config{URL: c.index, CacheDir: filepath.Join(cache, "index")}), IndexURL: c.index,
-		Launcher: launcher, Installer: c.installer(launcher), Pythons: pythons, Environ: os.Environ(), Platform: platform, Keep: keep,
+		Launcher: launcher, Installer: installer, Pythons: pythons, Environ: os.Environ(), Platform: platform, Keep: keep,
 	})
 	if err != nil {
 		return err
@@ -152,7 +159,7 @@ func (c *config) imageStore(dir string) (*image.Store, error) {
 // know about it. A machine that cannot keep them apart runs them as plain
 // processes, and says so, unless isolation is required.
 func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.Launcher, notes []string, err error) {
-	name := warpket.SHA256([]byte(dir))[:12]
+	name := launcherName(dir)
 	switch c.node.isolation {
 	case "none":
 		launcher = sandbox.NewPlain()
@@ -208,14 +215,21 @@ func listed(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// installer keeps installers apart as functions are, unless that leaves them
-// no way to the package index.
-func (*config) installer(launcher sandbox.Launcher) sandbox.Launcher {
-	if namespaces, ok := launcher.(*sandbox.Namespaces); ok {
-		return namespaces
+// installer gives what keeps installers apart, which need a way to the package
+// index: as functions are, or beside gVisor, which has none, in namespaces.
+func installer(ctx context.Context, launcher sandbox.Launcher, dir string) (sandbox.Launcher, error) {
+	if _, ok := launcher.(*sandbox.GVisor); !ok {
+		return launcher, nil
 	}
-	return sandbox.NewPlain()
+	namespaces, err := sandbox.NewNamespaces(ctx, launcherName(dir)+"-installers")
+	if err != nil {
+		return nil, fmt.Errorf("installers of packages run in namespaces, for gVisor gives them no way to the package index: %w", err)
+	}
+	return namespaces, nil
 }
+
+// launcherName is that of the launcher of the node in a folder.
+func launcherName(dir string) string { return warpket.SHA256([]byte(dir))[:12] }
 
 var notInName = regexp.MustCompile(`[^a-z0-9-]+`)
 
