@@ -102,8 +102,9 @@ type Inventory struct {
 	Devices   []Device  `json:"devices"`
 	Notes     []string  `json:"notes"` // what the node cannot do, in words for its operator
 	Release   string    `json:"release"`
-	Images    bool      `json:"images"`            // whether it can run functions that come as an image
-	Machine   string    `json:"machine,omitempty"` // names the time since the machine has started
+	Images    bool      `json:"images"`             // whether it can run functions that come as an image
+	NoEgress  bool      `json:"noEgress,omitempty"` // whether it has no network for functions
+	Machine   string    `json:"machine,omitempty"`  // names the time since the machine has started
 }
 
 // Isolation is what keeps the code of a node apart from its machine and from

@@ -99,7 +99,7 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	inventory := warpket.Inventory{
 		Platform: platform, CPU: machine.CPU * corePromises, Memory: machine.Memory - ready, Isolation: launcher.Isolation(),
-		Devices: machine.Devices, Machine: machine.Boot, Release: release(), Images: images != nil, Notes: append(machine.Notes, notes...),
+		Devices: machine.Devices, Machine: machine.Boot, Release: release(), Images: images != nil, NoEgress: isolation.Kind == "gvisor", Notes: append(machine.Notes, notes...),
 	}
 	for _, p := range pythons {
 		inventory.Pythons = append(inventory.Pythons, p.Minor)
@@ -177,6 +177,7 @@ func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.La
 			return nil, nil, fmt.Errorf("gVisor's program was not found: %w; install runsc, or say where it is by --runsc or WARPKET_RUNSC", err)
 		}
 		launcher, err = sandbox.NewGVisor(ctx, runsc, name)
+		notes = []string{"functions with the network egress are not run: gVisor, which keeps functions apart here, gives them none"}
 	default:
 		err = fmt.Errorf("isolation is namespaces, gvisor or none, not %q: set --isolation or WARPKET_ISOLATION", c.node.isolation)
 	}

@@ -401,7 +401,7 @@ func (b *gvisorBox) setup(spec Spec) (gvisorSetup, []*os.File, error) {
 }
 
 // gvisorSockets says whether the program may connect to sockets: it may if one
-// is among its paths, or in a folder that is, as that of the egress proxy.
+// is among its paths, or in a folder that is.
 func gvisorSockets(paths []string) string {
 	socket := func(entry fs.DirEntry) bool { return entry.Type() == fs.ModeSocket }
 	for _, path := range paths {
