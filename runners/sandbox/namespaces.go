@@ -227,7 +227,7 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 			s.UID = keeperUID
 		}
 	}
-	s.Limits = b.limits(spec.Limits)
+	s.Limits = b.launcher.limits(spec.Limits, nest)
 	system, err := systemFrom(spec.Root, spec.Code)
 	if err != nil {
 		return s, nil, err
@@ -290,21 +290,32 @@ const defaultDisk = 64 << 20
 
 // limits are those that each process has. Where no cgroup holds the sandbox
 // they stand in for it, and a program can get around them: that on memory is
-// of each process, and those started within its first moment have none.
-func (b *box) limits(limits Limits) []rlimit {
+// of each process, and those started within its first moment have none. What
+// makes cells is not held so, for they would have its limits.
+func (n *Namespaces) limits(limits Limits, nest bool) []rlimit {
 	list := []rlimit{{unix.RLIMIT_CORE, coreDump}, {unix.RLIMIT_MEMLOCK, 64 << 10}}
 	if limits.OpenFiles > 0 {
 		list = append(list, rlimit{unix.RLIMIT_NOFILE, limits.OpenFiles})
 	}
-	if lacks := b.launcher.cgroups.missing(); len(lacks) > 0 {
-		if limits.Memory > 0 && slices.Contains(lacks, memoryLimit) {
-			list = append(list, rlimit{unix.RLIMIT_DATA, uint64(limits.Memory)})
-		}
-		if limits.Processes > 0 && slices.Contains(lacks, processesLimit) {
-			list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(max(limits.Processes, leastProcesses))})
-		}
+	if nest {
+		return list
+	}
+	if limits.Memory > 0 && slices.Contains(n.cgroups.missing(), memoryLimit) {
+		list = append(list, rlimit{unix.RLIMIT_DATA, uint64(limits.Memory)})
+	}
+	if most := n.processes(limits); most > 0 {
+		list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(most)})
 	}
 	return list
+}
+
+// processes is how many a user may have inside where no cgroup counts them; 0
+// for no limit.
+func (n *Namespaces) processes(limits Limits) int {
+	if limits.Processes == 0 || !slices.Contains(n.cgroups.missing(), processesLimit) {
+		return 0
+	}
+	return max(limits.Processes, leastProcesses)
 }
 
 // shared are the parts of the machine's /etc that programs need to run at all.

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -150,6 +151,8 @@ def _worker(request, control, answers, output, simulators):
     # The old ones believe to be what their descriptors were before.
     sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = sys.__stderr__ = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    if request["processes"]:
+        resource.setrlimit(resource.RLIMIT_NPROC, (request["processes"],) * 2)
     confine(request["uid"], writable=("/tmp", "/dev/shm"))
     _reseed()
     if "qiskit_aer" in sys.modules:
