@@ -34,12 +34,13 @@ func fromInsideACell(t *testing.T, launcher *sandbox.Namespaces, given map[strin
 	given["scratch"] = "/tmp" // the only folder that it may write
 	argv := attackers(t, given, false)
 	given["scratch"] = scratch
-	out := runInACell(t, launcher, sandbox.Limits{Memory: 256 << 20, Processes: 64}, argv, given["sdk"].(string))
+	out, _ := runInACell(t, launcher, sandbox.Limits{Memory: 256 << 20, Processes: 64}, argv, given["sdk"].(string))
 	return answers(t, []byte(strings.TrimSpace(out)))
 }
 
-// runInACell has a parked child become a program, and gives what that has printed.
-func runInACell(t *testing.T, launcher *sandbox.Namespaces, limits sandbox.Limits, argv []string, readOnly ...string) string {
+// runInACell has a parked child become a program, and gives what that has printed
+// and how it ended.
+func runInACell(t *testing.T, launcher *sandbox.Namespaces, limits sandbox.Limits, argv []string, readOnly ...string) (string, sandbox.Exit) {
 	t.Helper()
 	code := filepath.Join(openDir(t), "code")
 	must(t, os.Mkdir(code, 0o755))
@@ -69,7 +70,11 @@ func runInACell(t *testing.T, launcher *sandbox.Namespaces, limits sandbox.Limit
 	send(t, control, 'R', map[string]any{
 		"call": 1, "execution_id": "", "function_id": "", "function": "", "version": 1, "shots": 1, "seed": 1, "target": "", "attempt": 1, "timeout": 60,
 	}, input)
-	return drain(t, output)
+	out := drain(t, output)
+	exit, err := cell.Wait(t.Context())
+	must(t, err)
+	must(t, cell.Close())
+	return out, exit
 }
 
 // nestOf starts the program that makes cells as package worker does.
@@ -83,7 +88,7 @@ func nestOf(t *testing.T, launcher *sandbox.Namespaces, readOnly ...string) *san
 	must(t, os.CopyFS(program, os.DirFS(source)))
 	readOnly = append(readOnly, program)
 	nest, _, err := launcher.Nest(t.Context(), sandbox.Spec{
-		Name: t.Name() + "-nest", Argv: []string{python, "-I", "-B", "-X", "utf8", program, "nest"}, Env: []string{"LANG=C.UTF-8"},
+		Name: t.Name() + "-nest-" + filepath.Base(filepath.Dir(program)), Argv: []string{python, "-I", "-B", "-X", "utf8", program, "nest"}, Env: []string{"LANG=C.UTF-8"},
 		ReadOnly: readOnly, Limits: sandbox.Limits{Memory: 128 << 20, OpenFiles: 64},
 	}, map[string]any{"modules": []string{}, "below_tmp": readOnly})
 	must(t, err)
@@ -101,7 +106,7 @@ func TestABombInACellGetsWhatTheCellMayHave(t *testing.T) {
 		t.Run("of processes", func(t *testing.T) {
 			t.Parallel()
 			bomb := "import os, signal\nn = 0\ntry:\n  while n < 400:\n    if os.fork() == 0: signal.pause()\n    n += 1\nexcept BlockingIOError: pass\nprint(n)"
-			out := runInACell(t, namespaces, sandbox.Limits{Processes: 40}, []string{python, "-I", "-c", bomb})
+			out, _ := runInACell(t, namespaces, sandbox.Limits{Processes: 40}, []string{python, "-I", "-c", bomb})
 			var n int
 			if _, err := fmt.Sscan(out, &n); err != nil || n < 10 || n > 40 {
 				t.Errorf("%q, %v", out, err)
@@ -111,7 +116,7 @@ func TestABombInACellGetsWhatTheCellMayHave(t *testing.T) {
 			t.Parallel()
 			// Which is more than the nest may have.
 			bomb := "x = []\nfor n in range(400):\n  x.append(bytearray(1 << 20))\n  if n == 199: print('half', flush=True)\nprint('everything')"
-			out := runInACell(t, namespaces, sandbox.Limits{Memory: 300 << 20}, []string{python, "-I", "-c", bomb})
+			out, _ := runInACell(t, namespaces, sandbox.Limits{Memory: 300 << 20}, []string{python, "-I", "-c", bomb})
 			if !strings.HasPrefix(out, "half\n") || strings.Contains(out, "everything") {
 				t.Errorf("%q", out)
 			}

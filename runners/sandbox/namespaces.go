@@ -31,6 +31,7 @@ type Namespaces struct {
 	launcher
 	filter   []byte
 	landlock bool
+	reaper   []byte // a program; empty: processes 1 go on as what they are
 }
 
 // NewNamespaces makes a launcher whose name no other on this machine has. What
@@ -41,7 +42,7 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Namespaces{filter: filter, landlock: landlockABI() > 0}
+	n := &Namespaces{filter: filter, landlock: landlockABI() > 0, reaper: reaper()}
 	if err := n.open(name); err != nil {
 		return nil, err
 	}
@@ -213,7 +214,7 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 		Listen: spec.Listen,
 		Argv:   spec.Argv, Env: spec.Env, Dir: spec.Dir, Disk: spec.Limits.Disk, UID: functionUID, Nest: nest,
 		Links: map[string]string{"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2"},
-		Files: map[string][]byte{reaperPath: reaper(), memoryPath: memoryInfo(spec.Limits.Memory), emptyPath: nil}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
+		Files: map[string][]byte{reaperPath: b.launcher.reaper, memoryPath: memoryInfo(spec.Limits.Memory), emptyPath: nil}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
 	}
 	if s.Disk == 0 {
 		s.Disk = defaultDisk
