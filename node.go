@@ -112,7 +112,7 @@ type Inventory struct {
 type Isolation struct {
 	Kind       string   `json:"kind"`       // "none", "namespaces" or "gvisor"
 	UID        string   `json:"uid"`        // "own": each sandbox has a user ID of its own; "shared": all have the agent's
-	Unenforced []string `json:"unenforced"` // limits that this machine cannot hold: of "cpu", "memory", "processes"
+	Unenforced []string `json:"unenforced"` // what this machine cannot hold: limits of "cpu", "memory", "processes", of "swap" with memory, or the rules of "landlock"
 }
 
 // NoIsolation is that of plain processes.

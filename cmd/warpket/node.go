@@ -186,10 +186,10 @@ func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.La
 	}
 	i := launcher.Isolation()
 	if c.node.require != "" && !i.Complete() {
-		return nil, nil, fmt.Errorf("this machine cannot hold all of the isolation that WARPKET_REQUIRE_ISOLATION asks for: %s; run the node as root, with the cgroup controllers cpu, memory and pids", i)
+		return nil, nil, fmt.Errorf("this machine cannot hold all of the isolation that WARPKET_REQUIRE_ISOLATION asks for: %s; that takes root, the cgroup controllers cpu, memory and pids, a kernel with Landlock, and no swap unless cgroups count it", i)
 	}
 	if i.Kind != warpket.NoIsolation.Kind && !i.Complete() {
-		notes = append(notes, "what keeps functions apart is not complete: "+i.String()+"; run the node as root, with the cgroup controllers cpu, memory and pids, to have all of it")
+		notes = append(notes, "what keeps functions apart is not complete: "+i.String()+"; all of it takes root, the cgroup controllers cpu, memory and pids, a kernel with Landlock, and no swap unless cgroups count it")
 	}
 	return launcher, notes, nil
 }

@@ -18,8 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The limits that cgroups hold, named as a node reports them.
+// What a machine may lack, named as a node reports it: limits that cgroups hold,
+// and Landlock.
 const (
+	landlockLimit  = "landlock"
+	swapLimit      = "swap" // with memory
 	cpuLimit       = "cpu"
 	memoryLimit    = "memory"
 	processesLimit = "processes"
@@ -152,6 +155,20 @@ func (c *cgroups) missing() []string {
 		}
 	}
 	return lacks
+}
+
+// lacksSwap reports whether what a sandbox has in swap, of which the machine has
+// so many bytes, is not limited with its memory.
+func (c *cgroups) lacksSwap(swap uint64) bool {
+	folder, file := c.folders["memory"], "memory.memsw.limit_in_bytes"
+	if folder == "" || swap == 0 {
+		return false
+	}
+	if c.unified {
+		file = "memory.swap.max"
+	}
+	_, err := os.Stat(filepath.Join(folder, file))
+	return err != nil
 }
 
 // sweep ends what an agent before this one has left.

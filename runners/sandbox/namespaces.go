@@ -70,7 +70,11 @@ func (n *Namespaces) try(ctx context.Context) error {
 
 // Isolation says what holds on this machine.
 func (n *Namespaces) Isolation() warpket.Isolation {
-	return n.isolation("namespaces")
+	i := n.isolation("namespaces")
+	if !n.landlock {
+		i.Unenforced = append(i.Unenforced, landlockLimit)
+	}
+	return i
 }
 
 // Start starts the program.
