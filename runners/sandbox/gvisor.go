@@ -303,6 +303,9 @@ func (b *gvisorBox) free() {
 // Counters reads what it has used, gVisor's own kernel included.
 func (b *gvisorBox) Counters() Counters { return b.cgroup.counters() }
 
+// ResetPeak has its peak of memory begin anew.
+func (b *gvisorBox) ResetPeak() { b.cgroup.resetPeak() }
+
 // Refusals reads how often memory has run out. Processes are gVisor's own, and
 // only its kernel knows of those that it did not start.
 func (b *gvisorBox) Refusals() Refusals {

@@ -483,6 +483,9 @@ func (b *box) kill() { _ = b.process.Kill() }
 // Counters reads what it has used.
 func (b *box) Counters() Counters { return b.cgroup.counters() }
 
+// ResetPeak has its peak of memory begin anew.
+func (b *box) ResetPeak() { b.cgroup.resetPeak() }
+
 // Refusals reads how often a limit has stopped it.
 func (b *box) Refusals() Refusals { return b.cgroup.refusals() }
 

@@ -359,6 +359,9 @@ func (c *Cell) Close() error {
 // Counters reads what the cell has used.
 func (c *Cell) Counters() Counters { return c.cgroup.counters() }
 
+// ResetPeak has the cell's peak of memory begin anew.
+func (c *Cell) ResetPeak() { c.cgroup.resetPeak() }
+
 // Refusals reads how often a limit has stopped the cell.
 func (c *Cell) Refusals() Refusals { return c.cgroup.refusals() }
 
