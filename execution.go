@@ -102,7 +102,7 @@ type Timings struct {
 // Usage is what an execution used of its node.
 type Usage struct {
 	CPU        time.Duration // of all its processes
-	PeakMemory int64         // bytes; of its worker so far when it is kept between executions; 0 if the node cannot tell
+	PeakMemory int64         // bytes; of its worker while it ran, or so far where the node's kernel cannot count anew; 0 if the node cannot tell
 	// Of its GPUs, while it ran; zero where there are none or the driver cannot tell.
 	GPUMemory  int64   // bytes at the peak of samples, of all its processes
 	GPUJoules  float64 // energy, idle power included

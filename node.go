@@ -102,8 +102,9 @@ type Inventory struct {
 	Devices   []Device  `json:"devices"`
 	Notes     []string  `json:"notes"` // what the node cannot do, in words for its operator
 	Release   string    `json:"release"`
-	Images    bool      `json:"images"`            // whether it can run functions that come as an image
-	Machine   string    `json:"machine,omitempty"` // names the time since the machine has started
+	Images    bool      `json:"images"`             // whether it can run functions that come as an image
+	NoEgress  bool      `json:"noEgress,omitempty"` // whether it has no network for functions
+	Machine   string    `json:"machine,omitempty"`  // names the time since the machine has started
 }
 
 // Isolation is what keeps the code of a node apart from its machine and from
@@ -111,7 +112,7 @@ type Inventory struct {
 type Isolation struct {
 	Kind       string   `json:"kind"`       // "none", "namespaces" or "gvisor"
 	UID        string   `json:"uid"`        // "own": each sandbox has a user ID of its own; "shared": all have the agent's
-	Unenforced []string `json:"unenforced"` // limits that this machine cannot hold: of "cpu", "memory", "processes"
+	Unenforced []string `json:"unenforced"` // what this machine cannot hold: limits of "cpu", "memory", "processes", of "swap" with memory, or the rules of "landlock"
 }
 
 // NoIsolation is that of plain processes.

@@ -32,6 +32,7 @@ type Resources struct {
 	Spread    Spread            `json:"spread,omitempty"`    // whether slots of one deployment share nodes
 	Isolation string            `json:"isolation,omitempty"` // least kind of Isolation
 	Priority  int               `json:"priority,omitempty"`  // higher goes first, and may take the slots of lower
+	Network   Network           `json:"network,omitempty"`   // Egress if its node must have a network for functions
 }
 
 // DefaultResources are what a function gets that asks for nothing.
@@ -80,6 +81,7 @@ func (r Resources) Or(other Resources) Resources {
 	fill(&r.Spread, other.Spread)
 	fill(&r.Isolation, other.Isolation)
 	fill(&r.Priority, other.Priority)
+	fill(&r.Network, other.Network)
 	if r.Labels == nil {
 		r.Labels = other.Labels
 	}

@@ -40,7 +40,7 @@ type Node struct {
 type Isolation struct {
 	Kind       string   `json:"kind" enum:"none,namespaces,gvisor" doc:"none: they are plain processes; namespaces: each has namespaces, a user and a filter of system calls of its own; gvisor: each has a kernel of its own"`
 	UID        string   `json:"uid" enum:"own,shared" doc:"own: each sandbox has a user ID that nobody else has; shared: all have the agent's, for it does not run as root"`
-	Unenforced []string `json:"unenforced" nullable:"false" enum:"cpu,memory,processes" doc:"Limits that this machine cannot hold"`
+	Unenforced []string `json:"unenforced" nullable:"false" enum:"cpu,memory,processes,swap,landlock" doc:"What this machine cannot hold: limits of these, where swap is what a function has there beside its memory, or the rules of Landlock, which its kernel lacks"`
 }
 
 func toNode(n warpket.Node) Node {

@@ -25,7 +25,11 @@ func TestANodeAndItsExecutionsSayWhatKeepsThemApart(t *testing.T) {
 	for kind, product := range tests {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			isKeptApart(t, product(t), kind)
+			c := product(t)
+			isKeptApart(t, c, kind)
+			if kind == "gvisor" {
+				differsUnderGVisor(t, c)
+			}
 		})
 	}
 }
@@ -61,6 +65,28 @@ func isKeptApart(t *testing.T, c *client, kind string) {
 	// To an ordinary user's gVisor it is root, without any of its powers.
 	if rooted := kind == "gvisor" && os.Geteuid() != 0; e.Result[0] == rooted || e.Result[1] != false {
 		t.Errorf("inside it is %v", e.Result)
+	}
+}
+
+// differsUnderGVisor tries what has no way out of gVisor: an installer, which
+// therefore runs in namespaces, and a function with a network, which cannot run.
+func differsUnderGVisor(t *testing.T, c *client) {
+	t.Helper()
+	id := c.requiring(t, "six==1.16.0\n")
+	if d, e := c.deploy(t, id, 3, object{}), c.execute(t, id, nil); d.Status != "ready" || string(e.Result) != `"1.16.0"` {
+		t.Errorf("with requirements it is %+v and %+v", d, e)
+	}
+	c.ok(t, "PATCH", "/v1/projects/default", object{"allowEgress": true})
+	id = c.python(t, unique("reaching"), "def handler(): return 1\n", object{"network": "egress"})
+	const why = "has no network for functions (isolation gvisor"
+	if d := c.deploy(t, id, 2, object{}); d.Status != "failed" || !strings.Contains(d.Message, why) {
+		t.Errorf("with a network its deployment is %+v", d)
+	}
+	for _, lane := range []string{"durable", "express"} {
+		a := c.send(t, "POST", "/v1/executions", object{"functionId": id, "lane": lane})
+		if !strings.Contains(string(a.body), why) {
+			t.Errorf("with a network its %s execution is %d %s", lane, a.status, a.body)
+		}
 	}
 }
 

@@ -22,6 +22,8 @@ func (n *node) words(q *query, why obstacle) string {
 		return "has no Python " + q.Python
 	case noImages:
 		return fmt.Sprintf("cannot run images (isolation %s; they need namespaces or gvisor)", n.isolation.Kind)
+	case noEgress:
+		return fmt.Sprintf("has no network for functions (isolation %s; network egress needs namespaces or none)", n.isolation.Kind)
 	case weakIsolation:
 		return fmt.Sprintf("has the isolation %s, not %s", n.isolation.Kind, q.need.Isolation)
 	case leakyIsolation:
@@ -107,6 +109,9 @@ func (q *query) needs() string {
 	}
 	if q.Images {
 		text += " on a node that runs images"
+	}
+	if need.Network == warpket.Egress {
+		text += " on a node that has a network for functions"
 	}
 	if q.Isolated {
 		text += " on a node whose isolation is complete, for its runtime is not trusted"

@@ -39,6 +39,7 @@ type node struct {
 	platform   string
 	pythons    []string
 	images     bool
+	noEgress   bool
 	isolation  warpket.Isolation
 	labels     map[string]string
 	live       bool
@@ -110,7 +111,7 @@ func (f *Fleet) Set(from warpket.Node) {
 func newNode(from warpket.Node) node {
 	has := from.Inventory
 	n := node{
-		id: from.ID, name: from.Name, platform: has.Platform, pythons: has.Pythons, images: has.Images, isolation: has.Isolation, labels: from.Labels, live: from.Live, cordoned: from.Cordoned,
+		id: from.ID, name: from.Name, platform: has.Platform, pythons: has.Pythons, images: has.Images, noEgress: has.NoEgress, isolation: has.Isolation, labels: from.Labels, live: from.Live, cordoned: from.Cordoned,
 		cpu: has.CPU, cpuFree: has.CPU - from.CPULeased, memory: has.Memory, memoryFree: has.Memory - from.MemoryLeased,
 	}
 	faults := map[string]string{}
@@ -237,7 +238,7 @@ func (d *device) like(other *device) bool {
 // describe is a node's kind, see state.
 func (n *node) describe() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q %q %v %q %d %d", n.platform, n.pythons, n.images, n.isolation, n.cpu, n.memory)
+	fmt.Fprintf(&b, "%q %q %v %v %q %d %d", n.platform, n.pythons, n.images, n.noEgress, n.isolation, n.cpu, n.memory)
 	for _, k := range slices.Sorted(maps.Keys(n.labels)) {
 		fmt.Fprintf(&b, " %q=%q", k, n.labels[k])
 	}

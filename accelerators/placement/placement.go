@@ -127,6 +127,7 @@ const (
 	wrongPlatform
 	noPython
 	noImages
+	noEgress
 	weakIsolation
 	leakyIsolation // not complete
 	noSimulator
@@ -140,7 +141,7 @@ const (
 )
 
 var obstacleWords = [obstacles]string{
-	silent: "silent", cordoned: "cordoned", wrongPlatform: "another platform", noPython: "without the Python", noImages: "without images", weakIsolation: "isolation too weak", leakyIsolation: "isolation not complete",
+	silent: "silent", cordoned: "cordoned", wrongPlatform: "another platform", noPython: "without the Python", noImages: "without images", noEgress: "without a network for functions", weakIsolation: "isolation too weak", leakyIsolation: "isolation not complete",
 	noSimulator: "no such simulator", noDevices: "no such devices", noLabels: "without the labels", taken: "has a slot of the deployment", lacksCores: "too few free cores", lacksMemory: "too little free memory", lacksDevices: "too few free devices",
 }
 
@@ -170,6 +171,8 @@ func (n *node) lacks(q *query, empty bool) obstacle {
 		return noPython
 	case q.Images && !n.images:
 		return noImages
+	case need.Network == warpket.Egress && n.noEgress:
+		return noEgress
 	case !n.isolation.AtLeast(need.Isolation):
 		return weakIsolation
 	case q.Isolated && !n.isolation.Complete():

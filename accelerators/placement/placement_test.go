@@ -30,6 +30,10 @@ func TestPlace(t *testing.T) {
 	apart := large
 	apart.Inventory.Isolation = warpket.Isolation{Kind: "namespaces", UID: "own"}
 	untrusted := Request{Resources: warpket.Resources{CPU: 1}, Isolated: true}
+	closed := large
+	closed.Inventory.NoEgress, closed.Inventory.Isolation.Kind, closed.Name = true, "gvisor", "closed"
+	reaching := need(1000, gib)
+	reaching.Resources.Network = warpket.Egress
 	image := Request{Resources: warpket.Resources{CPU: 1}, Images: true}
 	tests := map[string]struct {
 		fleet []warpket.Node
@@ -49,6 +53,9 @@ func TestPlace(t *testing.T) {
 		"an image goes where images are run":                             {[]warpket.Node{small, runsImages}, image, "large", "", ""},
 		"what is not trusted goes where isolation is complete":           {[]warpket.Node{small, apart}, untrusted, "large", "", ""},
 		"what is not trusted is refused where isolation is not complete": {[]warpket.Node{small}, untrusted, "", warpket.Invalid, "small does not keep programs apart completely"},
+		"what needs a network goes where functions have one":             {[]warpket.Node{closed, small}, reaching, "small", "", ""},
+		"what needs a network is refused where functions have none":      {[]warpket.Node{closed}, reaching, "", warpket.Invalid, "closed has no network for functions (isolation gvisor"},
+		"what needs no network goes anywhere":                            {[]warpket.Node{closed}, need(1000, gib), "closed", "", ""},
 		"an image is refused where none are run":                         {[]warpket.Node{small}, image, "", warpket.Invalid, "small cannot run images"},
 	}
 	for name, tt := range tests {

@@ -152,7 +152,7 @@ func (f *Fleet) Open() {
 
 // includes reports whether r asks for all that other asks for.
 func (r Request) includes(other Request) bool {
-	return r.Platform == other.Platform && r.Python == other.Python && (r.Images || !other.Images) && other.Resources.Spread == warpket.Packed && other.Resources.Qubits == 0 && r.Resources.Cover(other.Resources)
+	return r.Platform == other.Platform && r.Python == other.Python && (r.Images || !other.Images) && (r.Resources.Network == warpket.Egress || other.Resources.Network != warpket.Egress) && other.Resources.Spread == warpket.Packed && other.Resources.Qubits == 0 && r.Resources.Cover(other.Resources)
 }
 
 // keep closes to others the node that would fit were it empty and on which the

@@ -966,8 +966,10 @@ func (e IsolationUID) Valid() bool {
 // Defines values for IsolationUnenforced.
 const (
 	IsolationUnenforcedCPU       IsolationUnenforced = "cpu"
+	IsolationUnenforcedLandlock  IsolationUnenforced = "landlock"
 	IsolationUnenforcedMemory    IsolationUnenforced = "memory"
 	IsolationUnenforcedProcesses IsolationUnenforced = "processes"
+	IsolationUnenforcedSwap      IsolationUnenforced = "swap"
 )
 
 // Valid indicates whether the value is a known member of the IsolationUnenforced enum.
@@ -975,9 +977,13 @@ func (e IsolationUnenforced) Valid() bool {
 	switch e {
 	case IsolationUnenforcedCPU:
 		return true
+	case IsolationUnenforcedLandlock:
+		return true
 	case IsolationUnenforcedMemory:
 		return true
 	case IsolationUnenforcedProcesses:
+		return true
+	case IsolationUnenforcedSwap:
 		return true
 	default:
 		return false
@@ -3273,7 +3279,7 @@ type Isolation struct {
 	// UID own: each sandbox has a user ID that nobody else has; shared: all have the agent's, for it does not run as root
 	UID IsolationUID `json:"uid"`
 
-	// Unenforced Limits that this machine cannot hold
+	// Unenforced What this machine cannot hold: limits of these, where swap is what a function has there beside its memory, or the rules of Landlock, which its kernel lacks
 	Unenforced []IsolationUnenforced `json:"unenforced"`
 }
 

@@ -58,6 +58,13 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	if closer, ok := launcher.(io.Closer); ok {
 		defer func() { _ = closer.Close() }()
 	}
+	installer, err := installer(ctx, launcher, dir)
+	if err != nil {
+		return err
+	}
+	if closer, ok := installer.(io.Closer); ok {
+		defer func() { _ = closer.Close() }()
+	}
 	machine, cache := accelerators.Probe(log), c.cacheDir(dir)
 	defer machine.GPUs.Close()
 	if err := c.adapt(&machine, launcher.Isolation().Kind); err != nil {
@@ -81,7 +88,7 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	store, err := runtimes.New(runtimes.Config{
 		Dir: filepath.Join(cache, "runtimes"), Index: pypi.New(pypi.Config{URL: c.index, CacheDir: filepath.Join(cache, "index")}), IndexURL: c.index,
-		Launcher: launcher, Installer: c.installer(launcher), Pythons: pythons, Environ: os.Environ(), Platform: platform, Keep: keep,
+		Launcher: launcher, Installer: installer, Pythons: pythons, Environ: os.Environ(), Platform: platform, Keep: keep,
 	})
 	if err != nil {
 		return err
@@ -92,7 +99,7 @@ func runNode(ctx context.Context, c *config, log *slog.Logger) error {
 	}
 	inventory := warpket.Inventory{
 		Platform: platform, CPU: machine.CPU * corePromises, Memory: machine.Memory - ready, Isolation: launcher.Isolation(),
-		Devices: machine.Devices, Machine: machine.Boot, Release: release(), Images: images != nil, Notes: append(machine.Notes, notes...),
+		Devices: machine.Devices, Machine: machine.Boot, Release: release(), Images: images != nil, NoEgress: isolation.Kind == "gvisor", Notes: append(machine.Notes, notes...),
 	}
 	for _, p := range pythons {
 		inventory.Pythons = append(inventory.Pythons, p.Minor)
@@ -152,7 +159,7 @@ func (c *config) imageStore(dir string) (*image.Store, error) {
 // know about it. A machine that cannot keep them apart runs them as plain
 // processes, and says so, unless isolation is required.
 func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.Launcher, notes []string, err error) {
-	name := warpket.SHA256([]byte(dir))[:12]
+	name := launcherName(dir)
 	switch c.node.isolation {
 	case "none":
 		launcher = sandbox.NewPlain()
@@ -170,6 +177,7 @@ func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.La
 			return nil, nil, fmt.Errorf("gVisor's program was not found: %w; install runsc, or say where it is by --runsc or WARPKET_RUNSC", err)
 		}
 		launcher, err = sandbox.NewGVisor(ctx, runsc, name)
+		notes = []string{"functions with the network egress are not run: gVisor, which keeps functions apart here, gives them none"}
 	default:
 		err = fmt.Errorf("isolation is namespaces, gvisor or none, not %q: set --isolation or WARPKET_ISOLATION", c.node.isolation)
 	}
@@ -178,10 +186,10 @@ func (c *config) isolation(ctx context.Context, dir string) (launcher sandbox.La
 	}
 	i := launcher.Isolation()
 	if c.node.require != "" && !i.Complete() {
-		return nil, nil, fmt.Errorf("this machine cannot hold all of the isolation that WARPKET_REQUIRE_ISOLATION asks for: %s; run the node as root, with the cgroup controllers cpu, memory and pids", i)
+		return nil, nil, fmt.Errorf("this machine cannot hold all of the isolation that WARPKET_REQUIRE_ISOLATION asks for: %s; that takes root, the cgroup controllers cpu, memory and pids, a kernel with Landlock, and no swap unless cgroups count it", i)
 	}
 	if i.Kind != warpket.NoIsolation.Kind && !i.Complete() {
-		notes = append(notes, "what keeps functions apart is not complete: "+i.String()+"; run the node as root, with the cgroup controllers cpu, memory and pids, to have all of it")
+		notes = append(notes, "what keeps functions apart is not complete: "+i.String()+"; all of it takes root, the cgroup controllers cpu, memory and pids, a kernel with Landlock, and no swap unless cgroups count it")
 	}
 	return launcher, notes, nil
 }
@@ -208,14 +216,21 @@ func listed(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// installer keeps installers apart as functions are, unless that leaves them
-// no way to the package index.
-func (*config) installer(launcher sandbox.Launcher) sandbox.Launcher {
-	if namespaces, ok := launcher.(*sandbox.Namespaces); ok {
-		return namespaces
+// installer gives what keeps installers apart, which need a way to the package
+// index: as functions are, or beside gVisor, which has none, in namespaces.
+func installer(ctx context.Context, launcher sandbox.Launcher, dir string) (sandbox.Launcher, error) {
+	if _, ok := launcher.(*sandbox.GVisor); !ok {
+		return launcher, nil
 	}
-	return sandbox.NewPlain()
+	namespaces, err := sandbox.NewNamespaces(ctx, launcherName(dir)+"-installers")
+	if err != nil {
+		return nil, fmt.Errorf("installers of packages run in namespaces, for gVisor gives them no way to the package index: %w", err)
+	}
+	return namespaces, nil
 }
+
+// launcherName is that of the launcher of the node in a folder.
+func launcherName(dir string) string { return warpket.SHA256([]byte(dir))[:12] }
 
 var notInName = regexp.MustCompile(`[^a-z0-9-]+`)
 

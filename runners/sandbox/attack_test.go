@@ -245,6 +245,28 @@ func TestAttacksFromInsideACellFailWhereTheAgentSucceeds(t *testing.T) {
 	})
 }
 
+func TestTheSameHoldsWhereNoReaperIsWrittenForTheMachine(t *testing.T) {
+	t.Parallel()
+	isolated(t, func(t *testing.T, launcher sandbox.Launcher) {
+		namespaces, ok := launcher.(*sandbox.Namespaces)
+		if !ok {
+			return
+		}
+		namespaces.WithoutReaper()
+		given := prey(t)
+		outside := fromOutside(t, given)
+		compare(t, launcher, fromInsideACell(t, namespaces, given), outside, inACell)
+		untouched(t, given)
+		for _, spec := range []sandbox.Spec{script(t, daemon+"sys.exit(3)"), script(t, daemon+"os.kill(os.getpid(), 11)")} {
+			box, _, exit := run(t, launcher, spec)
+			must(t, box.Close())
+			if _, exitOfCell := runInACell(t, namespaces, sandbox.Limits{}, spec.Argv); exit.OK() || exitOfCell != exit {
+				t.Errorf("what leaves a daemon behind has ended with %s and %s", exit, exitOfCell)
+			}
+		}
+	})
+}
+
 // inACell are the answers that a cell may give instead.
 var inACell = map[string]string{
 	"signal_process_1":             "EPERM",

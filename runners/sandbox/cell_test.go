@@ -1,12 +1,13 @@
 package sandbox_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/warpket/warpket/runners/sandbox"
@@ -29,29 +30,26 @@ def handler(argv):
 // function.
 func fromInsideACell(t *testing.T, launcher *sandbox.Namespaces, given map[string]any) map[string]string {
 	t.Helper()
-	dir := openDir(t)
-	source := harness
-	if _, err := os.Stat(source); err != nil {
-		source = "harness"
-	}
-	program, code := filepath.Join(dir, "harness"), filepath.Join(dir, "code")
-	must(t, os.CopyFS(program, os.DirFS(source)))
+	scratch := given["scratch"]
+	given["scratch"] = "/tmp" // the only folder that it may write
+	argv := attackers(t, given, false)
+	given["scratch"] = scratch
+	out, _ := runInACell(t, launcher, sandbox.Limits{Memory: 256 << 20, Processes: 64}, argv, given["sdk"].(string))
+	return answers(t, []byte(strings.TrimSpace(out)))
+}
+
+// runInACell has a parked child become a program, and gives what that has printed
+// and how it ended.
+func runInACell(t *testing.T, launcher *sandbox.Namespaces, limits sandbox.Limits, argv []string, readOnly ...string) (string, sandbox.Exit) {
+	t.Helper()
+	code := filepath.Join(openDir(t), "code")
 	must(t, os.Mkdir(code, 0o755))
 	must(t, os.WriteFile(filepath.Join(code, "executor.py"), []byte(executor), 0o644))
-
-	sdk := given["sdk"].(string)
-	nest, _, err := launcher.Nest(t.Context(), sandbox.Spec{
-		Name: t.Name() + "-nest", Argv: []string{python, "-I", "-B", "-X", "utf8", program, "nest"}, Env: []string{"LANG=C.UTF-8"},
-		ReadOnly: []string{program, sdk}, Limits: sandbox.Limits{OpenFiles: 64},
-	}, map[string]any{"modules": []string{}, "below_tmp": []string{program, sdk}})
-	must(t, err)
-	t.Cleanup(func() { must(t, nest.Close()) })
-
 	control, theirControl := pipe(t)
 	theirControl, control = control, theirControl
 	answers, theirAnswers := pipe(t)
 	output, theirOutput := pipe(t)
-	cell, err := nest.Cell(t.Context(), t.Name(), sandbox.Limits{Memory: 256 << 20, Processes: 64}, [3]*os.File{theirControl, theirAnswers, theirOutput})
+	cell, err := nestOf(t, launcher, readOnly...).Cell(t.Context(), t.Name(), limits, [3]*os.File{theirControl, theirAnswers, theirOutput})
 	must(t, err)
 	t.Cleanup(func() { must(t, cell.Close()) })
 	for _, f := range []*os.File{theirControl, theirAnswers, theirOutput} {
@@ -60,26 +58,70 @@ func fromInsideACell(t *testing.T, launcher *sandbox.Namespaces, given map[strin
 	go func() { _, _ = io.Copy(io.Discard, answers) }()
 
 	must(t, cell.WriteCode(code))
-	scratch := given["scratch"]
-	given["scratch"] = "/tmp" // the only folder that it may write
-	argv := attackers(t, given, false)
-	given["scratch"] = scratch
-	send(t, control, 'L', map[string]any{
+	load := map[string]any{
 		"entry": "executor.handler", "folder": sandbox.CodeFolder, "env": nil, "sdk": "", "sdk_version": "", "memory": 0, "data_limit": 0, "max_result": 1,
-	}, nil)
+	}
+	if !enforced(launcher, "memory") {
+		load["data_limit"] = limits.Memory
+	}
+	send(t, control, 'L', load, nil)
 	input, err := json.Marshal(map[string]any{"argv": argv})
 	must(t, err)
 	send(t, control, 'R', map[string]any{
 		"call": 1, "execution_id": "", "function_id": "", "function": "", "version": 1, "shots": 1, "seed": 1, "target": "", "attempt": 1, "timeout": 60,
 	}, input)
-	out, err := io.ReadAll(output)
+	out := drain(t, output)
+	exit, err := cell.Wait(t.Context())
 	must(t, err)
-	return answersOf(t, out)
+	must(t, cell.Close())
+	return out, exit
 }
 
-func answersOf(t *testing.T, out []byte) map[string]string {
+// nestOf starts the program that makes cells as package worker does.
+func nestOf(t *testing.T, launcher *sandbox.Namespaces, readOnly ...string) *sandbox.Nest {
 	t.Helper()
-	return answers(t, bytes.TrimSpace(out))
+	source := harness
+	if _, err := os.Stat(source); err != nil {
+		source = "harness"
+	}
+	program := filepath.Join(openDir(t), "harness")
+	must(t, os.CopyFS(program, os.DirFS(source)))
+	readOnly = append(readOnly, program)
+	nest, _, err := launcher.Nest(t.Context(), sandbox.Spec{
+		Name: t.Name() + "-nest-" + filepath.Base(filepath.Dir(program)), Argv: []string{python, "-I", "-B", "-X", "utf8", program, "nest"}, Env: []string{"LANG=C.UTF-8"},
+		ReadOnly: readOnly, Limits: sandbox.Limits{Memory: 128 << 20, OpenFiles: 64},
+	}, map[string]any{"modules": []string{}, "below_tmp": readOnly})
+	must(t, err)
+	t.Cleanup(func() { must(t, nest.Close()) })
+	return nest
+}
+
+func TestABombInACellGetsWhatTheCellMayHave(t *testing.T) {
+	t.Parallel()
+	isolated(t, func(t *testing.T, launcher sandbox.Launcher) {
+		namespaces, ok := launcher.(*sandbox.Namespaces)
+		if !ok {
+			return
+		}
+		t.Run("of processes", func(t *testing.T) {
+			t.Parallel()
+			bomb := "import os, signal\nn = 0\ntry:\n  while n < 400:\n    if os.fork() == 0: signal.pause()\n    n += 1\nexcept BlockingIOError: pass\nprint(n)"
+			out, _ := runInACell(t, namespaces, sandbox.Limits{Processes: 40}, []string{python, "-I", "-c", bomb})
+			var n int
+			if _, err := fmt.Sscan(out, &n); err != nil || n < 10 || n > 40 {
+				t.Errorf("%q, %v", out, err)
+			}
+		})
+		t.Run("of memory", func(t *testing.T) {
+			t.Parallel()
+			// Which is more than the nest may have.
+			bomb := "x = []\nfor n in range(400):\n  x.append(bytearray(1 << 20))\n  if n == 199: print('half', flush=True)\nprint('everything')"
+			out, _ := runInACell(t, namespaces, sandbox.Limits{Memory: 300 << 20}, []string{python, "-I", "-c", bomb})
+			if !strings.HasPrefix(out, "half\n") || strings.Contains(out, "everything") {
+				t.Errorf("%q", out)
+			}
+		})
+	})
 }
 
 // send sends a frame as package worker does.

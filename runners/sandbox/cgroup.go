@@ -18,8 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The limits that cgroups hold, named as a node reports them.
+// What a machine may lack, named as a node reports it: limits that cgroups hold,
+// and Landlock.
 const (
+	landlockLimit  = "landlock"
+	swapLimit      = "swap" // with memory
 	cpuLimit       = "cpu"
 	memoryLimit    = "memory"
 	processesLimit = "processes"
@@ -154,6 +157,20 @@ func (c *cgroups) missing() []string {
 	return lacks
 }
 
+// lacksSwap reports whether what a sandbox has in swap, of which the machine has
+// so many bytes, is not limited with its memory.
+func (c *cgroups) lacksSwap(swap uint64) bool {
+	folder, file := c.folders["memory"], "memory.memsw.limit_in_bytes"
+	if folder == "" || swap == 0 {
+		return false
+	}
+	if c.unified {
+		file = "memory.swap.max"
+	}
+	_, err := os.Stat(filepath.Join(folder, file))
+	return err != nil
+}
+
 // sweep ends what an agent before this one has left.
 func (c *cgroups) sweep() {
 	for _, folder := range c.places() {
@@ -224,11 +241,11 @@ func (c *cgroups) make(name string, limits Limits) (*cgroup, error) {
 	}
 	if c.unified {
 		g.cpu, _ = os.Open(g.file("cpu", "cpu.stat"))
-		g.peak, _ = os.Open(g.file("memory", "memory.peak"))
+		g.peak = openPeak(g.file("memory", "memory.peak"))
 		g.killed, _ = os.Open(g.file("memory", "memory.events"))
 	} else {
 		g.cpu, _ = os.Open(g.file("cpuacct", "cpuacct.usage"))
-		g.peak, _ = os.Open(g.file("memory", "memory.max_usage_in_bytes"))
+		g.peak = openPeak(g.file("memory", "memory.max_usage_in_bytes"))
 		g.killed, _ = os.Open(g.file("memory", "memory.oom_control"))
 	}
 	g.forks, _ = os.Open(g.file("pids", "pids.events"))
@@ -352,6 +369,28 @@ func (g *cgroup) count() Counters {
 	}
 	c.PeakMemory = number(read(g.peak))
 	return c
+}
+
+// openPeak opens a counter of memory to be set back, which Linux before 6.12
+// lets nobody do in version 2. There it is set back for those who have it open.
+func openPeak(path string) *os.File {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		f, _ = os.Open(path)
+	}
+	return f
+}
+
+// resetPeak sets the counter of memory back to what is used now.
+func (g *cgroup) resetPeak() {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.peak != nil && !g.removed {
+		_, _ = unix.Pwrite(int(g.peak.Fd()), []byte("0"), 0) // one that cannot be set back goes on
+	}
 }
 
 // refusals reads how often a limit has stopped something.

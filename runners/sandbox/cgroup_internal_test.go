@@ -97,6 +97,7 @@ func TestVersion2OfCgroupsHoldsALimitOfEachKind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(g.remove)
 	if err := g.add(4242); err != nil {
 		t.Fatal(err)
 	}
@@ -123,11 +124,12 @@ func TestLimitsThatWereNotAskedForAreNotSet(t *testing.T) {
 	if err := c.find(f.root, self, "warpket-x"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.make("free", Limits{}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.make("least", Limits{CPU: 1, Processes: 1}); err != nil {
-		t.Fatal(err)
+	for i, limits := range []Limits{{}, {CPU: 1, Processes: 1}} {
+		g, err := c.make([]string{"free", "least"}[i], limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(g.remove)
 	}
 	want := map[string]string{
 		"warpket.service/warpket-x/2-least/cpu.max":  "1000 100000",
@@ -230,6 +232,7 @@ func TestVersion1OfCgroupsHoldsALimitOfEachKind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(g.remove)
 	if err := g.add(4242); err != nil {
 		t.Fatal(err)
 	}
@@ -256,6 +259,52 @@ func TestVersion1OfCgroupsHoldsALimitOfEachKind(t *testing.T) {
 	}
 }
 
+func TestSwapThatIsNotCountedIsToldWhereThereIsSome(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		unified bool
+		file    string // of limits on swap; none if empty
+		swap    uint64
+		want    bool
+	}{
+		"version 1 counts it":         {false, "memory.memsw.limit_in_bytes", 1 << 30, false},
+		"version 1 does not count it": {false, "", 1 << 30, true},
+		"version 2 counts it":         {true, "memory.swap.max", 1 << 30, false},
+		"version 2 does not count it": {true, "", 1 << 30, true},
+		"there is none":               {false, "", 0, false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			if test.file != "" {
+				if err := os.WriteFile(filepath.Join(folder, test.file), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := &cgroups{unified: test.unified, folders: map[string]string{"memory": folder}}
+			if got := c.lacksSwap(test.swap); got != test.want {
+				t.Errorf("swap is not counted: %t", got)
+			}
+		})
+	}
+	if none := (&cgroups{}); none.lacksSwap(1 << 30) {
+		t.Error("where memory is not limited, so is swap: that is said already")
+	}
+}
+
+func TestAKernelWithoutLandlockIsNotComplete(t *testing.T) {
+	t.Parallel()
+	for _, has := range []bool{true, false} {
+		n := &Namespaces{launcher: launcher{cgroups: &cgroups{folders: map[string]string{"cpu": "x", "memory": "x", "pids": "x"}}, uids: &uids{}}, landlock: has}
+		i := n.Isolation()
+		i.Unenforced = slices.DeleteFunc(i.Unenforced, func(what string) bool { return what == swapLimit }) // as the machine is
+		if i.Complete() != has || slices.Contains(i.Unenforced, "landlock") == has {
+			t.Errorf("with Landlock: %t, it is %s", has, i)
+		}
+	}
+}
+
 func TestWhatTheKernelHasCountedIsUnderstood(t *testing.T) {
 	t.Parallel()
 	f, self := newUnified(t)
@@ -267,6 +316,7 @@ func TestWhatTheKernelHasCountedIsUnderstood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(g.remove)
 	if g.counters() != (Counters{}) || g.refusals() != (Refusals{}) {
 		t.Error("empty files count for something")
 	}

@@ -303,6 +303,9 @@ func (b *gvisorBox) free() {
 // Counters reads what it has used, gVisor's own kernel included.
 func (b *gvisorBox) Counters() Counters { return b.cgroup.counters() }
 
+// ResetPeak has its peak of memory begin anew.
+func (b *gvisorBox) ResetPeak() { b.cgroup.resetPeak() }
+
 // Refusals reads how often memory has run out. Processes are gVisor's own, and
 // only its kernel knows of those that it did not start.
 func (b *gvisorBox) Refusals() Refusals {
@@ -401,7 +404,7 @@ func (b *gvisorBox) setup(spec Spec) (gvisorSetup, []*os.File, error) {
 }
 
 // gvisorSockets says whether the program may connect to sockets: it may if one
-// is among its paths, or in a folder that is, as that of the egress proxy.
+// is among its paths, or in a folder that is.
 func gvisorSockets(paths []string) string {
 	socket := func(entry fs.DirEntry) bool { return entry.Type() == fs.ModeSocket }
 	for _, path := range paths {

@@ -110,10 +110,20 @@ func (l *launcher) release(name string) {
 // isolation says what holds of what every launcher does.
 func (l *launcher) isolation(kind string) warpket.Isolation {
 	i := warpket.Isolation{Kind: kind, UID: "shared", Unenforced: l.cgroups.missing()}
+	if l.cgroups.lacksSwap(swapOf()) {
+		i.Unenforced = append(i.Unenforced, swapLimit)
+	}
 	if l.uids != nil {
 		i.UID = "own"
 	}
 	return i
+}
+
+// swapOf is how many bytes of swap the machine has.
+func swapOf() uint64 {
+	var info unix.Sysinfo_t
+	_ = unix.Sysinfo(&info) // it cannot fail
+	return uint64(info.Totalswap) * uint64(info.Unit)
 }
 
 // lockName takes a name until this process ends.

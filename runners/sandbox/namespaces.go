@@ -31,6 +31,7 @@ type Namespaces struct {
 	launcher
 	filter   []byte
 	landlock bool
+	reaper   []byte // a program; empty: processes 1 go on as what they are
 }
 
 // NewNamespaces makes a launcher whose name no other on this machine has. What
@@ -41,7 +42,7 @@ func NewNamespaces(ctx context.Context, name string) (*Namespaces, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Namespaces{filter: filter, landlock: landlockABI() > 0}
+	n := &Namespaces{filter: filter, landlock: landlockABI() > 0, reaper: reaper()}
 	if err := n.open(name); err != nil {
 		return nil, err
 	}
@@ -69,7 +70,11 @@ func (n *Namespaces) try(ctx context.Context) error {
 
 // Isolation says what holds on this machine.
 func (n *Namespaces) Isolation() warpket.Isolation {
-	return n.isolation("namespaces")
+	i := n.isolation("namespaces")
+	if !n.landlock {
+		i.Unenforced = append(i.Unenforced, landlockLimit)
+	}
+	return i
 }
 
 // Start starts the program.
@@ -213,7 +218,7 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 		Listen: spec.Listen,
 		Argv:   spec.Argv, Env: spec.Env, Dir: spec.Dir, Disk: spec.Limits.Disk, UID: functionUID, Nest: nest,
 		Links: map[string]string{"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2"},
-		Files: map[string][]byte{reaperPath: reaper(), memoryPath: memoryInfo(spec.Limits.Memory), emptyPath: nil}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
+		Files: map[string][]byte{reaperPath: b.launcher.reaper, memoryPath: memoryInfo(spec.Limits.Memory), emptyPath: nil}, Extra: len(spec.Files), Filter: b.launcher.filter, Landlock: b.launcher.landlock,
 	}
 	if s.Disk == 0 {
 		s.Disk = defaultDisk
@@ -227,7 +232,7 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 			s.UID = keeperUID
 		}
 	}
-	s.Limits = b.limits(spec.Limits)
+	s.Limits = b.launcher.limits(spec.Limits, nest)
 	system, err := systemFrom(spec.Root, spec.Code)
 	if err != nil {
 		return s, nil, err
@@ -290,21 +295,32 @@ const defaultDisk = 64 << 20
 
 // limits are those that each process has. Where no cgroup holds the sandbox
 // they stand in for it, and a program can get around them: that on memory is
-// of each process, and those started within its first moment have none.
-func (b *box) limits(limits Limits) []rlimit {
+// of each process, and those started within its first moment have none. What
+// makes cells is not held so, for they would have its limits.
+func (n *Namespaces) limits(limits Limits, nest bool) []rlimit {
 	list := []rlimit{{unix.RLIMIT_CORE, coreDump}, {unix.RLIMIT_MEMLOCK, 64 << 10}}
 	if limits.OpenFiles > 0 {
 		list = append(list, rlimit{unix.RLIMIT_NOFILE, limits.OpenFiles})
 	}
-	if lacks := b.launcher.cgroups.missing(); len(lacks) > 0 {
-		if limits.Memory > 0 && slices.Contains(lacks, memoryLimit) {
-			list = append(list, rlimit{unix.RLIMIT_DATA, uint64(limits.Memory)})
-		}
-		if limits.Processes > 0 && slices.Contains(lacks, processesLimit) {
-			list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(max(limits.Processes, leastProcesses))})
-		}
+	if nest {
+		return list
+	}
+	if limits.Memory > 0 && slices.Contains(n.cgroups.missing(), memoryLimit) {
+		list = append(list, rlimit{unix.RLIMIT_DATA, uint64(limits.Memory)})
+	}
+	if most := n.processes(limits); most > 0 {
+		list = append(list, rlimit{unix.RLIMIT_NPROC, uint64(most)})
 	}
 	return list
+}
+
+// processes is how many a user may have inside where no cgroup counts them; 0
+// for no limit.
+func (n *Namespaces) processes(limits Limits) int {
+	if limits.Processes == 0 || !slices.Contains(n.cgroups.missing(), processesLimit) {
+		return 0
+	}
+	return max(limits.Processes, leastProcesses)
 }
 
 // shared are the parts of the machine's /etc that programs need to run at all.
@@ -466,6 +482,9 @@ func (b *box) kill() { _ = b.process.Kill() }
 
 // Counters reads what it has used.
 func (b *box) Counters() Counters { return b.cgroup.counters() }
+
+// ResetPeak has its peak of memory begin anew.
+func (b *box) ResetPeak() { b.cgroup.resetPeak() }
 
 // Refusals reads how often a limit has stopped it.
 func (b *box) Refusals() Refusals { return b.cgroup.refusals() }

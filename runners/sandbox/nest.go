@@ -23,7 +23,7 @@ import (
 // so that what it has loaded is there at once.
 //
 // It is asked over descriptor 3, a socket of packets. A request is a JSON
-// object {"uid", "disk"} with five descriptors: a socket of packets that says
+// object {"uid", "disk", "processes"} with five descriptors: a socket of packets that says
 // when the cell is in its cgroup and may go on, and takes what its loopback
 // listens on; one for the program's wait status, and three
 // for the cell's program. The answer has a pidfd of the cell's process 1, or
@@ -139,7 +139,9 @@ func rights(control []byte) ([]*os.File, error) {
 	return files, nil
 }
 
-// Cell makes a sandbox inside of the nest. The three files are for its
+// Cell makes a sandbox inside of the nest. Where no cgroup holds its memory, its
+// program has to do so itself, and where none holds its processes, cells that
+// share their user share the limit. The three files are for its
 // program. It may be ended before the nest is, and goes on when the nest is
 // retired.
 func (n *Nest) Cell(ctx context.Context, name string, limits Limits, files [3]*os.File) (_ *Cell, err error) {
@@ -209,9 +211,10 @@ func (n *Nest) request(ctx context.Context, c *Cell, limits Limits, files []*os.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 	defer cancel()
 	_, fds, err := n.ask(ctx, struct {
-		UID  int   `json:"uid"`
-		Disk int64 `json:"disk"`
-	}{uid, disk}, files)
+		UID       int   `json:"uid"`
+		Disk      int64 `json:"disk"`
+		Processes int   `json:"processes"` // that its user may have; 0: a cgroup counts them
+	}{uid, disk, n.launcher.processes(limits)}, files)
 	if err != nil {
 		return err
 	}
@@ -355,6 +358,9 @@ func (c *Cell) Close() error {
 
 // Counters reads what the cell has used.
 func (c *Cell) Counters() Counters { return c.cgroup.counters() }
+
+// ResetPeak has the cell's peak of memory begin anew.
+func (c *Cell) ResetPeak() { c.cgroup.resetPeak() }
 
 // Refusals reads how often a limit has stopped the cell.
 func (c *Cell) Refusals() Refusals { return c.cgroup.refusals() }

@@ -191,6 +191,9 @@ func exitOf(err error, state *os.ProcessState) (Exit, error) {
 // Counters are not kept for plain processes.
 func (*process) Counters() Counters { return Counters{} }
 
+// ResetPeak does nothing: there is no such counter.
+func (*process) ResetPeak() {}
+
 // Refusals are not counted for plain processes.
 func (*process) Refusals() Refusals { return Refusals{} }
 

@@ -38,6 +38,9 @@ type Sandbox interface {
 	Close() error
 	// Counters tell what it has used so far, as far as the machine counts.
 	Counters() Counters
+	// ResetPeak has PeakMemory begin anew at what is used now, where the kernel
+	// can do that: cgroups of version 1, or Linux 6.12.
+	ResetPeak()
 	// Refusals tell how often a limit has stopped it so far.
 	Refusals() Refusals
 }

@@ -162,7 +162,7 @@ func setUp() error {
 	if err != nil {
 		return err
 	}
-	return reap(pid)
+	return s.reap(pid)
 }
 
 // capabilities are what setting up takes, inside of the sandbox only.
@@ -177,7 +177,7 @@ func (s *setup) startNest() error {
 	if err := s.confine(); err != nil {
 		return err
 	}
-	return reap(0)
+	return s.reap(0)
 }
 
 // become changes this process's user and group inside. Without root there is
@@ -510,8 +510,8 @@ func (s *setup) start(keeps []uintptr) (pid int, err error) {
 }
 
 // reap becomes the reaper. For program 0 it waits until nothing is left.
-func reap(pid int) error {
-	if len(reaper()) > 0 {
+func (s *setup) reap(pid int) error {
+	if len(s.Files[reaperPath]) > 0 {
 		var ends [2]int
 		if err := unix.Pipe2(ends[:], 0); err != nil {
 			return fmt.Errorf("opening a pipe: %w", err)
@@ -528,6 +528,12 @@ func reap(pid int) error {
 		_ = unix.CloseRange(0, 2, 0) // whoever reads the program's output waits for its end only
 		return fmt.Errorf("becoming the reaper: %w", unix.Exec(reaperPath, []string{"reaper"}, nil))
 	}
+	// As above, but for what Go may need itself. The agent waits for the last to be closed.
+	_ = unix.CloseRange(0, 2, 0)
+	for fd := s.First; fd < s.First+s.Extra; fd++ {
+		_ = unix.Close(fd)
+	}
+	_ = unix.Close(failedFD)
 	for {
 		var status unix.WaitStatus
 		got, err := unix.Wait4(-1, &status, 0, nil)

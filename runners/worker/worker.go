@@ -133,6 +133,7 @@ func (w *Worker) Run(ctx context.Context, call Call, log io.Writer) warpket.Outc
 
 	w.calls++
 	timeout := orMinute(call.Timeout)
+	w.box.ResetPeak()
 	before := w.box.Counters()
 	w.refusals = w.box.Refusals()
 	kind, head, body, err := w.exchange(ctx, timeout, func() error {

@@ -214,10 +214,10 @@ func (s *Store) addPlacement(ctx context.Context, list []warpket.Deployment) err
 	return nil
 }
 
-const deploymentColumns = `d.id, d.project_id, d.function_id, f.name, d.version_number, d.snapshot_id, d.runtime_id, d.slots, d.resources, d.status, d.message, d.created_date, d.updated_date, f.revision, d.target, d.elastic
+const deploymentColumns = `d.id, d.project_id, d.function_id, f.name, d.version_number, d.snapshot_id, d.runtime_id, d.slots, d.resources, d.status, d.message, d.created_date, d.updated_date, f.revision, d.target, d.elastic, coalesce(nullif(f.settings->>'Network', 'none'), '')
 	from deployments d join functions f on f.id = d.function_id`
 
 func scanDeployment(row pgx.CollectableRow) (d warpket.Deployment, err error) {
-	err = row.Scan(&d.ID, &d.ProjectID, &d.FunctionID, &d.FunctionName, &d.VersionNumber, &d.SnapshotID, &d.RuntimeID, &d.Slots, &d.Resources, &d.Status, &d.Message, &d.CreatedDate, &d.UpdatedDate, &d.Revision, &d.Target, &d.Elastic)
+	err = row.Scan(&d.ID, &d.ProjectID, &d.FunctionID, &d.FunctionName, &d.VersionNumber, &d.SnapshotID, &d.RuntimeID, &d.Slots, &d.Resources, &d.Status, &d.Message, &d.CreatedDate, &d.UpdatedDate, &d.Revision, &d.Target, &d.Elastic, &d.Resources.Network) // its slots have the network that the function has now
 	return d, err
 }

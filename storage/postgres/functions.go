@@ -285,4 +285,7 @@ func functionFields(f *warpket.Function) []any {
 func completeFunction(f *warpket.Function) {
 	f.Settings.Network = cmp.Or(f.Settings.Network, warpket.NoNetwork)
 	f.Settings.Gateway = cmp.Or(f.Settings.Gateway, warpket.GatewayToken)
+	if f.Settings.Resources.Network = ""; f.Settings.Network == warpket.Egress {
+		f.Settings.Resources.Network = warpket.Egress
+	}
 }

@@ -362,7 +362,8 @@ func TestAFunctionHasTheNetworkOnlyIfItsProjectMay(t *testing.T) {
 		_ = egress(&f)
 		return w.CreateFunction(ctx, f, w.version(w.project, f.ID, "# reaching"))
 	}
-	f, _ := w.addFunction(w.project, "bell")
+	f, v := w.addFunction(w.project, "bell")
+	d := w.addDeployment(f, v)
 	other, _ := w.addFunction(w.project, "ghz")
 
 	wantKind(t, create(), warpket.Denied)
@@ -380,6 +381,13 @@ func TestAFunctionHasTheNetworkOnlyIfItsProjectMay(t *testing.T) {
 	w.must(err)
 	if f.Settings.Network != warpket.Egress || f.Revision != 1 || w.revision(f) != 1 {
 		t.Errorf("it is %+v", f)
+	}
+	// It goes with what a slot asks of a node, also with that of a deployment older than it.
+	if f, err = w.Function(ctx, w.project, f.ID); err != nil || f.Settings.Resources.Network != warpket.Egress {
+		t.Errorf("it asks for the network %q (%v)", f.Settings.Resources.Network, err)
+	}
+	if d, err = w.DeploymentByID(ctx, d.ID); err != nil || d.Resources.Network != warpket.Egress {
+		t.Errorf("its deployment asks for the network %q (%v)", d.Resources.Network, err)
 	}
 
 	_, err = w.UpdateProject(ctx, string(w.project), now(), allow(false))
