@@ -66,3 +66,34 @@ func sameLines(a, b string) bool {
 	}
 	return true
 }
+
+// CUDA's library gives its threads names by these files, and without that says
+// that the operating system has failed.
+func TestAProgramWithDevicesNamesItsThreads(t *testing.T) {
+	t.Parallel()
+	launcher := launchers(t)["namespaces"]
+	for name, tt := range map[string]struct {
+		devices []string
+		want    string
+	}{
+		"with devices":    {[]string{"/dev/null"}, "named\n"},
+		"without devices": {nil, "sh\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spec := shell(t, `printf named > /proc/$$/task/$$/comm; cat /proc/$$/comm; true`)
+			spec.Devices = tt.devices
+			reader, writer := pipe(t)
+			spec.Stdout = writer
+			box := start(t, launcher, spec)
+			_ = writer.Close()
+			got, err := io.ReadAll(reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if exit, err := box.Wait(t.Context()); err != nil || !exit.OK() || string(got) != tt.want {
+				t.Errorf("%s %v: it is called %q", exit, err, got)
+			}
+		})
+	}
+}

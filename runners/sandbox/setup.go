@@ -476,7 +476,11 @@ func (s *setup) confine() error {
 		if landlockABI() > 1 { // the first version would have all rules dropped for this
 			folders = folders.WithRefer()
 		}
-		if err := rules.BestEffort().Restrict(landlock.RODirs("/"), folders, landlock.RWFiles(devices...).WithIoctlDev()); err != nil {
+		files := landlock.RWFiles()
+		if len(devices) > len(commonDevices) { // whose driver gives its threads names, in /proc, or does not start
+			files = landlock.RWFiles("/proc")
+		}
+		if err := rules.BestEffort().Restrict(landlock.RODirs("/"), folders, files, landlock.RWFiles(devices...).WithIoctlDev()); err != nil {
 			return fmt.Errorf("restricting files: %w", err)
 		}
 	}
