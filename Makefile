@@ -100,15 +100,18 @@ generate: ## write the generated files: node channel, OpenAPI, clients
 	@$(GO) run ./tools/openapi 3.0 > .cache/openapi.yaml && mv .cache/openapi.yaml api/openapi-3.0.yaml
 	@$(GO) tool -modfile=tools/generate.mod oapi-codegen -config clients/go/oapi-codegen.yaml api/openapi-3.0.yaml
 
-# The test program needs nothing beside it, so it can be taken to a machine without Go.
+# The test program needs nothing beside it, so it can be taken to a machine without
+# Go. Without cgo there is no NVML, and no test either.
 test-gpu: ## test with this machine's GPU (bin/gpu.test also runs alone)
-	@if command -v $(GO) > /dev/null; then $(GO) test -c -o bin/gpu.test ./accelerators; fi
-	@cd accelerators && ../bin/gpu.test -test.v -test.run 'GPUsAreRead|OnTheCard'
+	@if command -v $(GO) > /dev/null; then \
+		if [ "$(CGO_ENABLED)" != 1 ]; then echo "the tests with a GPU need a C compiler, for NVML is read through cgo: install one (gcc), or set CC"; exit 1; fi; \
+		$(GO) test -c -o bin/gpu.test ./accelerators; fi
+	@cd accelerators && WARPKET_TEST_GPU=1 ../bin/gpu.test -test.v -test.run 'GPUsAreRead|OnTheCard'
 
 bench: build ## measure, see bench/README.md (ARGS="..." for its flags)
 	$(GO) run ./bench $(ARGS)
 
-bench-gpu: ## measure the examples for CUDA on a running product with a GPU (ARGS="..." for its flags)
+bench-gpu: ## check and measure the templates for GPUs on a running product with one (ARGS=-check only checks)
 	$(GO) run ./bench/gpu $(ARGS)
 
 e2e: build ## try the built product as a user has it

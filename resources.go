@@ -252,6 +252,16 @@ func (r Resources) Charge() float64 {
 	return max(float64(r.CPU)/1000, float64(r.Memory)/(4<<30)) + 16*gpus
 }
 
+// OfNode is the cores and the memory that a slot with these devices has of its
+// node. They are none where it holds devices but no GPU: that is a simulator
+// which is only declared, with cores and memory of its own.
+func (r Resources) OfNode(devices []string) (cpu int, memory int64) {
+	if len(devices) > 0 && r.GPUs == 0 {
+		return 0, 0
+	}
+	return r.CPU, r.Memory
+}
+
 // Older reports whether one version, such as "8.6", comes before another.
 // Everything but the empty one comes after the empty one.
 func Older(version, than string) bool { return VersionNumber(version) < VersionNumber(than) }

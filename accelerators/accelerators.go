@@ -42,7 +42,7 @@ type Lease interface {
 type Access struct {
 	Env     []string // NAME=value
 	Devices []string // paths of device files
-	Files   []string // libraries of the driver that are not among the system's
+	Files   []string // that it reads: libraries of the driver that are not among the system's, and what the driver says of these GPUs in /proc
 }
 
 // reserve is the memory that a node keeps for itself and its system.

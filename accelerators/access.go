@@ -12,25 +12,74 @@ import (
 	"strings"
 )
 
-// access is what programs need to reach these GPUs: the driver's own device
-// files, those of the GPUs, and those that open their slices.
+// deviceFile is a file by which programs reach a GPU or a slice.
+type deviceFile struct {
+	path string
+	made string // the command that makes it; empty where none does
+}
+
+// needed are the device files without which a program cannot use a GPU or a
+// slice: the driver's own, the GPU's, and those that open the slice.
+func (g *GPUs) needed(c *gpu) []deviceFile {
+	files := []deviceFile{
+		{"/dev/nvidiactl", "nvidia-modprobe -c=0"},
+		{"/dev/nvidia-uvm", "nvidia-modprobe -u -c=0"},
+		{fmt.Sprintf("/dev/nvidia%d", c.minor), fmt.Sprintf("nvidia-modprobe -c=%d", c.minor)},
+	}
+	if c.parent != nil {
+		files = append(files, g.capabilities(c)...)
+	}
+	return files
+}
+
+// withhold takes out of the list what has no device file, for every call of CUDA
+// in its slots would fail, and says which file is missing and what makes it.
+func (g *GPUs) withhold() (notes []string) {
+	var order []deviceFile
+	ids := map[deviceFile][]string{}
+	g.list = slices.DeleteFunc(g.list, func(c *gpu) bool {
+		for _, file := range g.needed(c) {
+			if _, err := os.Stat(filepath.Join(g.root, file.path)); err != nil {
+				if ids[file] == nil {
+					order = append(order, file)
+				}
+				ids[file] = append(ids[file], c.ID)
+				return true
+			}
+		}
+		return false
+	})
+	for _, file := range order {
+		note := fmt.Sprintf("GPU %s cannot be used: there is no %s, without which every call of CUDA fails", strings.Join(ids[file], ", "), file.path)
+		if file.made != "" {
+			note += fmt.Sprintf("; as root, %q makes it: run it, and start the node again", file.made)
+		}
+		g.log.Error("GPUs without a device file are not used", "file", file.path, "gpus", ids[file])
+		notes = append(notes, note)
+	}
+	return notes
+}
+
+// access is what programs need to reach these GPUs.
 func (g *GPUs) access(cards []*gpu) Access {
 	var a Access
 	var visible []string
-	files := []string{"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"}
+	said := []string{"/proc/devices", "/proc/driver/nvidia/params"}
 	for _, c := range cards {
 		visible = append(visible, c.ID)
-		files = append(files, fmt.Sprintf("/dev/nvidia%d", c.minor))
+		for _, file := range g.needed(c) {
+			a.Devices = append(a.Devices, file.path)
+		}
 		if c.parent != nil {
-			files = append(files, g.capabilities(c)...)
+			said = append(said, c.said()...)
 		}
 	}
-	slices.Sort(files)
-	for _, file := range slices.Compact(files) {
-		if _, err := os.Stat(filepath.Join(g.root, file)); err == nil {
-			a.Devices = append(a.Devices, file)
-		}
+	const tools = "/dev/nvidia-uvm-tools" // of profilers: nobody fails without it
+	if _, err := os.Stat(filepath.Join(g.root, tools)); err == nil {
+		a.Devices = append(a.Devices, tools)
 	}
+	slices.Sort(a.Devices)
+	a.Devices = slices.Compact(a.Devices)
 	a.Files = g.libraries()
 	a.Env = []string{"CUDA_VISIBLE_DEVICES=" + strings.Join(visible, ","), "CUDA_DEVICE_ORDER=PCI_BUS_ID"}
 	var folders []string
@@ -42,27 +91,40 @@ func (g *GPUs) access(cards []*gpu) Access {
 	if len(folders) > 0 {
 		a.Env = append(a.Env, "LD_LIBRARY_PATH="+strings.Join(folders, ":"))
 	}
+	for _, file := range said {
+		if _, err := os.Stat(filepath.Join(g.root, file)); err == nil {
+			a.Files = append(a.Files, file)
+		}
+	}
 	return a
 }
 
 // capabilities are the device files that open a slice: one for its GPU instance,
-// one for the compute instance. The driver says which they are in /proc.
-func (g *GPUs) capabilities(c *gpu) (files []string) {
-	instance := fmt.Sprintf("proc/driver/nvidia/capabilities/gpu%d/mig/gi%d", c.minor, c.instance)
-	for _, name := range []string{instance + "/access", fmt.Sprintf("%s/ci%d/access", instance, c.compute)} {
+// one for the compute instance. The driver says which they are in /proc; where
+// it does not, that file of /proc is what is needed.
+func (g *GPUs) capabilities(c *gpu) (files []deviceFile) {
+	for _, name := range c.said() {
+		file := deviceFile{path: name}
 		b, err := os.ReadFile(filepath.Join(g.root, name))
 		if err != nil {
 			g.log.Warn("device file of a slice not found", "slice", c.ID, "error", err)
-			continue
 		}
 		for line := range strings.Lines(string(b)) {
-			name, value, _ := strings.Cut(line, ":")
-			if minor, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && name == "DeviceFileMinor" {
-				files = append(files, fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d", minor))
+			key, value, _ := strings.Cut(line, ":")
+			if minor, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && key == "DeviceFileMinor" {
+				file = deviceFile{fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d", minor), "nvidia-modprobe -f " + name}
 			}
 		}
+		files = append(files, file)
 	}
 	return files
+}
+
+// said are the files of /proc in which the driver says how a slice is opened:
+// its library looks there for the number of the device file.
+func (c *gpu) said() []string {
+	instance := fmt.Sprintf("/proc/driver/nvidia/capabilities/gpu%d/mig/gi%d", c.minor, c.instance)
+	return []string{instance + "/access", fmt.Sprintf("%s/ci%d/access", instance, c.compute)}
 }
 
 // parts of the driver that programs load.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,10 +81,12 @@ func TestAProgramInASandboxComputesOnTheCard(t *testing.T) {
 	if i < 0 {
 		t.Fatalf("no GPU can be leased: %+v", devices)
 	}
-	python, err := exec.LookPath("python3")
+	// Of a virtual environment, the Python that it is made of.
+	found, err := exec.CommandContext(t.Context(), "python3", "-c", "import os, sys; print(os.path.realpath(sys.executable), sys.base_prefix)").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
+	python, folder, _ := strings.Cut(strings.TrimSpace(string(found)), " ")
 	lease, err := g.Take([]string{devices[i].ID})
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +101,9 @@ func TestAProgramInASandboxComputesOnTheCard(t *testing.T) {
 		t.Fatal(err)
 	}
 	access := lease.Access()
+	if folder != "/usr" { // which every sandbox has
+		access.Files = append(access.Files, folder)
+	}
 	stop := lease.Measure()
 	box, err := launcher.Start(t.Context(), sandbox.Spec{
 		Name: "card", Argv: []string{python, "-c", adds}, Env: append(access.Env, "PATH=/usr/bin:/bin", "HOME=/tmp"), Stdout: theirs, Stderr: theirs,

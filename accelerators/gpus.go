@@ -107,7 +107,7 @@ func (g *GPUs) readAll() (notes []string, err error) {
 		c.DriverVersion = driver
 		c.CUDAVersion = fmt.Sprintf("%d.%d", cuda/1000, cuda%1000/10)
 	}
-	return notes, nil
+	return append(notes, g.withhold()...), nil
 }
 
 // readGPU reads a GPU and its slices.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -159,8 +160,39 @@ func (m *machine) cut(t *testing.T, gpu *server.Device, profiles ...int) {
 	}
 }
 
+// files makes the device files of a machine below a root.
+func (m *machine) files(t *testing.T, root string) {
+	t.Helper()
+	write(t, root, "/dev/nvidiactl", "")
+	write(t, root, "/dev/nvidia-uvm", "")
+	for i, d := range m.Devices {
+		write(t, root, fmt.Sprintf("/dev/nvidia%d", i), "")
+		if d, _ := d.(*server.Device); d.MigMode == nvml.DEVICE_MIG_ENABLE {
+			for instance := range 3 {
+				for part, name := range []string{"access", "ci0/access"} {
+					minor := 10*(instance+1) + part
+					write(t, root, fmt.Sprintf("/dev/nvidia-caps/nvidia-cap%d", minor), "")
+					write(t, root, fmt.Sprintf("/proc/driver/nvidia/capabilities/gpu%d/mig/gi%d/%s", i, instance, name), fmt.Sprintf("DeviceFileMinor: %d\nDeviceFileMode: 292\n", minor))
+				}
+			}
+		}
+	}
+}
+
+func write(t *testing.T, root, name, content string) {
+	t.Helper()
+	file := filepath.Join(root, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func probed(t *testing.T, m *machine, root string) *GPUs {
 	t.Helper()
+	m.files(t, root)
 	g, notes, err := probe(m, root, slog.New(slog.DiscardHandler))
 	if err != nil || len(notes) > 0 {
 		t.Fatalf("probing: %v, %q", err, notes)
@@ -315,7 +347,9 @@ func TestAGPUThatDoesNotAnswerHidesNoOther(t *testing.T) {
 	m := a100s()
 	lost := m.Devices[3].(*server.Device).UUID
 	m.change(lost, func(c *card) { c.lost = true })
-	g, notes, err := probe(m, "/", slog.New(slog.DiscardHandler))
+	root := t.TempDir()
+	m.files(t, root)
+	g, notes, err := probe(m, root, slog.New(slog.DiscardHandler))
 	if err != nil || len(g.Devices()) != 7 || len(notes) != 1 || !strings.Contains(notes[0], "GPU 3 cannot be used") {
 		t.Errorf("found %d with the notes %q (%v)", len(g.Devices()), notes, err)
 	}
@@ -415,6 +449,27 @@ func TestAnExecutionIsMeasured(t *testing.T) {
 	}
 }
 
+func TestAShortExecutionIsMeasuredToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := a100s()
+		id := m.Devices[0].(*server.Device).UUID
+		lease, err := probed(t, m, t.TempDir()).Take([]string{id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := lease.Measure()
+		time.Sleep(10 * time.Millisecond)
+		m.change(id, func(c *card) { c.processes = []nvml.ProcessInfo{{Pid: 8, UsedGpuMemory: 2 << 30}} })
+		time.Sleep(30 * time.Millisecond) // its process ends before its end is known here
+		m.change(id, func(c *card) { c.processes = nil })
+		var used warpket.Usage
+		if stop(&used); used.GPUMemory != 2<<30 {
+			t.Errorf("measured %+v", used)
+		}
+	})
+}
+
 func TestWhatASlotLeavesOnAGPUIsAFault(t *testing.T) {
 	t.Parallel()
 	m := a100s()
@@ -445,35 +500,27 @@ func TestAProgramReachesItsGPUsAndNoOthers(t *testing.T) {
 	t.Parallel()
 	m := h100s(t)
 	root := t.TempDir()
-	write := func(name, content string) {
-		t.Helper()
-		file := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	for _, name := range []string{"nvidia-modeset", "nvidia-uvm-tools", "nvidia-caps/nvidia-cap1"} {
+		write(t, root, "/dev/"+name, "")
 	}
-	for _, name := range []string{"nvidiactl", "nvidia-uvm", "nvidia-modeset", "nvidia0", "nvidia1", "nvidia2", "nvidia-caps/nvidia-cap1", "nvidia-caps/nvidia-cap12", "nvidia-caps/nvidia-cap13", "nvidia-caps/nvidia-cap21"} {
-		write("dev/"+name, "")
-	}
-	write("proc/driver/nvidia/capabilities/gpu0/mig/gi1/access", "DeviceFileMinor: 12\nDeviceFileMode: 292\n")
-	write("proc/driver/nvidia/capabilities/gpu0/mig/gi1/ci0/access", "DeviceFileMinor: 13\n")
-	write("run/driver/lib/libcuda.so.550", "")
+	write(t, root, "/run/driver/lib/libcuda.so.550", "")
 	if err := os.Symlink("libcuda.so.550", filepath.Join(root, "run/driver/lib/libcuda.so.1")); err != nil {
 		t.Fatal(err)
 	}
-	write("etc/ld.so.cache", "glibc-ld.so.cache1.1\x00libcuda.so.1\x00/run/driver/lib/libcuda.so.1\x00libnvidia-ml.so.1\x00/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1\x00/opt/libssl.so.3\x00/opt/gone/libcuda.so.1\x00")
+	write(t, root, "/etc/ld.so.cache", "glibc-ld.so.cache1.1\x00libcuda.so.1\x00/run/driver/lib/libcuda.so.1\x00libnvidia-ml.so.1\x00/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1\x00/opt/libssl.so.3\x00/opt/gone/libcuda.so.1\x00")
 	g := probed(t, m, root)
 	id := func(i int) string { return m.Devices[i].(*server.Device).UUID }
+	write(t, root, "/proc/devices", "195 nvidia\n")
+	write(t, root, "/proc/driver/nvidia/params", "ModifyDeviceFiles: 1\n")
+	slice := "/proc/driver/nvidia/capabilities/gpu0/mig/gi1/"
 	tests := map[string]struct {
 		ids     []string
 		devices []string
+		said    []string
 	}{
-		"a GPU":    {[]string{id(1)}, []string{"/dev/nvidia-uvm", "/dev/nvidia1", "/dev/nvidiactl"}},
-		"two GPUs": {[]string{id(2), id(1)}, []string{"/dev/nvidia-uvm", "/dev/nvidia1", "/dev/nvidia2", "/dev/nvidiactl"}},
-		"a slice":  {[]string{"MIG-" + id(0) + "-1"}, []string{"/dev/nvidia-caps/nvidia-cap12", "/dev/nvidia-caps/nvidia-cap13", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidiactl"}},
+		"a GPU":    {[]string{id(1)}, []string{"/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia1", "/dev/nvidiactl"}, nil},
+		"two GPUs": {[]string{id(2), id(1)}, []string{"/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia1", "/dev/nvidia2", "/dev/nvidiactl"}, nil},
+		"a slice":  {[]string{"MIG-" + id(0) + "-1"}, []string{"/dev/nvidia-caps/nvidia-cap20", "/dev/nvidia-caps/nvidia-cap21", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia0", "/dev/nvidiactl"}, []string{slice + "access", slice + "ci0/access"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -483,11 +530,60 @@ func TestAProgramReachesItsGPUsAndNoOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := Access{
-				Devices: tt.devices, Files: []string{"/run/driver/lib/libcuda.so.1", "/run/driver/lib/libcuda.so.550"},
+				Devices: tt.devices, Files: append([]string{"/run/driver/lib/libcuda.so.1", "/run/driver/lib/libcuda.so.550", "/proc/devices", "/proc/driver/nvidia/params"}, tt.said...),
 				Env: []string{"CUDA_VISIBLE_DEVICES=" + strings.Join(tt.ids, ","), "CUDA_DEVICE_ORDER=PCI_BUS_ID", "LD_LIBRARY_PATH=/run/driver/lib"},
 			}
 			if diff := cmp.Diff(want, lease.Access()); diff != "" {
 				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestWhatHasNoDeviceFileIsNotOffered(t *testing.T) {
+	t.Parallel()
+	all := func(m *machine) (ids []string) {
+		for i, d := range m.Devices {
+			ids = append(ids, d.(*server.Device).UUID)
+			if i == 0 {
+				ids = append(ids, "MIG-"+ids[0]+"-0", "MIG-"+ids[0]+"-1", "MIG-"+ids[0]+"-2")
+			}
+		}
+		return ids
+	}
+	tests := map[string]struct {
+		file string
+		lost func(ids []string) []string
+		made string
+	}{
+		"the memory's, which all need":  {"/dev/nvidia-uvm", func(ids []string) []string { return ids }, "nvidia-modprobe -u -c=0"},
+		"the driver's":                  {"/dev/nvidiactl", func(ids []string) []string { return ids }, "nvidia-modprobe -c=0"},
+		"a GPU's":                       {"/dev/nvidia2", func(ids []string) []string { return ids[5:6] }, "nvidia-modprobe -c=2"},
+		"that of a GPU that is cut":     {"/dev/nvidia0", func(ids []string) []string { return ids[:4] }, "nvidia-modprobe -c=0"},
+		"a slice's":                     {"/dev/nvidia-caps/nvidia-cap21", func(ids []string) []string { return ids[2:3] }, "nvidia-modprobe -f /proc/driver/nvidia/capabilities/gpu0/mig/gi1/ci0/access"},
+		"of which the driver is silent": {"/proc/driver/nvidia/capabilities/gpu0/mig/gi2/access", func(ids []string) []string { return ids[3:4] }, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, root := h100s(t), t.TempDir()
+			m.files(t, root)
+			if err := os.Remove(filepath.Join(root, tt.file)); err != nil {
+				t.Fatal(err)
+			}
+			g, notes, err := probe(m, root, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(g.Close)
+			lost := tt.lost(all(m))
+			for _, id := range all(m) {
+				if offered := g.byID(id) != nil; offered == slices.Contains(lost, id) {
+					t.Errorf("%s is offered: %t", id, offered)
+				}
+			}
+			if len(notes) != 1 || !strings.Contains(notes[0], "no "+tt.file+",") || !strings.Contains(notes[0], strings.Join(lost, ", ")) || strings.Contains(notes[0], `"`+tt.made+`" makes it`) != (tt.made != "") {
+				t.Errorf("the operator is told %q", notes)
 			}
 		})
 	}

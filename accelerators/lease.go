@@ -13,9 +13,13 @@ import (
 	"github.com/warpket/warpket"
 )
 
-// between is how far apart samples are: the driver has no other way to tell a
-// peak, and its own counters are no finer.
-const between = 100 * time.Millisecond
+// How far apart samples are. The driver has no other way to tell a peak; its own
+// counters are no finer than the later ones. Many executions are over in less, so
+// there are more in the first second.
+const (
+	between = 100 * time.Millisecond
+	early   = 15 * time.Millisecond
+)
 
 // slack is how much more memory may be used on a GPU after a slot than before:
 // the driver keeps a little for itself.
@@ -79,7 +83,8 @@ type meter struct {
 	busy   time.Duration
 }
 
-// Measure samples memory and utilisation until it is stopped.
+// Measure samples memory and utilisation until it is stopped. What a process
+// takes and gives back between two samples is not seen.
 func (l *lease) Measure() (stop func(*warpket.Usage)) {
 	m := &meter{lease: l, last: time.Now()}
 	for _, c := range l.cards {
@@ -88,12 +93,18 @@ func (l *lease) Measure() (stop func(*warpket.Usage)) {
 	ended, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(between)
+		m.sample() // of what a worker that is kept has from before
+		began := m.last
+		tick := time.NewTicker(early)
 		defer tick.Stop()
-		for {
+		for often := true; ; {
 			select {
 			case <-tick.C:
 				m.sample()
+				if often && time.Since(began) >= time.Second {
+					often = false
+					tick.Reset(between)
+				}
 			case <-ended:
 				m.sample()
 				return

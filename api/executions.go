@@ -106,7 +106,7 @@ type Timings struct {
 type Usage struct {
 	CPUSeconds float64 `json:"cpuSeconds" doc:"Time on processors, of all its processes"`
 	PeakMemory int64   `json:"peakMemory" doc:"Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell"`
-	GPUMemory  int64   `json:"gpuMemory,omitempty" doc:"Bytes of its GPUs' memory at the peak, from samples; absent when it used none"`
+	GPUMemory  int64   `json:"gpuMemory,omitempty" doc:"Bytes of its GPUs' memory at the peak, from samples: every 15 ms in its first second, then every 100 ms; absent when none of them saw any, as may be when it had the GPU for less"`
 	GPUJoules  float64 `json:"gpuJoules,omitempty" doc:"Energy of its GPUs while it ran, idle power included; absent for slices of a GPU, which share a counter"`
 	GPUSeconds float64 `json:"gpuSeconds,omitempty" doc:"Time in which its GPUs computed, summed, from samples of the driver's counter; absent when they did not, and for slices"`
 }

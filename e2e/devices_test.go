@@ -163,7 +163,7 @@ func TestAFleetWithSimulatedDevices(t *testing.T) {
 	c := p.client(t)
 	p.join(t, "alpha", "devices:\n  - "+a100+", count: 2}")
 	beta := p.join(t, "beta", "devices:\n  - "+a100+", count: 2}")
-	p.join(t, "gamma", "devices:\n  - "+a100+", mig: [1g.5gb, 2g.10gb]}\n  - "+a100+`, fault: "Xid 79 at noon"}`)
+	p.join(t, "gamma", "devices:\n  - "+a100+", mig: [1g.5gb, 2g.10gb]}\n  - "+a100+`, fault: "Xid 79 at noon"}`+"\n  - {kind: simulator, name: big, memory: 2 TiB, cores: 128}")
 	id := c.python(t, unique("fleet"), "def handler(event, context):\n    return 1\n", object{"resources": object{"gpus": 1}})
 	small := object{"gpus": 1, "cpu": 100, "memory": 64 << 20}
 
@@ -216,6 +216,28 @@ func TestAFleetWithSimulatedDevices(t *testing.T) {
 			t.Errorf("deployed %+v", d)
 		}
 		c.ok(t, "POST", "/v1/deployments/"+d.ID+"/detach", nil, "Prefer", "wait=60")
+	})
+
+	t.Run("a declared simulator holds what no machine does, or is had by its ID, and runs nothing", func(t *testing.T) {
+		plan := c.python(t, unique("plan"), "def handler(event, context):\n    return 1\n", object{})
+		d := c.place(t, plan, 1, object{"qubits": 36, "cpu": 64_000})
+		if d.Status != "ready" || !slices.Equal(d.where(), []string{"gamma"}) || !d.Placement.Slots[0].Simulated || !slices.Equal(d.Placement.Slots[0].Devices, []string{"simulated-simulator-0"}) {
+			t.Fatalf("deployed %+v", d)
+		}
+		if n := p.nodes(t)["gamma"]; n.CPULeased != 0 {
+			t.Errorf("the simulator takes cores of its node: %+v", n)
+		}
+		c.ok(t, "POST", "/v1/deployments/"+d.ID+"/detach", nil, "Prefer", "wait=60")
+		e := as[struct {
+			Error     *struct{ Code string }
+			Placement struct {
+				Devices   []string
+				Simulated bool
+			}
+		}](t, c.ok(t, "POST", "/v1/executions", object{"functionId": plan, "device": "simulated-simulator-0"}, "Prefer", "wait=30"))
+		if e.Error == nil || e.Error.Code != "simulated_device" || !e.Placement.Simulated || !slices.Equal(e.Placement.Devices, []string{"simulated-simulator-0"}) {
+			t.Errorf("executed %+v %+v", e, e.Error)
+		}
 	})
 
 	t.Run("a fault that is cleared gives the device back", func(t *testing.T) {

@@ -29,7 +29,7 @@ func (n *node) words(q *query, why obstacle) string {
 	case leakyIsolation:
 		return fmt.Sprintf("does not keep programs apart completely (isolation %s)", n.isolation)
 	case noSimulator:
-		return "has no " + q.simulator()
+		return "has no " + q.simulatorWords()
 	case noDevices:
 		return "has " + n.inventory()
 	case noLabels:
@@ -43,8 +43,13 @@ func (n *node) words(q *query, why obstacle) string {
 	case lacksDevices:
 		text := fmt.Sprintf("has %d of %d free", n.devicesFor(q, false), n.devicesFor(q, true))
 		for i := range n.devices {
-			if d := &n.devices[i]; d.fault != "" && q.match(d) {
+			if d := &n.devices[i]; d.fault != "" && q.match(d) && !q.simulator {
 				return text + fmt.Sprintf(" (%s is faulty: %s)", d.id, d.fault)
+			}
+		}
+		for i := range n.simulators {
+			if s := &n.simulators[i]; s.fault != "" && q.simulator && q.simulates(s) {
+				return text + fmt.Sprintf(" (%s is faulty: %s)", s.id, s.fault)
 			}
 		}
 		return text
@@ -68,6 +73,9 @@ func (n *node) inventory() string {
 		if d.capability >= 0 {
 			kind += " (" + d.versions + ")"
 		}
+		if d.simulated {
+			kind = "simulated " + kind
+		}
 		counts[fmt.Sprintf("%s with %s", kind, mib(d.memory))]++
 	}
 	var parts []string
@@ -87,13 +95,23 @@ func labelWords(asked, has map[string]string) string {
 	return "the label " + strings.Join(parts, ", ")
 }
 
-func (q *query) simulator() string {
+func (q *query) simulatorWords() string {
 	switch {
 	case q.pinned != "":
-		return "device " + q.pinned
+		return "device " + q.pinned + q.ofSize()
+	case q.need.Method == "":
+		return "simulator" + q.ofSize()
 	default:
-		return "simulator of the method " + string(q.need.Method)
+		return "simulator of the method " + string(q.need.Method) + q.ofSize()
 	}
+}
+
+// ofSize is what a declared simulator has to have.
+func (q *query) ofSize() string {
+	if !q.simulated {
+		return ""
+	}
+	return fmt.Sprintf(" with %s cores and %s, simulated", cores(q.need.CPU), mib(q.need.Memory))
 }
 
 // needs is the request in words.
@@ -176,6 +194,9 @@ func (f *Fleet) refuse(q *query) (Decision, error) {
 		d.Reason += ", which no node has even when empty"
 	}
 	d.Reason += ": " + examples(d.Why.Rejected)
+	if f.spares(q) {
+		d.Reason += ". Simulated devices do not stand in for real ones, of which the fleet has some like that, be they busy: a simulated one is had by its ID (device) or by a label of its node"
+	}
 	if len(d.Why.Hints) > 0 {
 		d.Reason += ". It would fit " + strings.Join(d.Why.Hints, "; or ")
 	}
@@ -205,7 +226,18 @@ func (f *Fleet) tooLarge(q *query) bool {
 	small := q.Request
 	small.Resources.Qubits, small.Resources.GPUMemory, small.Resources.Memory = 0, 0, 0
 	small.Resources.Method = q.need.Method
-	return f.first(newQuery(small), true) != nil
+	return f.first(f.query(small), true) != nil
+}
+
+// spares reports whether there are simulated devices that would match, were
+// there no real ones.
+func (f *Fleet) spares(q *query) bool {
+	if q.simulated || f.declared == 0 || q.need.GPUs == 0 {
+		return false
+	}
+	return f.oldest(q, func(n *node) bool {
+		return slices.ContainsFunc(n.devices, func(d device) bool { return d.simulated && q.like(&d) })
+	}) != nil
 }
 
 func (f *Fleet) largestSimulation(q *query) string {
@@ -213,6 +245,11 @@ func (f *Fleet) largestSimulation(q *query) string {
 	on, most, largest := "memory", int64(-1), int32(0)
 	f.each(q, func(n *node, alike []int32) {
 		has := n.memory
+		for j := range n.simulators {
+			if s := &n.simulators[j]; s.simulated && q.does(s) {
+				has = max(has, s.memory)
+			}
+		}
 		if need.GPUs > 0 {
 			on, has = fmt.Sprintf("memory on %d GPUs", need.GPUs), 0
 			for j := range n.devices {
@@ -235,7 +272,7 @@ func (f *Fleet) largestSimulation(q *query) string {
 			} else {
 				other.Resources.Memory = 0
 			}
-			return m != need.Method && f.first(newQuery(other), true) != nil
+			return m != need.Method && f.first(f.query(other), true) != nil
 		}))
 }
 
@@ -267,8 +304,8 @@ func (f *Fleet) hints(q *query) []string {
 		if what == "" {
 			return
 		}
-		other.prepare()
-		if n := f.first(&other, false); n != nil {
+		f.prepare(&other)
+		if n := f.first(&other, false); n != nil && other.simulated == q.simulated {
 			hints = append(hints, fmt.Sprintf(format, what)+" on "+n.name)
 		}
 	}
@@ -309,8 +346,11 @@ func (f *Fleet) deviceHints(q *query) (hints []string) {
 	add := func(change func(*warpket.Resources), format string, args ...any) bool {
 		other := *q
 		change(&other.need)
-		other.prepare()
+		f.prepare(&other)
 		n := f.first(&other, false)
+		if other.simulated != q.simulated {
+			n = nil // nobody is sent from what runs to what does not
+		}
 		if n != nil {
 			hints = append(hints, fmt.Sprintf(format, args...)+" on "+n.name)
 		}
@@ -325,7 +365,7 @@ func (f *Fleet) deviceHints(q *query) (hints []string) {
 		most := f.most(q, func(r *warpket.Resources) { r.GPUMemory = 0 }, func(n *node) int64 {
 			other := *q
 			other.need.GPUMemory = 0
-			other.prepare()
+			f.prepare(&other)
 			return n.smallest(&other)
 		})
 		if most > 0 {
@@ -395,7 +435,7 @@ func (f *Fleet) profiles(q *query) []string {
 func (f *Fleet) most(q *query, change func(*warpket.Resources), value func(*node) int64) (most int64) {
 	other := *q
 	change(&other.need)
-	other.prepare()
+	f.prepare(&other)
 	f.each(q, func(n *node, _ []int32) {
 		if n.misfit(&other) == none {
 			most = max(most, value(n))
@@ -406,6 +446,10 @@ func (f *Fleet) most(q *query, change func(*warpket.Resources), value func(*node
 
 // free is what the node has free of what is asked for.
 func (q *query) free(n *node) string {
+	if q.elsewhere() {
+		s := n.declared(q)
+		return fmt.Sprintf("the simulator %s with %s cores and %s free", s.id, cores(s.cpu), mib(s.memory))
+	}
 	text := fmt.Sprintf("%s cores and %s free", cores(n.cpuFree), mib(n.memoryFree))
 	if q.need.GPUs > 0 {
 		text = fmt.Sprintf("%d such devices, %s", n.devicesFor(q, false), text)

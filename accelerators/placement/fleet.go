@@ -21,6 +21,8 @@ type Fleet struct {
 	alike map[state][]int32 // indexes of nodes, in order
 	mix   Mix
 	kept  []int // nodes that are closed, see Fill
+
+	declared int // devices that are simulated
 }
 
 // state is all that placement asks of a node, but for who it is.
@@ -48,11 +50,11 @@ type node struct {
 	cpuFree    int
 	memory     int64
 	memoryFree int64
-	devices    []device // GPUs and slices of GPUs, those with little memory first
-	held       []bool   // which of them; replaced, never written, so that clones may share it
-	whole      int      // GPUs that are free
-	wholes     int      // GPUs that could be, were nothing leased
-	simulators []simulator
+	devices    []device    // GPUs and slices of GPUs, those with little memory first
+	held       []bool      // which of them; replaced, never written, so that clones may share it
+	whole      int         // GPUs that are free
+	wholes     int         // GPUs that could be, were nothing leased
+	simulators []simulator // those with little memory first; replaced, never written, as held
 	kind       string
 	state      state
 }
@@ -69,9 +71,17 @@ type device struct {
 	simulated  bool
 }
 
+// simulator is one that a node has. A slot holds one that is only declared, with
+// its cores and memory, as it holds a GPU; the real one is the node's own cores
+// and memory, which slots share.
 type simulator struct {
-	id      string
-	methods []string
+	id        string
+	methods   []string
+	cpu       int
+	memory    int64
+	simulated bool
+	fault     string
+	held      bool
 }
 
 // New makes a Fleet of nodes.
@@ -85,7 +95,7 @@ func New(nodes []warpket.Node) *Fleet {
 
 // Clone makes a Fleet that changes by itself from here on.
 func (f *Fleet) Clone() *Fleet {
-	c := &Fleet{nodes: slices.Clone(f.nodes), index: f.index, alike: make(map[state][]int32, len(f.alike)), mix: f.mix, kept: slices.Clone(f.kept)}
+	c := &Fleet{nodes: slices.Clone(f.nodes), index: f.index, alike: make(map[state][]int32, len(f.alike)), mix: f.mix, kept: slices.Clone(f.kept), declared: f.declared}
 	for s, list := range f.alike {
 		c.alike[s] = slices.Clone(list)
 	}
@@ -99,13 +109,30 @@ func (f *Fleet) Set(from warpket.Node) {
 	i, known := f.index[n.id]
 	if known {
 		f.leave(i)
+		f.declared -= f.nodes[i].declares()
 		f.nodes[i] = n
 	} else {
 		i = len(f.nodes)
 		f.nodes = append(f.nodes, n)
 		f.index[n.id] = i
 	}
+	f.declared += n.declares()
 	f.enter(i)
+}
+
+// declares counts the node's devices that are simulated.
+func (n *node) declares() (count int) {
+	for i := range n.devices {
+		if n.devices[i].simulated {
+			count++
+		}
+	}
+	for i := range n.simulators {
+		if n.simulators[i].simulated {
+			count++
+		}
+	}
+	return count
 }
 
 func newNode(from warpket.Node) node {
@@ -121,7 +148,11 @@ func newNode(from warpket.Node) node {
 	for _, d := range has.Devices {
 		switch {
 		case d.Kind == warpket.QuantumSimulator:
-			n.simulators = append(n.simulators, simulator{d.ID, d.Methods})
+			s := simulator{id: d.ID, methods: d.Methods, cpu: has.CPU, memory: has.Memory}
+			if d.Simulated {
+				s.cpu, s.memory, s.simulated, s.fault, s.held = 1000*d.Cores, d.Memory, true, d.Fault, slices.Contains(from.DevicesLeased, d.ID)
+			}
+			n.simulators = append(n.simulators, s)
 		case d.MIGEnabled: // its slices are leased, it is not
 		default:
 			n.devices = append(n.devices, device{
@@ -132,6 +163,9 @@ func newNode(from warpket.Node) node {
 	}
 	slices.SortFunc(n.devices, func(a, b device) int {
 		return cmp.Or(cmp.Compare(a.memory, b.memory), strings.Compare(a.model, b.model), strings.Compare(a.profile, b.profile), strings.Compare(a.versions, b.versions), strings.Compare(a.id, b.id))
+	})
+	slices.SortStableFunc(n.simulators, func(a, b simulator) int {
+		return cmp.Or(cmp.Compare(a.memory, b.memory), strings.Compare(a.id, b.id))
 	})
 	n.held = make([]bool, len(n.devices))
 	for i, d := range n.devices {
@@ -166,25 +200,37 @@ func (n *node) hold(ids []string, held bool) {
 			n.held[i] = held
 		}
 	}
+	n.simulators = slices.Clone(n.simulators)
+	for i := range n.simulators {
+		if s := &n.simulators[i]; s.simulated && slices.Contains(ids, s.id) {
+			s.held = held
+		}
+	}
 	n.count()
 }
 
 // Take counts a slot on a node.
 func (f *Fleet) Take(id warpket.ID, r warpket.Resources, devices []string) {
-	f.change(id, func(n *node) {
-		n.cpuFree -= r.CPU
-		n.memoryFree -= r.Memory
-		n.hold(devices, true)
-	})
+	f.change(id, func(n *node) { n.take(r, devices) })
 }
 
 // Give takes back what Take has counted.
 func (f *Fleet) Give(id warpket.ID, r warpket.Resources, devices []string) {
-	f.change(id, func(n *node) {
-		n.cpuFree += r.CPU
-		n.memoryFree += r.Memory
-		n.hold(devices, false)
-	})
+	f.change(id, func(n *node) { n.give(r, devices) })
+}
+
+func (n *node) take(r warpket.Resources, devices []string) {
+	cpu, memory := r.OfNode(devices)
+	n.cpuFree -= cpu
+	n.memoryFree -= memory
+	n.hold(devices, true)
+}
+
+func (n *node) give(r warpket.Resources, devices []string) {
+	cpu, memory := r.OfNode(devices)
+	n.cpuFree += cpu
+	n.memoryFree += memory
+	n.hold(devices, false)
 }
 
 func (f *Fleet) change(id warpket.ID, change func(*node)) {
@@ -227,6 +273,14 @@ func (n *node) now() state {
 			count++
 		}
 	}
+	for i := range n.simulators {
+		if s := &n.simulators[i]; s.simulated {
+			free, count = append(free, count), 0
+			if !s.held && s.fault == "" {
+				count++
+			}
+		}
+	}
 	return state{n.kind, n.live, n.cordoned, n.cpuFree, n.memoryFree, string(append(free, count))}
 }
 
@@ -246,8 +300,9 @@ func (n *node) describe() string {
 		d := &n.devices[i]
 		fmt.Fprintf(&b, " %q %d %d %d %q %v", d.model, d.memory, d.capability, d.cuda, d.profile, d.simulated)
 	}
-	for _, s := range n.simulators {
-		fmt.Fprintf(&b, " %q", s.methods)
+	for i := range n.simulators {
+		s := &n.simulators[i]
+		fmt.Fprintf(&b, " %q %d %d %v", s.methods, s.cpu, s.memory, s.simulated)
 	}
 	return b.String()
 }

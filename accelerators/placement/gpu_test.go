@@ -90,7 +90,6 @@ func TestPlaceDevices(t *testing.T) {
 		"slots spread where they are asked to":         {[]warpket.Node{machine("a", 4000, 4*gib), machine("b", 8000, 8*gib)}, Request{Resources: warpket.Resources{CPU: 1000, Memory: gib, Spread: warpket.PreferSpread}, Peers: map[warpket.ID]int{"a": 1}}, "b", nil, "", nil},
 		"a statevector that fits":                      {[]warpket.Node{laptop, server}, asks(warpket.Resources{Qubits: 32}), "server", nil, "", nil},
 		"a method that only one simulator has":         {[]warpket.Node{simulates(plain("a"), "statevector"), server}, asks(warpket.Resources{Method: warpket.Stabilizer}), "server", nil, "", nil},
-		"real devices before simulated ones":           {[]warpket.Node{gpus(plain("planned"), 1, 80*gib, func(d *warpket.Device) { d.Simulated = true }), two}, asks(warpket.Resources{GPUs: 1}), "two", []string{"two-0"}, "", nil},
 		"too few are counted, and fewer would fit":     {[]warpket.Node{held}, asks(warpket.Resources{GPUs: 2, GPUMemory: 40 * gib}), "", nil, warpket.NoCapacity, []string{"needs 2 GPUs with 40960 MiB", "held has 1 of 2 free", "with 1 of them on held", "on held when enough slots there have ended"}},
 		"a cordoned node is told":                      {[]warpket.Node{held, change(two, func(n *warpket.Node) { n.Cordoned = true })}, asks(warpket.Resources{GPUs: 2}), "", nil, warpket.NoCapacity, []string{"two is cordoned", "on two if that were uncordoned"}},
 		"less memory would fit":                        {[]warpket.Node{small, change(two, func(n *warpket.Node) { n.DevicesLeased = []string{"two-0", "two-1"} })}, asks(warpket.Resources{GPUs: 2, GPUMemory: 40 * gib}), "", nil, warpket.NoCapacity, []string{"small has 4 × GPU 24", "with at most 24576 MiB for each on small"}},
@@ -138,6 +137,105 @@ func TestPlaceDevices(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// declares adds a simulator that is only declared.
+func declares(n warpket.Node, id string, cores int, memory int64, methods ...string) warpket.Node {
+	n.Inventory.Devices = append(n.Inventory.Devices, warpket.Device{ID: id, Kind: warpket.QuantumSimulator, Memory: memory, Cores: cores, Methods: methods, Simulated: true})
+	return n
+}
+
+func TestSimulatedDevicesDoNotStandInForRealOnes(t *testing.T) {
+	t.Parallel()
+	pretend := func(d *warpket.Device) { d.Simulated = true }
+	plain := func(name string) warpket.Node { return machine(name, 64_000, 512*gib) }
+	real := gpus(plain("real"), 2, 40*gib)
+	busy := change(real, func(n *warpket.Node) { n.DevicesLeased = []string{"real-0", "real-1"} })
+	broken := gpus(plain("real"), 1, 40*gib, func(d *warpket.Device) { d.Fault = "Xid 79" })
+	silent := change(real, func(n *warpket.Node) { n.Live = false })
+	planned := gpus(plain("planned"), 4, 80*gib, pretend)
+	labelled := change(planned, func(n *warpket.Node) { n.Labels = map[string]string{"plan": "x"} })
+	sliced := gpus(planned, 1, 10*gib, pretend, func(d *warpket.Device) { d.MIGProfile = "1g.10gb" })
+	both := gpus(gpus(plain("both"), 1, 40*gib), 2, 40*gib, pretend)
+	laptop := simulates(machine("laptop", 8_000, 16*gib), allMethods...)
+	declared := declares(simulates(machine("declared", 8_000, 16*gib), allMethods...), "big", 128, 1024*gib, allMethods...)
+	held := change(declared, func(n *warpket.Node) { n.DevicesLeased = []string{"big"} })
+	faulty := change(declares(laptop, "big", 128, 1024*gib, allMethods...), func(n *warpket.Node) { n.Inventory.Devices[1].Fault = "off" })
+	const never = "a simulated one is had by its ID (device) or by a label of its node"
+	tests := map[string]struct {
+		fleet   []warpket.Node
+		need    warpket.Resources
+		node    string
+		devices []string
+		kind    warpket.Kind
+		says    string
+	}{
+		"a real GPU goes first":                               {[]warpket.Node{planned, real}, warpket.Resources{GPUs: 1}, "real", []string{"real-0"}, "", ""},
+		"one that is busy is waited for":                      {[]warpket.Node{planned, busy}, warpket.Resources{GPUs: 1}, "", nil, warpket.NoCapacity, never},
+		"one that is faulty":                                  {[]warpket.Node{planned, broken}, warpket.Resources{GPUs: 1, GPUMemory: 20 * gib}, "", nil, warpket.NoCapacity, never},
+		"one whose node is silent":                            {[]warpket.Node{planned, silent}, warpket.Resources{GPUs: 1}, "", nil, warpket.NoCapacity, never},
+		"more than there are real ones is refused":            {[]warpket.Node{planned, real}, warpket.Resources{GPUs: 3}, "", nil, warpket.Invalid, never},
+		"real and simulated ones are never mixed":             {[]warpket.Node{both}, warpket.Resources{GPUs: 2}, "", nil, warpket.Invalid, never},
+		"no hint leads from real ones to simulated ones":      {[]warpket.Node{sliced, busy}, warpket.Resources{GPUs: 1, CUDA: "13.0"}, "", nil, warpket.NoCapacity, "like that, be they busy"},
+		"where no real one is like that they serve":           {[]warpket.Node{planned, busy}, warpket.Resources{GPUs: 1, GPUMemory: 80 * gib}, "planned", []string{"planned-0"}, "", "its devices are simulated, for the fleet has no real ones like that"},
+		"the request may name one":                            {[]warpket.Node{planned, real}, warpket.Resources{GPUs: 1, Device: "planned-2"}, "planned", []string{"planned-2"}, "", "simulated"},
+		"or a label of its node":                              {[]warpket.Node{labelled, real}, warpket.Resources{GPUs: 1, Labels: map[string]string{"plan": "x"}}, "planned", []string{"planned-0"}, "", "simulated"},
+		"which real ones do not have":                         {[]warpket.Node{labelled, change(busy, func(n *warpket.Node) { n.Labels = map[string]string{"plan": "x"} })}, warpket.Resources{GPUs: 1, Labels: map[string]string{"plan": "x"}}, "", nil, warpket.NoCapacity, never},
+		"a fleet may have nothing else":                       {[]warpket.Node{planned}, warpket.Resources{GPUs: 2}, "planned", []string{"planned-0", "planned-1"}, "", "simulated"},
+		"a state that only a declared simulator holds":        {[]warpket.Node{laptop, declared}, warpket.Resources{Qubits: 34}, "declared", []string{"big"}, "", "declared has the simulator big with 128 cores and 1048576 MiB free"},
+		"one that real memory holds is real":                  {[]warpket.Node{declared, laptop}, warpket.Resources{Qubits: 20}, "declared", nil, "", ""},
+		"and waits where that is taken":                       {[]warpket.Node{change(declared, func(n *warpket.Node) { n.MemoryLeased = 16 * gib })}, warpket.Resources{Qubits: 20}, "", nil, warpket.NoCapacity, "declared has 0 MiB of memory free"},
+		"a declared simulator by its ID":                      {[]warpket.Node{laptop, declared}, warpket.Resources{Device: "big"}, "declared", []string{"big"}, "", "simulated"},
+		"a real one by its ID":                                {[]warpket.Node{declared}, warpket.Resources{Device: "simulator", Qubits: 20}, "declared", nil, "", ""},
+		"a declared one is held alone":                        {[]warpket.Node{laptop, held}, warpket.Resources{Device: "big"}, "", nil, warpket.NoCapacity, "declared has 0 of 1 free"},
+		"and may be faulty":                                   {[]warpket.Node{faulty}, warpket.Resources{Device: "big"}, "", nil, warpket.NoCapacity, "big is faulty: off"},
+		"its cores and memory bound what it takes":            {[]warpket.Node{declared}, warpket.Resources{Device: "big", CPU: 200_000}, "", nil, warpket.Invalid, "has no device big"},
+		"the most that a simulation may have is its memory":   {[]warpket.Node{laptop, declared}, warpket.Resources{Qubits: 38}, "", nil, warpket.Invalid, "declared, 1099511627776 bytes (1 TiB)"},
+		"no real memory of its node is taken, so none is due": {[]warpket.Node{change(declared, func(n *warpket.Node) { n.MemoryLeased, n.CPULeased = 16*gib, 8000 })}, warpket.Resources{Qubits: 34}, "declared", []string{"big"}, "", "simulated"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, err := Place(tt.fleet, asks(tt.need))
+			if warpket.KindOf(err) != tt.kind || d.NodeName != tt.node {
+				t.Fatalf("placed on %q with error %v", d.NodeName, err)
+			}
+			if diff := cmp.Diff(tt.devices, d.Devices); diff != "" {
+				t.Error(diff)
+			}
+			if !strings.Contains(d.Reason, tt.says) || tt.says == "" && strings.Contains(d.Reason, "simulated") {
+				t.Errorf("said %q, without %q", d.Reason, tt.says)
+			}
+			if err != nil && strings.Contains(d.Reason, "on planned") {
+				t.Errorf("%q leads to what runs nothing", d.Reason)
+			}
+		})
+	}
+}
+
+func TestADeclaredSimulatorIsTakenAndGivenBack(t *testing.T) {
+	t.Parallel()
+	fleet := New([]warpket.Node{declares(simulates(machine("n", 8_000, 16*gib), allMethods...), "big", 128, 1024*gib, allMethods...)})
+	before := fleet.Clone()
+	large := asks(warpket.Resources{Qubits: 34})
+	for range 2 {
+		d, ok := fleet.Try(large)
+		if !ok || !slices.Equal(d.Devices, []string{"big"}) {
+			t.Fatalf("placed %+v", d)
+		}
+		large.Resources.Memory = 257 * gib
+		fleet.Take(d.NodeID, large.Resources, d.Devices)
+		if _, ok := fleet.Try(large); ok {
+			t.Error("it has two holders")
+		}
+		if _, ok := fleet.Try(asks(warpket.Resources{CPU: 8000, Memory: 16 * gib})); !ok {
+			t.Error("it takes the room of its node")
+		}
+		fleet.Give(d.NodeID, large.Resources, d.Devices)
+	}
+	if diff := cmp.Diff(before, fleet, cmp.AllowUnexported(Fleet{}, node{}, device{}, simulator{}, Shape{}, state{})); diff != "" {
+		t.Error(diff)
 	}
 }
 

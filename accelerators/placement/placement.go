@@ -46,7 +46,7 @@ func Place(fleet []warpket.Node, r Request) (Decision, error) { return New(fleet
 
 // Place is the function Place for a fleet that is kept current.
 func (f *Fleet) Place(r Request) (Decision, error) {
-	q := newQuery(r)
+	q := f.query(r)
 	top, fits := f.search(q)
 	if len(top) == 0 {
 		return f.refuse(q)
@@ -59,8 +59,9 @@ func (f *Fleet) Place(r Request) (Decision, error) {
 }
 
 // Try is Place without its reasons.
-func (f *Fleet) Try(r Request) (Decision, bool) {
-	q := newQuery(r)
+func (f *Fleet) Try(r Request) (Decision, bool) { return f.try(f.query(r)) }
+
+func (f *Fleet) try(q *query) (Decision, bool) {
 	top, _ := f.search(q)
 	if len(top) == 0 {
 		return Decision{}, false
@@ -73,7 +74,7 @@ func (f *Fleet) decision(q *query, best scored) Decision {
 	return Decision{NodeID: n.id, NodeName: n.name, Devices: n.pick(q)}
 }
 
-// query is a Request, prepared for being asked of many nodes.
+// query is a Request, prepared for being asked of many nodes of a fleet.
 type query struct {
 	Request
 	need       warpket.Resources // with what its simulation needs
@@ -81,9 +82,12 @@ type query struct {
 	capability int // see warpket.VersionNumber
 	cuda       int
 	any        bool // whether any whole GPU will do
+	simulator  bool // whether it needs a simulator, and no GPU
+	simulated  bool // whether it gets devices that are only declared, see Fleet.pretends
+	devices    int  // that its slot holds
 }
 
-func newQuery(r Request) *query {
+func (f *Fleet) query(r Request) *query {
 	q := &query{Request: r, need: r.Resources, pinned: r.Resources.Device}
 	if n := &q.need; n.Qubits > 0 {
 		n.Method = cmp.Or(n.Method, warpket.Statevector)
@@ -93,19 +97,58 @@ func newQuery(r Request) *query {
 			n.Memory = max(n.Memory, n.Method.SlotMemory(n.Qubits))
 		}
 	}
-	q.prepare()
+	f.prepare(q)
 	return q
 }
 
 // prepare reads what is compared often; call it again when need has changed.
-func (q *query) prepare() {
+func (f *Fleet) prepare(q *query) {
 	n := &q.need
 	q.capability, q.cuda = warpket.VersionNumber(n.ComputeCapability), warpket.VersionNumber(n.CUDA)
-	q.any = q.pinned == "" && n.MIGProfile == "" && n.GPUMemory == 0 && q.capability < 0 && q.cuda < 0
+	q.simulator = n.GPUs == 0 && (n.Qubits > 0 || n.Method != "" || q.pinned != "")
+	q.simulated = f.declared > 0 && f.pretends(q)
+	q.any = q.pinned == "" && n.MIGProfile == "" && n.GPUMemory == 0 && q.capability < 0 && q.cuda < 0 && f.declared == 0
+	q.devices = n.GPUs
+	if q.simulator && q.simulated {
+		q.devices = 1
+	}
 }
 
-// match reports whether a device is of the kind that is asked for.
-func (q *query) match(d *device) bool {
+// pretends reports whether a request gets devices that are only declared: some
+// match it, and no real one does, busy or not, on any node that has the labels
+// which are asked for. So what can run waits for a device that runs it.
+func (f *Fleet) pretends(q *query) bool {
+	if q.need.GPUs == 0 && !q.simulator {
+		return false
+	}
+	found, declared := false, false // real ones, and declared ones
+	f.each(q, func(n *node, _ []int32) {
+		if found || !holds(n.labels, q.need.Labels) {
+			return
+		}
+		if q.simulator {
+			for i := range n.simulators {
+				if s := &n.simulators[i]; q.does(s) && q.within(s) {
+					found, declared = found || !s.simulated, declared || s.simulated
+				}
+			}
+			return
+		}
+		for i := range n.devices {
+			if d := &n.devices[i]; q.like(d) {
+				found, declared = found || !d.simulated, declared || d.simulated
+			}
+		}
+	})
+	return declared && !found
+}
+
+// match reports whether a device is of the kind that is asked for, and real if
+// that is what the request gets.
+func (q *query) match(d *device) bool { return d.simulated == q.simulated && q.like(d) }
+
+// like is match for real and simulated devices alike.
+func (q *query) like(d *device) bool {
 	if q.pinned != "" {
 		if d.id != q.pinned {
 			return false
@@ -177,20 +220,20 @@ func (n *node) lacks(q *query, empty bool) obstacle {
 		return weakIsolation
 	case q.Isolated && !n.isolation.Complete():
 		return leakyIsolation
-	case need.GPUs == 0 && (need.Qubits > 0 || need.Method != "" || q.pinned != "") && !n.simulates(q):
+	case q.simulator && n.devicesFor(q, true) == 0:
 		return noSimulator
 	}
-	devices := need.GPUs == 0 || n.devicesFor(q, empty) >= need.GPUs
+	devices := q.devices == 0 || n.devicesFor(q, empty) >= q.devices
 	switch {
-	case !devices && (empty || n.devicesFor(q, true) < need.GPUs):
+	case !devices && (empty || n.devicesFor(q, true) < q.devices):
 		return noDevices
 	case !holds(n.labels, need.Labels):
 		return noLabels
 	case !empty && need.Spread == warpket.RequireSpread && q.Peers[n.id] > 0:
 		return taken
-	case cpu < need.CPU:
+	case !q.elsewhere() && cpu < need.CPU:
 		return lacksCores
-	case memory < need.Memory:
+	case !q.elsewhere() && memory < need.Memory:
 		return lacksMemory
 	case !devices:
 		return lacksDevices
@@ -202,14 +245,33 @@ func holds(labels, asked map[string]string) bool {
 	return len(asked) == 0 || warpket.Node{Labels: labels}.HasLabels(asked)
 }
 
-func (n *node) simulates(q *query) bool {
-	return slices.ContainsFunc(n.simulators, func(s simulator) bool {
-		return (q.pinned == "" || s.id == q.pinned) && (q.need.Method == "" || slices.Contains(s.methods, string(q.need.Method)))
-	})
+// elsewhere reports whether the slot has the cores and the memory of a simulator
+// that is only declared, and none of its node.
+func (q *query) elsewhere() bool { return q.simulator && q.simulated }
+
+// simulates reports whether a simulator does what is asked for. One that is only
+// declared has the cores and the memory for it, too; those of a real one are its
+// node's.
+func (q *query) simulates(s *simulator) bool {
+	return s.simulated == q.simulated && q.does(s) && (!s.simulated || q.within(s))
 }
+
+func (q *query) does(s *simulator) bool {
+	return (q.pinned == "" || s.id == q.pinned) && (q.need.Method == "" || slices.Contains(s.methods, string(q.need.Method)))
+}
+
+func (q *query) within(s *simulator) bool { return s.cpu >= q.need.CPU && s.memory >= q.need.Memory }
 
 // devicesFor counts the devices of the kind that is asked for.
 func (n *node) devicesFor(q *query, empty bool) (count int) {
+	if q.simulator {
+		for i := range n.simulators {
+			if s := &n.simulators[i]; (empty || !s.held && s.fault == "") && q.simulates(s) {
+				count++
+			}
+		}
+		return count
+	}
 	if q.any {
 		if empty {
 			return n.wholes
@@ -224,10 +286,12 @@ func (n *node) devicesFor(q *query, empty bool) (count int) {
 	return count
 }
 
-// pick chooses devices on a node that has enough: real ones before simulated
-// ones, all of one model where there are enough of one, and of those with the
-// least memory that is enough.
+// pick chooses devices on a node that has enough: all of one model where there
+// are enough of one, and of those with the least memory that is enough.
 func (n *node) pick(q *query) []string {
+	if q.elsewhere() {
+		return []string{n.declared(q).id}
+	}
 	if q.need.GPUs == 0 {
 		return nil
 	}
@@ -237,18 +301,9 @@ func (n *node) pick(q *query) []string {
 			free = append(free, d)
 		}
 	}
-	slices.SortStableFunc(free, func(a, b *device) int {
-		switch {
-		case a.simulated == b.simulated:
-			return 0
-		case a.simulated:
-			return 1
-		}
-		return -1
-	})
 	chosen := free[:q.need.GPUs]
 	for i := range free {
-		if end := i + q.need.GPUs; end <= len(free) && free[end-1].model == free[i].model && free[end-1].simulated == free[i].simulated {
+		if end := i + q.need.GPUs; end <= len(free) && free[end-1].model == free[i].model {
 			chosen = free[i:end]
 			break
 		}
@@ -258,6 +313,16 @@ func (n *node) pick(q *query) []string {
 		ids[i] = d.id
 	}
 	return ids
+}
+
+// declared is the free declared simulator with the least memory that is enough.
+func (n *node) declared(q *query) *simulator {
+	for i := range n.simulators {
+		if s := &n.simulators[i]; !s.held && s.fault == "" && q.simulates(s) {
+			return s
+		}
+	}
+	return nil
 }
 
 // shown is how many candidates, examples of a reason, and hints are kept.
@@ -346,18 +411,29 @@ type terms struct {
 	beside    float64 // 1 for what needs no GPU on a node with GPUs
 	waste     float64 // share of the GPU's memory that is not asked for
 	peers     float64 // slots of the same deployment there, if they are to spread
-	simulated float64 // 1 for devices that are not real
 	warm      float64 // 1 where the runtime is installed
+	simulated bool    // not of the cost: its devices are only declared
 }
 
-// The weights. What a deployment asked for comes first, then that real devices
-// are used, then that GPUs stay usable; little of them outweighs a warm node.
+// The weights. What a deployment asked for comes first, then that GPUs stay
+// usable; little of them outweighs a warm node.
 func (t terms) sum() float64 {
-	return 8*t.peers + 4*t.simulated + t.stranded + t.left + 0.5*t.beside + t.waste - 0.5*t.warm
+	return 8*t.peers + t.stranded + t.left + 0.5*t.beside + t.waste - 0.5*t.warm
 }
 
 func (f *Fleet) terms(n *node, q *query) (t terms) {
 	need := &q.need
+	t.simulated = q.simulated
+	if need.Spread == warpket.PreferSpread {
+		t.peers = float64(q.Peers[n.id])
+	}
+	if q.Warm[n.id] {
+		t.warm = 1
+	}
+	if q.elsewhere() {
+		t.left = 1 - float64(need.Memory)/float64(max(n.declared(q).memory, 1))
+		return t
+	}
 	cpu, memory, whole := n.cpuFree-need.CPU, n.memoryFree-need.Memory, n.whole
 	t.left = min(float64(cpu)/float64(max(n.cpu, 1)), float64(memory)/float64(max(n.memory, 1)))
 	if need.GPUs > 0 {
@@ -368,9 +444,6 @@ func (f *Fleet) terms(n *node, q *query) (t terms) {
 					t.left = min(t.left, float64(whole)/float64(max(n.wholes, 1)))
 				}
 				t.waste = 1 - float64(need.GPUMemory)/float64(max(d.memory, 1))
-				if d.simulated {
-					t.simulated = 1
-				}
 				break
 			}
 		}
@@ -379,12 +452,6 @@ func (f *Fleet) terms(n *node, q *query) (t terms) {
 	}
 	if n.wholes > 0 {
 		t.stranded = f.mix.Stranded(whole, cpu, memory) - f.mix.Stranded(n.whole, n.cpuFree, n.memoryFree)
-	}
-	if need.Spread == warpket.PreferSpread {
-		t.peers = float64(q.Peers[n.id])
-	}
-	if q.Warm[n.id] {
-		t.warm = 1
 	}
 	return t
 }
@@ -402,7 +469,7 @@ func (t terms) String() string {
 	add(t.stranded < -0.005, "uses %.2f GPUs that were stranded", -t.stranded)
 	add(t.beside > 0, "takes room beside GPUs")
 	add(t.peers > 0, "has %.0f slots of the deployment", t.peers)
-	add(t.simulated > 0, "its devices are simulated")
+	add(t.simulated, "its devices are simulated, for the fleet has no real ones like that")
 	return strings.Join(parts, ", ")
 }
 

@@ -119,22 +119,23 @@ func (f *Fleet) settle(order []Waiter) { f.Fill(order, func(int, Decision) {}) }
 // and where. The nodes that it keeps free for those that starve are closed
 // until Open.
 func (f *Fleet) Fill(order []Waiter, placed func(i int, d Decision)) {
-	var failed []Request // as room only shrinks here, what asks for more fails too
+	var failed []*query // as room only shrinks here, what asks for more of the same devices fails too
 	for i := range order {
 		w := &order[i]
-		hopeless := slices.ContainsFunc(failed, w.Need.includes)
+		q := f.query(w.Need)
+		hopeless := slices.ContainsFunc(failed, func(other *query) bool { return q.simulated == other.simulated && w.Need.includes(other.Request) })
 		if !hopeless {
-			if d, ok := f.Try(w.Need); ok {
+			if d, ok := f.try(q); ok {
 				f.Take(d.NodeID, w.Need.Resources, d.Devices)
 				placed(i, d)
 				continue
 			}
 			if len(failed) < maxFailed {
-				failed = append(failed, w.Need)
+				failed = append(failed, q)
 			}
 		}
 		if w.Waited >= starving && len(f.kept) < kept {
-			f.keep(newQuery(w.Need))
+			f.keep(q)
 		}
 	}
 }
@@ -163,9 +164,12 @@ func (f *Fleet) keep(q *query) {
 		if !n.live || n.cordoned || n.lacks(q, true) != none {
 			return
 		}
-		missing := max(0, float64(q.need.CPU-n.cpuFree)/float64(max(q.need.CPU, 1))) + max(0, float64(q.need.Memory-n.memoryFree)/float64(max(q.need.Memory, 1)))
-		if q.need.GPUs > 0 {
-			missing += float64(max(0, q.need.GPUs-n.devicesFor(q, false)))
+		missing := 0.0
+		if !q.elsewhere() {
+			missing = max(0, float64(q.need.CPU-n.cpuFree)/float64(max(q.need.CPU, 1))) + max(0, float64(q.need.Memory-n.memoryFree)/float64(max(q.need.Memory, 1)))
+		}
+		if q.devices > 0 {
+			missing += float64(max(0, q.devices-n.devicesFor(q, false)))
 		}
 		if i := int(alike[0]); best < 0 || missing < least || missing == least && i < best {
 			best, least = i, missing
@@ -202,7 +206,7 @@ func (f *Fleet) Preempt(w Waiter, holders []Holder) []Holder {
 	if _, ok := f.Try(w.Need); ok {
 		return nil // it waits for its turn
 	}
-	q := newQuery(w.Need)
+	q := f.query(w.Need)
 	byNode := map[warpket.ID][]Holder{}
 	for _, h := range holders {
 		if h.Project == w.Project && h.Held.Priority < q.need.Priority || h.Project != w.Project && h.Rank < w.Rank {
@@ -240,7 +244,7 @@ func (n *node) victims(q *query, lower []Holder) []Holder {
 		if n.lacks(q, false) == none {
 			break
 		}
-		n.give(h)
+		n.give(h.Held, h.Devices)
 		victims = append(victims, h)
 	}
 	if n.lacks(q, false) != none {
@@ -248,25 +252,13 @@ func (n *node) victims(q *query, lower []Holder) []Holder {
 	}
 	var needed []Holder
 	for _, h := range slices.Backward(victims) {
-		n.take(h)
+		n.take(h.Held, h.Devices)
 		if n.lacks(q, false) != none {
-			n.give(h)
+			n.give(h.Held, h.Devices)
 			needed = append(needed, h)
 		}
 	}
 	return needed
-}
-
-func (n *node) give(h Holder) {
-	n.cpuFree += h.Held.CPU
-	n.memoryFree += h.Held.Memory
-	n.hold(h.Devices, false)
-}
-
-func (n *node) take(h Holder) {
-	n.cpuFree -= h.Held.CPU
-	n.memoryFree -= h.Held.Memory
-	n.hold(h.Devices, true)
 }
 
 func cheaper(a, b []Holder) bool {

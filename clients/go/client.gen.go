@@ -4602,7 +4602,7 @@ type Usage struct {
 	// GpuJoules Energy of its GPUs while it ran, idle power included; absent for slices of a GPU, which share a counter
 	GpuJoules float64 `json:"gpuJoules,omitempty,omitzero"`
 
-	// GpuMemory Bytes of its GPUs' memory at the peak, from samples; absent when it used none
+	// GpuMemory Bytes of its GPUs' memory at the peak, from samples: every 15 ms in its first second, then every 100 ms; absent when none of them saw any, as may be when it had the GPU for less
 	GpuMemory int64 `json:"gpuMemory,omitempty,omitzero"`
 
 	// GpuSeconds Time in which its GPUs computed, summed, from samples of the driver's counter; absent when they did not, and for slices

@@ -212,6 +212,9 @@ func explainStart(err error) error {
 	return err
 }
 
+// commonDevices are those that every program has.
+var commonDevices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
+
 // describe says what to set up, and gives the mounts that it needs.
 func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 	s := setup{
@@ -246,7 +249,7 @@ func (b *box) describe(spec Spec, nest bool) (setup, []*os.File, error) {
 	for _, path := range spec.Writable {
 		s.Mounts = append(s.Mounts, mount{Path: path, Source: path, Writable: true})
 	}
-	for _, path := range append([]string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}, spec.Devices...) {
+	for _, path := range slices.Concat(commonDevices, spec.Devices) {
 		s.Mounts = append(s.Mounts, mount{Path: path, Source: path, Device: true})
 	}
 	// A folder comes before what is mounted in it.

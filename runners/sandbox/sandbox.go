@@ -77,7 +77,7 @@ type Spec struct {
 	Files    []*os.File
 	Root     string   // folder with its system; the machine's /usr and what belongs to it if empty; not for Plain
 	Code     string   // folder that it may read at CodeFolder; with Root only
-	ReadOnly []string // paths that it may read, with what is below them
+	ReadOnly []string // paths that it may read, with what is below them; also files of /proc that are hidden otherwise
 	Writable []string // paths that it may also write
 	Devices  []string // paths of devices
 	Limits   Limits

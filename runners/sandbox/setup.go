@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -251,7 +252,12 @@ func (s *setup) root() error {
 			return err
 		}
 	}
+	var shown []mount // of /proc, which is hidden last
 	for _, m := range s.Mounts {
+		if strings.HasPrefix(m.Path, "/proc/") {
+			shown = append(shown, m)
+			continue
+		}
 		if err := m.attach(); err != nil {
 			return err
 		}
@@ -272,7 +278,7 @@ func (s *setup) root() error {
 	if err != nil {
 		return fmt.Errorf("closing the root off: %w", err)
 	}
-	return hideProc() // with files of a root that is closed off
+	return hideProc(shown) // with files of a root that is closed off
 }
 
 // enter makes a folder the root, and leaves the old one for good.
@@ -293,10 +299,10 @@ func enter(root string) error {
 // has the same list.
 var visible = []string{"cpuinfo", "filesystems", "meminfo", "mounts", "net", "self", "thread-self", "version"}
 
-// hideProc leaves the sandbox's own processes of /proc, and little else: the
-// kernel could leave out everything else itself, but then also what some
-// packages cannot be imported without.
-func hideProc() error {
+// hideProc leaves the sandbox's own processes of /proc, what was listed, and
+// little else: the kernel could leave out everything else itself, but then also
+// what some packages cannot be imported without.
+func hideProc(shown []mount) error {
 	if err := unix.Mount(memoryPath, "/proc/meminfo", "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mounting /proc/meminfo: %w", err)
 	}
@@ -310,7 +316,7 @@ func hideProc() error {
 			continue
 		}
 		if entry.IsDir() {
-			err = unix.Mount("tmpfs", "/proc/"+name, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=0,nr_inodes=1,mode=555")
+			err = hideFolder("/proc/"+name, shown)
 		} else {
 			err = unix.Mount(emptyPath, "/proc/"+name, "", unix.MS_BIND, "")
 		}
@@ -318,7 +324,32 @@ func hideProc() error {
 			return fmt.Errorf("hiding /proc/%s: %w", name, err)
 		}
 	}
+	for _, m := range shown {
+		if filepath.Dir(m.Path) == "/proc" {
+			if err := m.attach(); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// hideFolder leaves of a folder what was listed of it.
+func hideFolder(path string, shown []mount) error {
+	inodes := 1
+	shown = slices.DeleteFunc(slices.Clone(shown), func(m mount) bool { return !strings.HasPrefix(m.Path, path+"/") })
+	for _, m := range shown {
+		inodes += strings.Count(m.Path, "/")
+	}
+	if err := unix.Mount("tmpfs", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, fmt.Sprintf("size=4096,nr_inodes=%d,mode=755", inodes)); err != nil {
+		return err
+	}
+	for _, m := range shown {
+		if err := m.attach(); err != nil {
+			return err
+		}
+	}
+	return unix.MountSetattr(-1, path, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
 func tmpfs(path string, size int64, mode, flags uintptr) error {
@@ -445,7 +476,11 @@ func (s *setup) confine() error {
 		if landlockABI() > 1 { // the first version would have all rules dropped for this
 			folders = folders.WithRefer()
 		}
-		if err := rules.BestEffort().Restrict(landlock.RODirs("/"), folders, landlock.RWFiles(devices...).WithIoctlDev()); err != nil {
+		files := landlock.RWFiles()
+		if len(devices) > len(commonDevices) { // whose driver gives its threads names, in /proc, or does not start
+			files = landlock.RWFiles("/proc")
+		}
+		if err := rules.BestEffort().Restrict(landlock.RODirs("/"), folders, files, landlock.RWFiles(devices...).WithIoctlDev()); err != nil {
 			return fmt.Errorf("restricting files: %w", err)
 		}
 	}

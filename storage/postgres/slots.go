@@ -14,10 +14,11 @@ import (
 // places again. It is OverQuota when the project may have no more slots. The
 // slot comes back with its generation.
 func (s *Store) LeaseSlot(ctx context.Context, slot warpket.Slot) (warpket.Slot, error) {
+	cpu, memory := slot.Resources.OfNode(slot.Devices)
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `update nodes set cpu_leased = cpu_leased + $2, memory_leased = memory_leased + $3
 			where id = $1 and cpu_leased + $2 <= cpu and memory_leased + $3 <= memory and not cordoned and lease_until > now()`,
-			slot.NodeID, slot.Resources.CPU, slot.Resources.Memory)
+			slot.NodeID, cpu, memory)
 		if err != nil {
 			return err
 		}
@@ -80,7 +81,7 @@ func (s *Store) SlotEnded(ctx context.Context, slot warpket.Slot) error {
 // kept from others is charged to their projects.
 func release(ctx context.Context, tx pgx.Tx, where string, args ...any) error {
 	nodes, err := many(ctx, tx, pgx.RowTo[warpket.ID], `with locked as materialized (select id as node from nodes where id in (select node_id from slots where `+where+`) order by id for update),
-		gone as (delete from slots where `+where+` and node_id in (select node from locked) returning node_id, (resources->>'cpu')::int as cpu, (resources->>'memory')::bigint as memory, project_id, charge, created_date),
+		gone as (delete from slots where `+where+` and node_id in (select node from locked) returning node_id, `+ofNode+` * (resources->>'cpu')::int as cpu, `+ofNode+` * (resources->>'memory')::bigint as memory, project_id, charge, created_date),
 		charged as (insert into project_use (project_id, used, updated_date) select project_id, sum(`+decayed(`charge`, `created_date`)+`), now() from gone group by project_id order by project_id
 			on conflict (project_id) do update set used = `+left(`project_use.used`, `project_use.updated_date`)+` + excluded.used, updated_date = now()),
 		sums as (select node_id, sum(cpu)::int as cpu, sum(memory)::bigint as memory from gone group by node_id)
@@ -95,6 +96,10 @@ func release(ctx context.Context, tx pgx.Tx, where string, args ...any) error {
 	}
 	return nil
 }
+
+// ofNode is 1 for a slot that has its cores and memory of its node, else 0; see
+// warpket.Resources.OfNode.
+const ofNode = `(resources ? 'gpus' or not exists (select from devices v where v.slot_id = slots.id))::int`
 
 // DeploymentSlots gives the slots of a deployment.
 func (s *Store) DeploymentSlots(ctx context.Context, deployment warpket.ID) ([]warpket.Slot, error) {

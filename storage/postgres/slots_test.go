@@ -168,6 +168,31 @@ func TestCountersFollowTheSlotsWhateverHappensAtOnce(t *testing.T) {
 	}
 }
 
+func TestADeclaredSimulatorHasCoresAndMemoryOfItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, v := w.addFunction(w.project, "bell")
+	has := inventory(4, 4)
+	has.Devices = []warpket.Device{{ID: "big", Kind: warpket.QuantumSimulator, Name: "big", Memory: 1 << 40, Cores: 128, Simulated: true}}
+	node := w.addNode("n", has)
+	w.lease(newSlot(node, v))
+	slot := newSlot(node, v)
+	slot.Devices, slot.Resources.CPU, slot.Resources.Memory = []string{"big"}, 64_000, 1<<39
+	slot = w.lease(slot)
+	leased := func() (int, int64) {
+		n, err := w.Node(t.Context(), node.ID)
+		w.must(err)
+		return n.CPULeased, n.MemoryLeased
+	}
+	if cpu, memory := leased(); cpu != 1000 || memory != 1<<30 {
+		t.Errorf("with both slots the node has leased %d thousandths of a core and %d bytes", cpu, memory)
+	}
+	w.must(w.ReleaseSlot(t.Context(), slot.ID, slot.Generation))
+	if cpu, memory := leased(); cpu != 1000 || memory != 1<<30 {
+		t.Errorf("with the other slot it has leased %d thousandths of a core and %d bytes", cpu, memory)
+	}
+}
+
 func TestASlotIsReadyOnlyForItsGeneration(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -117,7 +117,7 @@ func inventory(cores int, gib int64, devices ...string) warpket.Inventory {
 func newSlot(node warpket.Node, v warpket.Version, devices ...string) warpket.Slot {
 	return warpket.Slot{
 		ID: newID(), NodeID: node.ID, ProjectID: v.ProjectID, FunctionID: v.FunctionID, SnapshotID: v.Snapshot.ID, RuntimeID: v.Snapshot.RuntimeID,
-		Status: warpket.SlotPreparing, Resources: warpket.Resources{CPU: 1000, Memory: 1 << 30}, Devices: devices, Reason: "it has room", CreatedDate: now(),
+		Status: warpket.SlotPreparing, Resources: warpket.Resources{CPU: 1000, Memory: 1 << 30, GPUs: len(devices)}, Devices: devices, Reason: "it has room", CreatedDate: now(),
 	}
 }
 
