@@ -49,7 +49,7 @@ func runInACell(t *testing.T, launcher *sandbox.Namespaces, limits sandbox.Limit
 	theirControl, control = control, theirControl
 	answers, theirAnswers := pipe(t)
 	output, theirOutput := pipe(t)
-	cell, err := nestOf(t, launcher, readOnly...).Cell(t.Context(), t.Name(), limits, [3]*os.File{theirControl, theirAnswers, theirOutput})
+	cell, err := nestOf(t, launcher, copyOfHarness(t), readOnly...).Cell(t.Context(), t.Name(), limits, [3]*os.File{theirControl, theirAnswers, theirOutput})
 	must(t, err)
 	t.Cleanup(func() { must(t, cell.Close()) })
 	for _, f := range []*os.File{theirControl, theirAnswers, theirOutput} {
@@ -77,8 +77,8 @@ func runInACell(t *testing.T, launcher *sandbox.Namespaces, limits sandbox.Limit
 	return out, exit
 }
 
-// nestOf starts the program that makes cells as package worker does.
-func nestOf(t *testing.T, launcher *sandbox.Namespaces, readOnly ...string) *sandbox.Nest {
+// copyOfHarness is one that sandboxes of every user may read.
+func copyOfHarness(t *testing.T) string {
 	t.Helper()
 	source := harness
 	if _, err := os.Stat(source); err != nil {
@@ -86,6 +86,12 @@ func nestOf(t *testing.T, launcher *sandbox.Namespaces, readOnly ...string) *san
 	}
 	program := filepath.Join(openDir(t), "harness")
 	must(t, os.CopyFS(program, os.DirFS(source)))
+	return program
+}
+
+// nestOf starts the program that makes cells as package worker does.
+func nestOf(t *testing.T, launcher *sandbox.Namespaces, program string, readOnly ...string) *sandbox.Nest {
+	t.Helper()
 	readOnly = append(readOnly, program)
 	nest, _, err := launcher.Nest(t.Context(), sandbox.Spec{
 		Name: t.Name() + "-nest-" + filepath.Base(filepath.Dir(program)), Argv: []string{python, "-I", "-B", "-X", "utf8", program, "nest"}, Env: []string{"LANG=C.UTF-8"},

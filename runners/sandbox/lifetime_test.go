@@ -179,7 +179,11 @@ func TestSandboxesEndWithTheirAgent(t *testing.T) {
 			agent := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAgent$")
 			agent.Env = append(os.Environ(), "WARPKET_TEST_AGENT="+kind, "WARPKET_TEST_NAME="+name)
 			agent.Stdout, agent.Stderr = writer, os.Stderr
-			agent.ExtraFiles = []*os.File{inherited}
+			control, _ := pipe(t) // at whose end a cell's program would end by itself
+			agent.ExtraFiles = []*os.File{inherited, control}
+			if kind == "namespaces" {
+				agent.Env = append(agent.Env, "WARPKET_TEST_HARNESS="+copyOfHarness(t))
+			}
 			must(t, agent.Start())
 			_ = writer.Close()
 			line := make([]byte, 64)
@@ -195,10 +199,10 @@ func TestSandboxesEndWithTheirAgent(t *testing.T) {
 			if kind == "plain" {
 				return
 			}
-			left, _ := filepath.Glob("/sys/fs/cgroup/pids/warpket-" + name + "/*-left")
-			if os.Geteuid() == 0 && len(left) == 0 {
+			left, _ := filepath.Glob("/sys/fs/cgroup/pids/warpket-" + name + "/*/cgroup.procs")
+			if want := map[string]int{"namespaces": 3, "gvisor": 1}[kind]; os.Geteuid() == 0 && len(left) != want {
 				if _, err := os.Stat("/sys/fs/cgroup/pids"); err == nil {
-					t.Error("nothing is left, so nothing can be swept")
+					t.Errorf("%d cgroups are left, not %d, to be swept", len(left), want)
 				}
 			}
 			next := launcherOf(t, kind, name)
@@ -238,6 +242,11 @@ func TestAgent(t *testing.T) {
 		t.Fatalf("the agent has not inherited a file: %v", err)
 	}
 	launcher := launcherOf(t, kind, name)
+	if program := os.Getenv("WARPKET_TEST_HARNESS"); program != "" {
+		nest := nestOf(t, launcher.(*sandbox.Namespaces), program)
+		_, err := nest.Cell(t.Context(), "cell", sandbox.Limits{}, [3]*os.File{os.NewFile(4, "control"), null(t), os.Stdout})
+		must(t, err)
+	}
 	spec := shell(t, "echo $(ls /proc/self/fd); exec sleep 60")
 	spec.Name, spec.Stdout = "left", os.Stdout
 	box := start(t, launcher, spec)

@@ -24,13 +24,16 @@ func launchers(t *testing.T) map[string]sandbox.Launcher {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plain := sandbox.NewPlain()
 	t.Cleanup(func() {
-		_ = namespaces.Close()
+		leavesNothing(t, plain)
+		leavesNothing(t, namespaces)
+		must(t, namespaces.Close())
 		if left := cgroupFolders(t); len(left) > 0 {
 			t.Errorf("cgroups are left: %q", left)
 		}
 	})
-	all := map[string]sandbox.Launcher{"plain": sandbox.NewPlain(), "namespaces": namespaces}
+	all := map[string]sandbox.Launcher{"plain": plain, "namespaces": namespaces}
 	if hasGVisor() {
 		all["gvisor"] = gvisor(t)
 	}
@@ -47,8 +50,20 @@ func gvisor(t *testing.T) *sandbox.GVisor {
 	t.Helper()
 	launcher, err := sandbox.NewGVisor(t.Context(), os.Getenv(runsc), "gvisor-"+launcherName(t))
 	must(t, err)
-	t.Cleanup(func() { must(t, launcher.Close()) })
+	t.Cleanup(func() {
+		leavesNothing(t, launcher)
+		must(t, launcher.Close())
+	})
 	return launcher
+}
+
+// leavesNothing checks that all sandboxes of a test have given back what they
+// held. TestMain looks at what only the process as a whole can be asked for.
+func leavesNothing(t *testing.T, launcher interface{ Running() []string }) {
+	t.Helper()
+	if left := launcher.Running(); len(left) > 0 {
+		t.Errorf("sandboxes are left: %q", left)
+	}
 }
 
 // launcherName is of a test, and of this process, since others may run the

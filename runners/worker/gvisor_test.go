@@ -56,7 +56,7 @@ func TestAFunctionThatNeedsTheNetworkIsRefusedUnderGVisor(t *testing.T) {
 	if err == nil {
 		_ = w.Close()
 	}
-	if warpket.KindOf(err) != warpket.Unavailable || !strings.Contains(err.Error(), "a network cannot run on this node, whose isolation is gvisor") {
+	if warpket.KindOf(err) != warpket.Invalid || !strings.Contains(err.Error(), "a network cannot run on this node, whose isolation is gvisor") {
 		t.Errorf("error %v", err)
 	}
 }

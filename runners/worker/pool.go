@@ -29,7 +29,8 @@ type Pool struct {
 	launcher sandbox.Launcher
 	nests    *sandbox.Namespaces // nil: each worker is a process of its own
 	harness  string
-	budget   int64 // bytes for zygotes and spares
+	budget   int64        // bytes for zygotes and spares
+	free     func() int64 // bytes of the machine's memory
 	log      *slog.Logger
 
 	ctx    context.Context //nolint:containedctx // of what is made ahead of need
@@ -60,9 +61,10 @@ type zygote struct {
 	parking bool
 	closed  bool
 	used    time.Time
+	memory  int64 // bytes that it has, or may come to have while it is made
 }
 
-// ZygoteMemory is what a zygote is counted as.
+// ZygoteMemory is what a zygote is counted as until it has said what it has.
 const ZygoteMemory = 110 << 20
 
 const (
@@ -75,7 +77,7 @@ const (
 // kept to about budget bytes.
 func NewPool(launcher sandbox.Launcher, harness string, budget int64, log *slog.Logger) *Pool {
 	id := string(warpket.NewID(time.Now()))
-	p := &Pool{id: id[len(id)-12:], launcher: launcher, harness: harness, budget: budget, log: log, shelves: map[string]*shelf{}}
+	p := &Pool{id: id[len(id)-12:], launcher: launcher, harness: harness, budget: budget, free: available, log: log, shelves: map[string]*shelf{}}
 	p.nests, _ = launcher.(*sandbox.Namespaces)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
@@ -263,7 +265,7 @@ func (p *Pool) name(kind string) string {
 
 // refill has a spare made, if there is none. The caller holds the lock.
 func (p *Pool) refill(s *shelf) {
-	if s.spare == nil && !s.alone && p.ctx.Err() == nil && available() > floor+ZygoteMemory {
+	if s.spare == nil && !s.alone && p.ctx.Err() == nil && p.free() > floor+ZygoteMemory {
 		s.spare = p.newZygote(s, false)
 	}
 }
@@ -271,18 +273,21 @@ func (p *Pool) refill(s *shelf) {
 // newZygote begins to make one. If it is needed now, others make room for it;
 // else it may find none. The caller holds the lock.
 func (p *Pool) newZygote(s *shelf, now bool) *zygote {
-	z := &zygote{made: make(chan struct{}), used: time.Now()}
-	if !p.makeRoom(now) {
+	z := &zygote{made: make(chan struct{}), used: time.Now(), memory: ZygoteMemory}
+	if !p.makeRoom(ZygoteMemory, now) {
 		return nil
 	}
 	name := p.name("zygote")
 	p.making.Go(func() {
-		z.nest, z.err = p.makeNest(s, name)
+		var memory int64
+		z.nest, memory, z.err = p.makeNest(s, name)
 		close(z.made)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		switch {
 		case z.err == nil:
+			z.memory, z.used = memory, time.Now() // whoever waits for it uses it now
+			p.makeRoom(0, s.spare != z)
 			p.park(s, z)
 		case s.spare == z:
 			s.spare = nil
@@ -292,27 +297,28 @@ func (p *Pool) newZygote(s *shelf, now bool) *zygote {
 	return z
 }
 
-// makeRoom retires the zygotes that were used least recently, until one more
-// fits. For what is not needed now, only spares go that nobody has asked for.
-func (p *Pool) makeRoom(now bool) bool {
+// makeRoom retires the zygotes that were used least recently, until as many bytes
+// are left of the budget, or there is but the one that was made last. For what is
+// not needed now, only spares go that nobody has asked for.
+func (p *Pool) makeRoom(bytes int64, now bool) bool {
 	for {
-		count, oldest := 0, (*zygote)(nil)
+		count, total, oldest := 0, bytes, (*zygote)(nil)
 		var remove func()
 		for _, s := range p.shelves {
 			if s.spare != nil {
-				count++
+				count, total = count+1, total+s.spare.memory
 				if z := s.spare; oldest == nil || z.used.Before(oldest.used) {
 					oldest, remove = z, func() { s.spare = nil }
 				}
 			}
 			for project, z := range s.projects {
-				count++
+				count, total = count+1, total+z.memory
 				if now && (oldest == nil || z.used.Before(oldest.used)) {
 					oldest, remove = z, func() { delete(s.projects, project) }
 				}
 			}
 		}
-		if int64(count+1)*ZygoteMemory <= p.budget || now && count == 0 {
+		if total <= p.budget || now && (count == 0 || count == 1 && bytes == 0) {
 			return true
 		}
 		if oldest == nil {
@@ -327,7 +333,7 @@ func (p *Pool) makeRoom(now bool) bool {
 }
 
 // makeNest starts an interpreter, and has it import the SDK.
-func (p *Pool) makeNest(s *shelf, name string) (*sandbox.Nest, error) {
+func (p *Pool) makeNest(s *shelf, name string) (_ *sandbox.Nest, memory int64, err error) {
 	ctx, cancel := context.WithTimeout(p.ctx, zygoteTimeout)
 	defer cancel()
 	limits := limitsOf(warpket.Resources{Memory: 2 << 30})
@@ -346,21 +352,25 @@ func (p *Pool) makeNest(s *shelf, name string) (*sandbox.Nest, error) {
 		BelowTmp []string `json:"below_tmp"`
 	}{s.env.Modules(), below})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var ready struct{ Threads int }
+	var ready struct {
+		Threads int
+		Memory  int64
+	}
 	if err := json.Unmarshal(answer, &ready); err != nil || ready.Threads != 1 {
 		p.mu.Lock()
 		s.alone = true
 		p.mu.Unlock()
-		return nil, errors.Join(nest.Close(), errAlone, err)
+		return nil, 0, errors.Join(nest.Close(), errAlone, err)
 	}
-	return nest, nil
+	return nest, ready.Memory, nil
 }
 
-// park has a child parked, off the path. The caller holds the lock.
+// park has a child parked, off the path, if the machine has the memory. The
+// caller holds the lock.
 func (p *Pool) park(s *shelf, z *zygote) {
-	if z.parking || z.closed || len(z.parked) > 0 || p.ctx.Err() != nil {
+	if z.parking || z.closed || len(z.parked) > 0 || p.ctx.Err() != nil || p.free() < floor {
 		return
 	}
 	z.parking = true

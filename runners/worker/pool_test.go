@@ -307,6 +307,27 @@ func TestThePoolSaysWhatItKeepsReady(t *testing.T) {
 	}
 }
 
+func TestNothingIsKeptReadyOnAMachineWithoutMemory(t *testing.T) {
+	t.Parallel()
+	p := worker.NewPool(namespaces(t), harnessOf(t), 4*worker.ZygoteMemory, slog.New(slog.DiscardHandler))
+	t.Cleanup(p.Close)
+	p.Starve()
+	config := configFor(t, "def handler():\n    return 1")
+	config.Project, config.Resources.CPU = "a", 1000
+	w, err := p.Start(t.Context(), config)
+	if got := loaded(t, closed(t, w, err)).Run(t.Context(), call(""), nil); got.Status != warpket.Succeeded {
+		t.Errorf("%+v", got.Failure)
+	}
+	p.Settle()
+	if kept := p.Kept(); len(kept) > 0 {
+		t.Errorf("it keeps %+v", kept)
+	}
+	// Its zygote stays, counted as what it has: that of plain Python is small.
+	if got := p.Bytes(config.Runtime.Dir); len(got) != 1 || got[0] < 5<<20 || got[0] > 50<<20 {
+		t.Errorf("its zygotes are counted as %v bytes", got)
+	}
+}
+
 func TestASDKThatStartsThreadsIsNotForked(t *testing.T) {
 	t.Parallel()
 	p := worker.NewPool(namespaces(t), harnessOf(t), worker.ZygoteMemory, slog.New(slog.DiscardHandler))

@@ -135,7 +135,9 @@ func connect(box sandbox.Sandbox, launcher sandbox.Launcher, proxy *egress.Proxy
 	}
 	listening, ok := box.(sandbox.Listening)
 	if !ok || listening.Listener() == nil {
-		return func() {}, warpket.Errorf(warpket.Unavailable, "functions with a network cannot run on this node, whose isolation is %s", kind)
+		// The node says so in its inventory. Who is sent here all the same, as by an
+		// older server, is not to try again for ever.
+		return func() {}, warpket.Errorf(warpket.Invalid, "functions with a network cannot run on this node, whose isolation is %s", kind)
 	}
 	ctx, end := context.WithCancel(context.Background())
 	go func() { _ = proxy.Serve(ctx, listening.Listener()) }()

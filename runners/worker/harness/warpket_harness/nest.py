@@ -44,7 +44,7 @@ def main():
         first = json.loads(node.recv(1 << 16))
         simulators = _load(first)
         threads = len(os.listdir("/proc/self/task"))
-        node.send(json.dumps({"threads": threads}).encode())
+        node.send(json.dumps({"threads": threads, "memory": _resident()}).encode())
         own = open_namespace("pid")
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here
         while True:
@@ -77,6 +77,12 @@ def _load(first):
     gc.collect()
     gc.freeze()  # or the first collection of each child would copy every page
     return simulators
+
+
+def _resident():
+    """How many bytes of memory this process has, those that others share included."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _make(request, fds, node, own, below_tmp, simulators):
