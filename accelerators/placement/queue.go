@@ -227,6 +227,23 @@ func (f *Fleet) Preempt(w Waiter, holders []Holder) []Holder {
 	return best
 }
 
+// Would gives those of some slots whose room, each by itself, would do for a
+// request if they were given back.
+func (f *Fleet) Would(r Request, slots []Holder) (would []Holder) {
+	q := f.query(r)
+	for _, h := range slots {
+		i, ok := f.index[h.NodeID]
+		if !ok {
+			continue
+		}
+		n := f.nodes[i] // a copy
+		if n.give(h.Held, h.Devices); n.misfit(q) == none {
+			would = append(would, h)
+		}
+	}
+	return would
+}
+
 // victims ends slots on the copy of a node until the request fits, and then
 // leaves those that need not have ended.
 func (n *node) victims(q *query, lower []Holder) []Holder {

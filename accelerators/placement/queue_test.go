@@ -150,6 +150,46 @@ func TestPreempt(t *testing.T) {
 	}
 }
 
+func TestWouldNamesTheSlotsWhoseRoomWouldDo(t *testing.T) {
+	t.Parallel()
+	full := func(n warpket.Node) warpket.Node {
+		for _, d := range n.Inventory.Devices {
+			n.DevicesLeased = append(n.DevicesLeased, d.ID)
+		}
+		n.CPULeased = n.Inventory.CPU - 1000
+		return n
+	}
+	large := full(gpus(machine("large", 16_000, 64*gib), 2, 80*gib))
+	small := full(gpus(machine("small", 16_000, 64*gib), 1, 24*gib))
+	cordoned := change(full(gpus(machine("cordoned", 16_000, 64*gib), 1, 80*gib)), func(n *warpket.Node) { n.Cordoned = true })
+	holds := func(slot, node string, cpu int, devices ...string) Holder {
+		return Holder{Slot: warpket.ID(slot), NodeID: warpket.ID(node), Held: warpket.Resources{CPU: cpu, GPUs: len(devices)}, Devices: devices}
+	}
+	slots := []Holder{
+		holds("a", "large", 1000, "large-0"), holds("b", "large", 1000, "large-1"), holds("c", "large", 8000), holds("d", "small", 1000, "small-0"),
+		holds("e", "cordoned", 1000, "cordoned-0"), holds("f", "gone", 1000, "gone-0"),
+	}
+	for want, r := range map[string]warpket.Resources{
+		"a b d": {GPUs: 1},
+		"a b":   {GPUs: 1, GPUMemory: 40 * gib},
+		"":      {GPUs: 2},
+		"c":     {CPU: 6000},
+	} {
+		fleet := New([]warpket.Node{large, small, cordoned})
+		before := fleet.Clone()
+		var got []string
+		for _, h := range fleet.Would(asks(r), slots) {
+			got = append(got, string(h.Slot))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("for %+v the room of %v would do, not of %q", r, got, want)
+		}
+		if diff := cmp.Diff(before.nodes, fleet.nodes, cmp.AllowUnexported(node{}, device{}, simulator{}, state{})); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 // However much keeps coming, and however urgent: whatever waits gets its turn.
 func TestNobodyStarves(t *testing.T) {
 	t.Parallel()
