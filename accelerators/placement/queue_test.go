@@ -190,6 +190,53 @@ func TestWouldNamesTheSlotsWhoseRoomWouldDo(t *testing.T) {
 	}
 }
 
+// Fill remembers what requests that are alike would cost where nothing has
+// changed; it places as if it did not.
+func TestFillPlacesAsOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(7, 8))
+	for range 50 {
+		var nodes []warpket.Node
+		for i := range 2 + random.IntN(10) {
+			n := gpus(machine(fmt.Sprint(i), 1000*(4+random.IntN(60)), int64(4+random.IntN(60))*gib), random.IntN(5), int64(1+random.IntN(2))*40*gib, func(d *warpket.Device) { d.Simulated = i%4 == 3 })
+			n.Cordoned = random.IntN(8) == 0
+			n.Inventory.Isolation.Kind = "namespaces"
+			if random.IntN(4) == 0 {
+				n.Inventory.Isolation.Unenforced = []string{"memory"}
+			}
+			nodes = append(nodes, n)
+		}
+		waiters := make([]Waiter, 60)
+		for i := range waiters {
+			r := warpket.Resources{CPU: 1000 * (1 + random.IntN(3)), Memory: int64(1+random.IntN(3)) * gib, GPUs: random.IntN(3), Qubits: random.IntN(16) / 15}
+			if r.GPUs > 0 {
+				r.GPUMemory = int64(random.IntN(2)) * 60 * gib
+			}
+			waiters[i] = waiter(fmt.Sprint(i), "p", func(w *Waiter) { w.Need = asks(r) })
+			waiters[i].Need.Isolated = random.IntN(3) == 0
+		}
+		fleet := New(nodes)
+		plain := fleet.Clone()
+		var got, want []string
+		for range 2 { // what was remembered the first time is of no use the second
+			fleet.Fill(waiters, func(i int, d Decision) { got = append(got, fmt.Sprint(i, d.NodeName, d.Devices)) })
+			for i, w := range waiters {
+				if d, ok := plain.Try(w.Need); ok {
+					plain.Take(d.NodeID, w.Need.Resources, d.Devices)
+					want = append(want, fmt.Sprint(i, d.NodeName, d.Devices))
+				}
+			}
+			for _, f := range []*Fleet{fleet, plain} {
+				f.Give("1", warpket.Resources{CPU: 2000, Memory: 2 * gib}, nil)
+				f.Observe(warpket.Resources{CPU: 30_000, Memory: gib, GPUs: 1})
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+}
+
 // However much keeps coming, and however urgent: whatever waits gets its turn.
 func TestNobodyStarves(t *testing.T) {
 	t.Parallel()
