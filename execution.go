@@ -236,6 +236,9 @@ func (e *Execution) Waits(before, slots int, took time.Duration, room *Waiting, 
 	if room != nil {
 		w.Position += room.Position - 1
 		w.Reason, w.Decision = room.Reason, room.Decision
+		if !room.StartDate.IsZero() && (before == 0 || took > 0) { // one slot comes, and those before it use it first
+			w.StartDate = room.StartDate.Add(took * time.Duration(before))
+		}
 	} else if slots > 0 && took > 0 {
 		w.StartDate = now.Add(took * time.Duration(before+1) / time.Duration(slots))
 	}

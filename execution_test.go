@@ -116,3 +116,46 @@ func TestEveryFailureCodeIsListed(t *testing.T) {
 		}
 	}
 }
+
+func TestWhenAQueuedExecutionStarts(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+	room := func(position int, held ...time.Duration) *warpket.Waiting {
+		w := &warpket.Waiting{Position: position, Reason: "room"}
+		w.Expect(held, now)
+		return w
+	}
+	tests := map[string]struct {
+		before, slots int
+		took          time.Duration
+		room          *warpket.Waiting
+		position      int
+		after         time.Duration // 0: nobody knows
+	}{
+		"next in one slot":                         {0, 1, time.Minute, nil, 1, time.Minute},
+		"third in two slots":                       {2, 2, time.Minute, nil, 3, 90 * time.Second},
+		"too few runs tell":                        {2, 2, 0, nil, 3, 0},
+		"without a slot and without news":          {2, 0, time.Minute, nil, 3, 0},
+		"for room that nobody gives back":          {0, 0, time.Minute, room(1), 1, 0},
+		"for the room of one slot":                 {0, 0, 0, room(1, 10*time.Minute), 1, 10 * time.Minute},
+		"for that of several":                      {0, 0, 0, room(1, 10*time.Minute, 20*time.Minute, 30*time.Minute), 1, 20 * time.Minute / 3},
+		"behind others":                            {0, 0, 0, room(6, 10*time.Minute, 20*time.Minute, 30*time.Minute), 6, 40 * time.Minute},
+		"behind its own, too":                      {3, 0, time.Minute, room(2, 10*time.Minute), 5, 23 * time.Minute},
+		"behind its own of which nobody knows":     {3, 0, 0, room(2, 10*time.Minute), 5, 0},
+		"with a clock that is behind the database": {0, 0, 0, room(1, -time.Minute, 2*time.Minute), 1, 30 * time.Second},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var e warpket.Execution
+			w := e.Waits(tt.before, tt.slots, tt.took, tt.room, now)
+			want := time.Time{}
+			if tt.after > 0 {
+				want = now.Add(tt.after)
+			}
+			if w.Position != tt.position || !w.StartDate.Equal(want) {
+				t.Errorf("it is at %d and starts at %s, not %s", w.Position, w.StartDate, want)
+			}
+		})
+	}
+}

@@ -26,6 +26,22 @@ type Rejection struct {
 	Examples []string `json:"examples"` // a few of them, each with what it lacks
 }
 
+// Expect estimates when room comes, from how long the slots on demand have been
+// held whose room would do: at a moment of no significance, slots have on the
+// mean been held for as long as they will yet be. With none of them nothing
+// tells: slots of deployments are given back when somebody wants it.
+func (w *Waiting) Expect(held []time.Duration, now time.Time) {
+	if len(held) == 0 {
+		return
+	}
+	var sum time.Duration
+	for _, d := range held {
+		sum += max(d, 0)
+	}
+	mean, slots := sum/time.Duration(len(held)), time.Duration(len(held))
+	w.StartDate = now.Add(time.Duration(w.Position) * mean / slots)
+}
+
 // Waiting is a place among those that wait.
 type Waiting struct {
 	Position  int       // 1 is next

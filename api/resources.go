@@ -71,7 +71,7 @@ type Queue struct {
 	Reason             string      `json:"reason,omitempty" doc:"What it waits for, and what would make it fit; absent when it waits for its turn in a slot"`
 	Rejected           []Rejection `json:"rejected,omitempty" doc:"Why nodes had no room for it"`
 	Hints              []string    `json:"hints,omitempty" doc:"What would make it fit"`
-	EstimatedStartDate *time.Time  `json:"estimatedStartDate,omitempty" doc:"When it starts if those before it take as long as the latest; absent where nothing tells"`
+	EstimatedStartDate *time.Time  `json:"estimatedStartDate,omitempty" doc:"A guess at when it starts, made anew with each answer. What waits for its turn in a slot: when those before it have ended, if each takes as long as the function's latest runs have on the mean (five at least). What waits for room: the position times the mean time for which those slots on demand have been held by now whose room would do for it, divided by their number, for such slots go on, on the mean, for as long as they have been held. Then come the function's own executions before it, in one slot. Absent where nothing tells: where only slots of deployments hold such room, or too few runs are known"`
 }
 
 func toQueue(w *warpket.Waiting) *Queue {
@@ -119,7 +119,34 @@ func (s *Server) waitingOf(ctx context.Context, subject warpket.ID) (*warpket.Wa
 		waiters[j] = placement.WaiterOf(w)
 	}
 	position := slices.IndexFunc(placement.Order(waiters), func(w placement.Waiter) bool { return w.ID == subject }) + 1
-	return &warpket.Waiting{Position: position, Reason: waits[i].Reason, Decision: waits[i].Decision}, nil
+	w := &warpket.Waiting{Position: position, Reason: waits[i].Reason, Decision: waits[i].Decision}
+	return w, s.expect(ctx, w, waits[i].Need)
+}
+
+// expect estimates when what waits for room gets it.
+func (s *Server) expect(ctx context.Context, w *warpket.Waiting, need warpket.Need) error {
+	slots, err := s.Store.HeldOnDemand(ctx)
+	if err != nil || len(slots) == 0 {
+		return err
+	}
+	holders, since := make([]placement.Holder, len(slots)), make(map[warpket.ID]time.Time, len(slots))
+	var nodes []warpket.ID
+	for i, slot := range slots {
+		holders[i] = placement.Holder{Slot: slot.ID, NodeID: slot.NodeID, Held: slot.Resources, Devices: slot.Devices}
+		since[slot.ID] = slot.CreatedDate
+		nodes = append(nodes, slot.NodeID)
+	}
+	fleet, err := s.Store.FleetPart(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	now := s.Now()
+	var held []time.Duration
+	for _, h := range placement.New(fleet).Would(placement.RequestOf(need), holders) {
+		held = append(held, now.Sub(since[h.Slot]))
+	}
+	w.Expect(held, now)
+	return nil
 }
 
 // queueOf is the place of a queued execution: behind those of its version that

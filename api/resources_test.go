@@ -123,7 +123,7 @@ func TestWhatWaitsTellsItsPlace(t *testing.T) {
 	_, _, body := w.send(t, "POST", "/v1/functions/"+id+"/versions/1/deployments", `{}`)
 	d := decode[api.Deployment](t, body)
 	for _, wait := range []warpket.Wait{
-		{SubjectID: warpket.ID(d.ID), Kind: warpket.DeploymentWaits, Need: warpket.Need{Resources: warpket.Resources{Priority: 7}}},
+		{SubjectID: warpket.ID(d.ID), Kind: warpket.DeploymentWaits, Need: warpket.Need{Resources: warpket.Resources{CPU: 2000, Memory: 1 << 30, Priority: 7}}},
 		{SubjectID: warpket.SharedWait(e.SnapshotID, e.Resources), Kind: warpket.SnapshotWaits},
 	} {
 		wait.ServerID, wait.ProjectID, wait.Reason = server, e.ProjectID, "needs more room"
@@ -137,9 +137,28 @@ func TestWhatWaitsTellsItsPlace(t *testing.T) {
 		t.Error(diff)
 	}
 	want.Position = 1
-	_, _, body = w.send(t, "GET", "/v1/deployments/"+d.ID, "")
-	if diff := cmp.Diff(want, decode[api.Deployment](t, body).Queue); diff != "" {
+	deployed := func() *api.Queue {
+		_, _, body := w.send(t, "GET", "/v1/deployments/"+d.ID, "")
+		return decode[api.Deployment](t, body).Queue
+	}
+	if diff := cmp.Diff(want, deployed()); diff != "" {
 		t.Error(diff)
+	}
+	// Slots on demand come free: one in the mean time for which they have been
+	// held, and with two of them in half of that.
+	begun := w.clock()
+	for _, held := range []time.Duration{10 * time.Minute, 20 * time.Minute} {
+		w.lease(t, id, warpket.Slot{ID: warpket.NewID(time.Now()), Status: warpket.SlotReady, Resources: warpket.Resources{CPU: 2000, Memory: 1 << 30}, CreatedDate: begun.Add(-held)})
+	}
+	q := deployed()
+	if at := q.EstimatedStartDate; at == nil || at.Before(begun.Add(15*time.Minute/2-time.Millisecond)) || at.After(w.clock().Add(15*time.Minute/2+time.Minute)) {
+		t.Errorf("it starts at %v", at)
+	}
+	if q := place(ids[1]); q.EstimatedStartDate != nil {
+		t.Errorf("behind one of which nobody knows how long it takes it starts at %s", q.EstimatedStartDate)
+	}
+	if q := place(ids[0]); q.EstimatedStartDate == nil || !q.EstimatedStartDate.After(begun.Add(15*time.Minute-time.Second)) {
+		t.Errorf("second of all that wait it starts at %v", q.EstimatedStartDate)
 	}
 }
 

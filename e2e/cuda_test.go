@@ -127,3 +127,44 @@ func TestNumbaRunsOnItsSimulatorAndCompiles(t *testing.T) {
 		t.Errorf("sim with a GPU is answered %d %s", refused.status, refused.body)
 	}
 }
+
+// TestEveryTemplateForGPUsRunsWithoutOneWhereItCan takes the targets that have no
+// GPU, with the resources that a function gets which asks for none.
+func TestEveryTemplateForGPUsRunsWithoutOneWhereItCan(t *testing.T) {
+	t.Parallel()
+	c := theProduct(t)
+	entangled := func(r ranOn) bool { return r.Counts["00"]+r.Counts["11"] == 1024 && len(r.Counts) == 2 }
+	for _, tt := range []struct {
+		tag, version, target string
+		right                func(ranOn) bool
+	}{
+		{"CuPy", "14.2.0", "compile", func(r ranOn) bool { return r.Bytes > 1000 }},
+		{"Numba-CUDA", "0.30.4", "sim", func(r ranOn) bool { return r.WorstError != nil && *r.WorstError == 0 && r.Device == "cuda-sim" }},
+		{"Numba-CUDA", "0.30.4", "compile", func(r ranOn) bool { return r.Lines > 10 }},
+		{"CUDA-Q", "0.16.0", "simulator", func(r ranOn) bool { return entangled(r) && r.Simulator == "qpp-cpu" }},
+		{"Qiskit-GPU", "0.18.2", "simulator", func(r ranOn) bool { return entangled(r) && r.Device == "CPU" }},
+	} {
+		// One after the other: each installs up to 3 GB.
+		f := as[function](t, c.ok(t, "POST", "/v1/functions", object{"functionName": unique("gpu"), "templateLanguageTag": tt.tag, "sdkVersion": tt.version}))
+		e := as[execution](t, c.ok(t, "POST", "/v1/executions", object{"functionId": f.FunctionID, "target": tt.target}, "Prefer", "wait=300"))
+		for e.Status == "queued" || e.Status == "running" {
+			e = c.final(t, e.ID)
+		}
+		if e.Status != "succeeded" || e.Target != tt.target {
+			t.Errorf("%s on %s is %+v: %+v", tt.tag, tt.target, e, e.Error)
+			continue
+		}
+		if r := as[ranOn](t, answer{body: e.Result}); r.Target != tt.target || !tt.right(r) {
+			t.Errorf("the result of %s on %s is %s", tt.tag, tt.target, e.Result)
+		}
+		t.Logf("%s on %s: %+v", tt.tag, tt.target, e.Timings)
+	}
+}
+
+// ranOn is what the templates say of where they ran, and of what came of it.
+type ranOn struct {
+	Target, Device, Simulator string
+	Counts                    map[string]int
+	WorstError                *float64 `json:"worst_error"`
+	Bytes, Lines              int
+}

@@ -292,7 +292,7 @@ func (f *Fleet) oldest(q *query, is func(*node) bool) *node {
 	if oldest < 0 {
 		return nil
 	}
-	return &f.nodes[oldest]
+	return f.nodes[oldest]
 }
 
 // hints say what would make a request fit, the smallest changes first.

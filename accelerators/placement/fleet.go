@@ -16,18 +16,32 @@ import (
 // Nodes that are alike in all that placement asks of them are looked at once:
 // in a fleet of 10,000 there are some hundred kinds.
 type Fleet struct {
-	nodes []node
+	nodes []*node // replaced, never written, so that clones may share them
 	index map[warpket.ID]int
-	alike map[state][]int32 // indexes of nodes, in order
+	kinds map[string]int // numbers of the kinds of nodes
+	alike map[state]*group
 	mix   Mix
 	kept  []int // nodes that are closed, see Fill
 
 	declared int // devices that are simulated
 }
 
+// group is nodes that are alike.
+type group struct {
+	nodes    []int32 // indexes, in order
+	verdicts []verdict
+}
+
+// verdict is what a slot of some shape would cost on the nodes of a group; by the
+// number of the shape, see Fill.
+type verdict struct {
+	known, fits bool
+	cost        float64
+}
+
 // state is all that placement asks of a node, but for who it is.
 type state struct {
-	kind           string // what does not change while it is up
+	kind           int // the number of what does not change while it is up
 	live, cordoned bool
 	cpuFree        int
 	memoryFree     int64
@@ -51,11 +65,11 @@ type node struct {
 	memory     int64
 	memoryFree int64
 	devices    []device    // GPUs and slices of GPUs, those with little memory first
-	held       []bool      // which of them; replaced, never written, so that clones may share it
+	held       []bool      // which of them; replaced, never written, as copies of the node share it
 	whole      int         // GPUs that are free
 	wholes     int         // GPUs that could be, were nothing leased
 	simulators []simulator // those with little memory first; replaced, never written, as held
-	kind       string
+	kind       int         // see state
 	state      state
 }
 
@@ -86,7 +100,7 @@ type simulator struct {
 
 // New makes a Fleet of nodes.
 func New(nodes []warpket.Node) *Fleet {
-	f := &Fleet{index: make(map[warpket.ID]int, len(nodes)), alike: map[state][]int32{}, mix: NewMix()}
+	f := &Fleet{index: make(map[warpket.ID]int, len(nodes)), kinds: map[string]int{}, alike: map[state]*group{}, mix: NewMix()}
 	for i := range nodes {
 		f.Set(nodes[i])
 	}
@@ -95,9 +109,9 @@ func New(nodes []warpket.Node) *Fleet {
 
 // Clone makes a Fleet that changes by itself from here on.
 func (f *Fleet) Clone() *Fleet {
-	c := &Fleet{nodes: slices.Clone(f.nodes), index: f.index, alike: make(map[state][]int32, len(f.alike)), mix: f.mix, kept: slices.Clone(f.kept), declared: f.declared}
-	for s, list := range f.alike {
-		c.alike[s] = slices.Clone(list)
+	c := &Fleet{nodes: slices.Clone(f.nodes), index: f.index, kinds: f.kinds, alike: make(map[state]*group, len(f.alike)), mix: f.mix, kept: slices.Clone(f.kept), declared: f.declared}
+	for s, g := range f.alike {
+		c.alike[s] = &group{nodes: slices.Clone(g.nodes)}
 	}
 	return c
 }
@@ -106,6 +120,7 @@ func (f *Fleet) Clone() *Fleet {
 // nodes that it has.
 func (f *Fleet) Set(from warpket.Node) {
 	n := newNode(from)
+	n.kind = f.kindOf(n.describe())
 	i, known := f.index[n.id]
 	if known {
 		f.leave(i)
@@ -118,6 +133,16 @@ func (f *Fleet) Set(from warpket.Node) {
 	}
 	f.declared += n.declares()
 	f.enter(i)
+}
+
+// kindOf numbers the kinds: they are long, and compared often.
+func (f *Fleet) kindOf(description string) int {
+	kind, known := f.kinds[description]
+	if !known {
+		kind = len(f.kinds)
+		f.kinds[description] = kind
+	}
+	return kind
 }
 
 // declares counts the node's devices that are simulated.
@@ -135,9 +160,9 @@ func (n *node) declares() (count int) {
 	return count
 }
 
-func newNode(from warpket.Node) node {
+func newNode(from warpket.Node) *node {
 	has := from.Inventory
-	n := node{
+	n := &node{
 		id: from.ID, name: from.Name, platform: has.Platform, pythons: has.Pythons, images: has.Images, noEgress: has.NoEgress, isolation: has.Isolation, labels: from.Labels, live: from.Live, cordoned: from.Cordoned,
 		cpu: has.CPU, cpuFree: has.CPU - from.CPULeased, memory: has.Memory, memoryFree: has.Memory - from.MemoryLeased,
 	}
@@ -172,7 +197,6 @@ func newNode(from warpket.Node) node {
 		n.held[i] = slices.Contains(from.DevicesLeased, d.id)
 	}
 	n.count()
-	n.kind = n.describe()
 	return n
 }
 
@@ -234,31 +258,37 @@ func (n *node) give(r warpket.Resources, devices []string) {
 }
 
 func (f *Fleet) change(id warpket.ID, change func(*node)) {
-	i, ok := f.index[id]
-	if !ok {
-		return
+	if i, ok := f.index[id]; ok {
+		f.changeAt(i, change)
 	}
+}
+
+func (f *Fleet) changeAt(i int, change func(*node)) {
 	f.leave(i)
-	change(&f.nodes[i])
+	n := *f.nodes[i]
+	change(&n)
+	f.nodes[i] = &n
 	f.enter(i)
 }
 
 func (f *Fleet) enter(i int) {
-	n := &f.nodes[i]
+	n := f.nodes[i]
 	n.state = n.now()
-	list := f.alike[n.state]
-	at, _ := slices.BinarySearch(list, int32(i))         //nolint:gosec // the number of a node
-	f.alike[n.state] = slices.Insert(list, at, int32(i)) //nolint:gosec // the number of a node
+	g := f.alike[n.state]
+	if g == nil {
+		g = &group{}
+		f.alike[n.state] = g
+	}
+	at, _ := slices.BinarySearch(g.nodes, int32(i)) //nolint:gosec // the number of a node
+	g.nodes = slices.Insert(g.nodes, at, int32(i))  //nolint:gosec // the number of a node
 }
 
 func (f *Fleet) leave(i int) {
 	s := f.nodes[i].state
-	list := f.alike[s]
-	at, _ := slices.BinarySearch(list, int32(i)) //nolint:gosec // the number of a node
-	if list = slices.Delete(list, at, at+1); len(list) == 0 {
+	g := f.alike[s]
+	at, _ := slices.BinarySearch(g.nodes, int32(i)) //nolint:gosec // the number of a node
+	if g.nodes = slices.Delete(g.nodes, at, at+1); len(g.nodes) == 0 {
 		delete(f.alike, s)
-	} else {
-		f.alike[s] = list
 	}
 }
 

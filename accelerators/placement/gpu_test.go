@@ -234,7 +234,7 @@ func TestADeclaredSimulatorIsTakenAndGivenBack(t *testing.T) {
 		}
 		fleet.Give(d.NodeID, large.Resources, d.Devices)
 	}
-	if diff := cmp.Diff(before, fleet, cmp.AllowUnexported(Fleet{}, node{}, device{}, simulator{}, Shape{}, state{})); diff != "" {
+	if diff := cmp.Diff(before, fleet, cmp.AllowUnexported(Fleet{}, group{}, verdict{}, node{}, device{}, simulator{}, Shape{}, state{})); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -337,7 +337,7 @@ func TestAChangeOfACloneIsNoneOfTheFleet(t *testing.T) {
 	if _, ok := clone.Try(asks(warpket.Resources{GPUs: 1})); ok {
 		t.Error("the clone has room")
 	}
-	if diff := cmp.Diff(before, fleet, cmp.AllowUnexported(Fleet{}, node{}, device{}, simulator{}, Shape{}, state{})); diff != "" {
+	if diff := cmp.Diff(before, fleet, cmp.AllowUnexported(Fleet{}, group{}, verdict{}, node{}, device{}, simulator{}, Shape{}, state{})); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -77,7 +77,7 @@ func (m *Mix) Stranded(gpus, cpu int, memory int64) float64 {
 // to be asked for, and how many are free.
 func (f *Fleet) Stranded() (stranded float64, free int) {
 	for i := range f.nodes {
-		n := &f.nodes[i]
+		n := f.nodes[i]
 		stranded += f.mix.Stranded(n.whole, n.cpuFree, n.memoryFree)
 		free += n.whole
 	}

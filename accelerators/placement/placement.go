@@ -53,7 +53,7 @@ func (f *Fleet) Place(r Request) (Decision, error) {
 	}
 	d := f.decision(q, top[0])
 	d.Why = warpket.Decision{Nodes: len(f.nodes), Fits: fits, Candidates: f.candidates(q, top), Rejected: f.rejected(q, fits), Hints: []string{}}
-	n := &f.nodes[top[0].node]
+	n := f.nodes[top[0].node]
 	d.Reason = fmt.Sprintf("%s has %s; %s: the least of %d of %d nodes that fit", n.name, q.free(n), d.Why.Candidates[0].Why, fits, len(f.nodes))
 	return d, nil
 }
@@ -62,6 +62,13 @@ func (f *Fleet) Place(r Request) (Decision, error) {
 func (f *Fleet) Try(r Request) (Decision, bool) { return f.try(f.query(r)) }
 
 func (f *Fleet) try(q *query) (Decision, bool) {
+	if q.shape > 0 {
+		best, fits := f.again(q)
+		if !fits {
+			return Decision{}, false
+		}
+		return f.decision(q, best), true
+	}
 	top, _ := f.search(q)
 	if len(top) == 0 {
 		return Decision{}, false
@@ -70,7 +77,7 @@ func (f *Fleet) try(q *query) (Decision, bool) {
 }
 
 func (f *Fleet) decision(q *query, best scored) Decision {
-	n := &f.nodes[best.node]
+	n := f.nodes[best.node]
 	return Decision{NodeID: n.id, NodeName: n.name, Devices: n.pick(q)}
 }
 
@@ -85,6 +92,7 @@ type query struct {
 	simulator  bool // whether it needs a simulator, and no GPU
 	simulated  bool // whether it gets devices that are only declared, see Fleet.pretends
 	devices    int  // that its slot holds
+	shape      int  // the number of what is asked for several times, see Fill; 0 for none
 }
 
 func (f *Fleet) query(r Request) *query {
@@ -339,7 +347,7 @@ type scored struct {
 func (f *Fleet) each(q *query, look func(n *node, alike []int32)) {
 	if q.pinned != "" {
 		for i := range f.nodes {
-			look(&f.nodes[i], []int32{int32(i)})
+			look(f.nodes[i], []int32{int32(i)})
 		}
 		return
 	}
@@ -360,16 +368,17 @@ func (f *Fleet) each(q *query, look func(n *node, alike []int32)) {
 		mark(id)
 	}
 	for i := range special {
-		look(&f.nodes[i], []int32{i})
+		look(f.nodes[i], []int32{i})
 	}
-	for s, alike := range f.alike {
+	for s, g := range f.alike {
+		alike := g.nodes
 		if mixed[s] {
 			alike = slices.DeleteFunc(slices.Clone(alike), func(i int32) bool { return special[i] })
 			if len(alike) == 0 {
 				continue
 			}
 		}
-		look(&f.nodes[alike[0]], alike)
+		look(f.nodes[alike[0]], alike)
 	}
 }
 
@@ -398,6 +407,29 @@ func (f *Fleet) search(q *query) (top []scored, fits int) {
 		}
 	})
 	return top, fits
+}
+
+// again is search for the best node only, for what is asked for again and again
+// while nodes change one at a time: what it would cost where nothing has changed
+// is known.
+func (f *Fleet) again(q *query) (best scored, fits bool) {
+	for _, g := range f.alike {
+		for len(g.verdicts) < q.shape {
+			g.verdicts = append(g.verdicts, verdict{})
+		}
+		v := &g.verdicts[q.shape-1]
+		if !v.known {
+			n := f.nodes[g.nodes[0]]
+			v.known, v.fits = true, n.misfit(q) == none
+			if v.fits {
+				v.cost = f.terms(n, q).sum()
+			}
+		}
+		if s := (scored{int(g.nodes[0]), v.cost}); v.fits && (!fits || s.before(best)) {
+			best, fits = s, true
+		}
+	}
+	return best, fits
 }
 
 func (s scored) before(other scored) bool {
@@ -476,7 +508,7 @@ func (t terms) String() string {
 func (f *Fleet) candidates(q *query, top []scored) []warpket.Candidate {
 	out := make([]warpket.Candidate, len(top))
 	for i, s := range top {
-		n := &f.nodes[s.node]
+		n := f.nodes[s.node]
 		out[i] = warpket.Candidate{Node: n.name, Devices: append([]string{}, n.pick(q)...), Cost: s.cost, Why: f.terms(n, q).String()}
 	}
 	return out
@@ -504,7 +536,7 @@ func (f *Fleet) rejected(q *query, fits int) []warpket.Rejection {
 		r := warpket.Rejection{Reason: obstacleWords[why], Nodes: counts[why]}
 		slices.Sort(examples[why])
 		for _, i := range examples[why][:min(len(examples[why]), shown)] {
-			n := &f.nodes[i]
+			n := f.nodes[i]
 			r.Examples = append(r.Examples, n.name+" "+n.words(q, why))
 		}
 		out = append(out, r)

@@ -46,31 +46,39 @@ func (w *Waiter) aged() int { return int(w.Waited / aging) }
 // the higher rank of the next in each goes first, and then the project that
 // uses least for its weight, what was given to those before included.
 func Order(waiting []Waiter) []Waiter {
-	projects := map[warpket.ID][]Waiter{}
-	use := map[warpket.ID]float64{}
-	for _, w := range waiting {
-		projects[w.Project] = append(projects[w.Project], w)
-		use[w.Project] = w.Use / max(w.Weight, 1e-9)
+	type project struct {
+		id   warpket.ID
+		use  float64
+		list []*Waiter
 	}
-	heads := make([]warpket.ID, 0, len(projects))
-	for id, list := range projects {
-		slices.SortFunc(list, func(a, b Waiter) int {
+	byID := map[warpket.ID]*project{}
+	var heads []*project
+	for i := range waiting {
+		w := &waiting[i]
+		p := byID[w.Project]
+		if p == nil {
+			p = &project{id: w.Project}
+			byID[w.Project], heads = p, append(heads, p)
+		}
+		p.list, p.use = append(p.list, w), w.Use/max(w.Weight, 1e-9)
+	}
+	for _, p := range heads {
+		slices.SortFunc(p.list, func(a, b *Waiter) int {
 			return cmp.Or(cmp.Compare(b.Need.Resources.Priority+b.aged(), a.Need.Resources.Priority+a.aged()), cmp.Compare(b.Waited, a.Waited), strings.Compare(string(a.ID), string(b.ID)))
 		})
-		heads = append(heads, id)
 	}
-	slices.Sort(heads)
+	slices.SortFunc(heads, func(a, b *project) int { return strings.Compare(string(a.id), string(b.id)) })
 	out := make([]Waiter, 0, len(waiting))
-	for len(out) < len(waiting) {
-		next := slices.MinFunc(heads, func(a, b warpket.ID) int {
-			x, y := &projects[a][0], &projects[b][0]
-			return cmp.Or(cmp.Compare(y.Rank+y.aged(), x.Rank+x.aged()), cmp.Compare(use[a], use[b]), cmp.Compare(y.Waited, x.Waited))
+	for len(heads) > 0 {
+		next := slices.MinFunc(heads, func(a, b *project) int {
+			x, y := a.list[0], b.list[0]
+			return cmp.Or(cmp.Compare(y.Rank+y.aged(), x.Rank+x.aged()), cmp.Compare(a.use, b.use), cmp.Compare(y.Waited, x.Waited))
 		})
-		w := projects[next][0]
-		out = append(out, w)
-		use[next] += w.Need.Resources.Charge() / max(w.Weight, 1e-9)
-		if projects[next] = projects[next][1:]; len(projects[next]) == 0 {
-			heads = slices.DeleteFunc(heads, func(id warpket.ID) bool { return id == next })
+		w := next.list[0]
+		out = append(out, *w)
+		next.use += w.Need.Resources.Charge() / max(w.Weight, 1e-9)
+		if next.list = next.list[1:]; len(next.list) == 0 {
+			heads = slices.DeleteFunc(heads, func(p *project) bool { return p == next })
 		}
 	}
 	return out
@@ -119,12 +127,30 @@ func (f *Fleet) settle(order []Waiter) { f.Fill(order, func(int, Decision) {}) }
 // and where. The nodes that it keeps free for those that starve are closed
 // until Open.
 func (f *Fleet) Fill(order []Waiter, placed func(i int, d Decision)) {
+	for _, g := range f.alike {
+		g.verdicts = nil // of another time
+	}
+	var shapes []*query
 	var failed []*query // as room only shrinks here, what asks for more of the same devices fails too
 	for i := range order {
 		w := &order[i]
-		q := f.query(w.Need)
-		hopeless := slices.ContainsFunc(failed, func(other *query) bool { return q.simulated == other.simulated && w.Need.includes(other.Request) })
+		var q *query
+		if f.declared > 0 { // else nothing is simulated, and what is hopeless need not be looked at
+			q = f.query(w.Need)
+		}
+		hopeless := slices.ContainsFunc(failed, func(other *query) bool {
+			return (q != nil && q.simulated) == other.simulated && w.Need.includes(other.Request)
+		})
+		if hopeless && (w.Waited < starving || len(f.kept) >= kept) {
+			continue
+		}
+		if q == nil {
+			q = f.query(w.Need)
+		}
 		if !hopeless {
+			if q.shape = shapeOf(q, shapes); q.shape > len(shapes) {
+				shapes = append(shapes, q)
+			}
 			if d, ok := f.try(q); ok {
 				f.Take(d.NodeID, w.Need.Resources, d.Devices)
 				placed(i, d)
@@ -140,6 +166,26 @@ func (f *Fleet) Fill(order []Waiter, placed func(i int, d Decision)) {
 	}
 }
 
+// maxShapes is how many shapes of requests are told apart.
+const maxShapes = 64
+
+// shapeOf is the number of a request's shape among others: that of one which asks
+// for the same, or the next. It is 0 for what cannot be compared.
+func shapeOf(q *query, shapes []*query) int {
+	if q.pinned != "" || len(q.Warm)+len(q.Peers) > 0 || !q.includes(q.Request) {
+		return 0
+	}
+	for i, other := range shapes {
+		if q.simulated == other.simulated && q.includes(other.Request) && other.includes(q.Request) {
+			return i + 1
+		}
+	}
+	if len(shapes) == maxShapes {
+		return 0
+	}
+	return len(shapes) + 1
+}
+
 // maxFailed is how many requests are remembered for not to be tried again.
 const maxFailed = 16
 
@@ -153,7 +199,7 @@ func (f *Fleet) Open() {
 
 // includes reports whether r asks for all that other asks for.
 func (r Request) includes(other Request) bool {
-	return r.Platform == other.Platform && r.Python == other.Python && (r.Images || !other.Images) && (r.Resources.Network == warpket.Egress || other.Resources.Network != warpket.Egress) && other.Resources.Spread == warpket.Packed && other.Resources.Qubits == 0 && r.Resources.Cover(other.Resources)
+	return r.Platform == other.Platform && r.Python == other.Python && (r.Images || !other.Images) && (r.Isolated || !other.Isolated) && (r.Resources.Network == warpket.Egress || other.Resources.Network != warpket.Egress) && other.Resources.Spread == warpket.Packed && other.Resources.Qubits == 0 && r.Resources.Cover(other.Resources)
 }
 
 // keep closes to others the node that would fit were it empty and on which the
@@ -182,9 +228,7 @@ func (f *Fleet) keep(q *query) {
 }
 
 func (f *Fleet) close(i int, cordoned bool) {
-	f.leave(i)
-	f.nodes[i].cordoned = cordoned
-	f.enter(i)
+	f.changeAt(i, func(n *node) { n.cordoned = cordoned })
 }
 
 // Holder is a slot that could make room for something more urgent.
@@ -215,7 +259,7 @@ func (f *Fleet) Preempt(w Waiter, holders []Holder) []Holder {
 	}
 	var best []Holder
 	for i := range f.nodes {
-		n := f.nodes[i] // a copy
+		n := *f.nodes[i] // a copy
 		lower := byNode[n.id]
 		if len(lower) == 0 || !n.live || n.cordoned || n.lacks(q, true) != none {
 			continue
@@ -225,6 +269,23 @@ func (f *Fleet) Preempt(w Waiter, holders []Holder) []Holder {
 		}
 	}
 	return best
+}
+
+// Would gives those of some slots whose room, each by itself, would do for a
+// request if they were given back.
+func (f *Fleet) Would(r Request, slots []Holder) (would []Holder) {
+	q := f.query(r)
+	for _, h := range slots {
+		i, ok := f.index[h.NodeID]
+		if !ok {
+			continue
+		}
+		n := *f.nodes[i] // a copy
+		if n.give(h.Held, h.Devices); n.misfit(q) == none {
+			would = append(would, h)
+		}
+	}
+	return would
 }
 
 // victims ends slots on the copy of a node until the request fits, and then

@@ -150,6 +150,93 @@ func TestPreempt(t *testing.T) {
 	}
 }
 
+func TestWouldNamesTheSlotsWhoseRoomWouldDo(t *testing.T) {
+	t.Parallel()
+	full := func(n warpket.Node) warpket.Node {
+		for _, d := range n.Inventory.Devices {
+			n.DevicesLeased = append(n.DevicesLeased, d.ID)
+		}
+		n.CPULeased = n.Inventory.CPU - 1000
+		return n
+	}
+	large := full(gpus(machine("large", 16_000, 64*gib), 2, 80*gib))
+	small := full(gpus(machine("small", 16_000, 64*gib), 1, 24*gib))
+	cordoned := change(full(gpus(machine("cordoned", 16_000, 64*gib), 1, 80*gib)), func(n *warpket.Node) { n.Cordoned = true })
+	holds := func(slot, node string, cpu int, devices ...string) Holder {
+		return Holder{Slot: warpket.ID(slot), NodeID: warpket.ID(node), Held: warpket.Resources{CPU: cpu, GPUs: len(devices)}, Devices: devices}
+	}
+	slots := []Holder{
+		holds("a", "large", 1000, "large-0"), holds("b", "large", 1000, "large-1"), holds("c", "large", 8000), holds("d", "small", 1000, "small-0"),
+		holds("e", "cordoned", 1000, "cordoned-0"), holds("f", "gone", 1000, "gone-0"),
+	}
+	for want, r := range map[string]warpket.Resources{
+		"a b d": {GPUs: 1},
+		"a b":   {GPUs: 1, GPUMemory: 40 * gib},
+		"":      {GPUs: 2},
+		"c":     {CPU: 6000},
+	} {
+		fleet := New([]warpket.Node{large, small, cordoned})
+		before := fleet.Clone()
+		var got []string
+		for _, h := range fleet.Would(asks(r), slots) {
+			got = append(got, string(h.Slot))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("for %+v the room of %v would do, not of %q", r, got, want)
+		}
+		if diff := cmp.Diff(before.nodes, fleet.nodes, cmp.AllowUnexported(node{}, device{}, simulator{}, state{})); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// Fill remembers what requests that are alike would cost where nothing has
+// changed; it places as if it did not.
+func TestFillPlacesAsOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(7, 8))
+	for range 50 {
+		var nodes []warpket.Node
+		for i := range 2 + random.IntN(10) {
+			n := gpus(machine(fmt.Sprint(i), 1000*(4+random.IntN(60)), int64(4+random.IntN(60))*gib), random.IntN(5), int64(1+random.IntN(2))*40*gib, func(d *warpket.Device) { d.Simulated = i%4 == 3 })
+			n.Cordoned = random.IntN(8) == 0
+			n.Inventory.Isolation.Kind = "namespaces"
+			if random.IntN(4) == 0 {
+				n.Inventory.Isolation.Unenforced = []string{"memory"}
+			}
+			nodes = append(nodes, n)
+		}
+		waiters := make([]Waiter, 60)
+		for i := range waiters {
+			r := warpket.Resources{CPU: 1000 * (1 + random.IntN(3)), Memory: int64(1+random.IntN(3)) * gib, GPUs: random.IntN(3), Qubits: random.IntN(16) / 15}
+			if r.GPUs > 0 {
+				r.GPUMemory = int64(random.IntN(2)) * 60 * gib
+			}
+			waiters[i] = waiter(fmt.Sprint(i), "p", func(w *Waiter) { w.Need = asks(r) })
+			waiters[i].Need.Isolated = random.IntN(3) == 0
+		}
+		fleet := New(nodes)
+		plain := fleet.Clone()
+		var got, want []string
+		for range 2 { // what was remembered the first time is of no use the second
+			fleet.Fill(waiters, func(i int, d Decision) { got = append(got, fmt.Sprint(i, d.NodeName, d.Devices)) })
+			for i, w := range waiters {
+				if d, ok := plain.Try(w.Need); ok {
+					plain.Take(d.NodeID, w.Need.Resources, d.Devices)
+					want = append(want, fmt.Sprint(i, d.NodeName, d.Devices))
+				}
+			}
+			for _, f := range []*Fleet{fleet, plain} {
+				f.Give("1", warpket.Resources{CPU: 2000, Memory: 2 * gib}, nil)
+				f.Observe(warpket.Resources{CPU: 30_000, Memory: gib, GPUs: 1})
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+}
+
 // However much keeps coming, and however urgent: whatever waits gets its turn.
 func TestNobodyStarves(t *testing.T) {
 	t.Parallel()

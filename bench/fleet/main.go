@@ -46,8 +46,12 @@ func run() error {
 	for i, load := range c.loads {
 		for _, p := range policies {
 			start := time.Now()
-			r := simulate(c, load, p.make(c))
+			made := p.make(c)
+			r := simulate(c, load, made)
 			r.Policy = p.name
+			if product, ok := made.(*product); ok {
+				r.Turn50, r.Turn99 = product.turns(c)
+			}
 			pages[i] = append(pages[i], r)
 			fmt.Fprintf(os.Stderr, "load %g, %s: simulated in %.0f s\n", load, p.name, time.Since(start).Seconds())
 		}

@@ -140,6 +140,31 @@ func (p *product) fill(waiting []*task, now time.Duration) []*task {
 	return rest(waiting, placed)
 }
 
+// most is how many that wait the product looks at, see storage/postgres.
+const most = 500
+
+// turns measures what it takes a server to look whether it is the turn of one of
+// those that wait, with as many of them as the product looks at, on the fleet as
+// it is. Some have waited for so long that a node is kept free for them.
+func (p *product) turns(c config) (p50, p99 time.Duration) {
+	random := rand.New(rand.NewPCG(c.seed, 7)) //nolint:gosec // a simulation
+	waiters := make([]placement.Waiter, most)
+	for i := range waiters {
+		t := task{class: pick(random, len(classes), func(i int) float64 { return classes[i].share }), project: pick(random, c.projects, demandOf)}
+		waiters[i] = placement.Waiter{
+			ID: warpket.ID(fmt.Sprintf("%09d", i)), Project: warpket.ID(strconv.Itoa(t.project)), Need: placement.Request{Resources: t.resources(), Platform: "linux/amd64"},
+			Use: p.use[t.project] + p.past[t.project], Weight: 1, Waited: time.Duration(random.IntN(600)) * time.Second,
+		}
+	}
+	var took []time.Duration
+	for _, w := range waiters {
+		start := cpuTime()
+		_, _, _ = p.fleet.Turn(waiters, w.ID)
+		took = append(took, cpuTime()-start)
+	}
+	return quantile(took, 0.5), quantile(took, 0.99)
+}
+
 func (p *product) stranded() (float64, int)    { return p.fleet.Stranded() }
 func (p *product) decisions() *[]time.Duration { return &p.took }
 

@@ -13,6 +13,8 @@ type result struct {
 	Policy      string
 	PerSecond   float64 // decisions
 	P50, P99    time.Duration
+	Turn50      time.Duration // of a decision while as much waits as is looked at; the product's only
+	Turn99      time.Duration
 	Utilisation float64 // GPUs in use, the mean over the second half
 	Stranded    float64 // share of free GPUs that is stranded, the same
 	Jain        float64 // of what projects had beside their fair shares, the same

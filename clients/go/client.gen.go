@@ -3735,7 +3735,7 @@ type PublishDraftRequest struct {
 
 // Queue defines model for Queue.
 type Queue struct {
-	// EstimatedStartDate When it starts if those before it take as long as the latest; absent where nothing tells
+	// EstimatedStartDate A guess at when it starts, made anew with each answer. What waits for its turn in a slot: when those before it have ended, if each takes as long as the function's latest runs have on the mean (five at least). What waits for room: the position times the mean time for which those slots on demand have been held by now whose room would do for it, divided by their number, for such slots go on, on the mean, for as long as they have been held. Then come the function's own executions before it, in one slot. Absent where nothing tells: where only slots of deployments hold such room, or too few runs are known
 	EstimatedStartDate time.Time `json:"estimatedStartDate,omitempty,omitzero"`
 
 	// Hints What would make it fit

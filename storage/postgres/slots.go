@@ -190,6 +190,13 @@ func (s *Store) OnDemandSlots(ctx context.Context, ids []warpket.ID) ([]warpket.
 	return slots, explain(err, "slot", "")
 }
 
+// HeldOnDemand gives slots that no deployment has, the newest first: up to 500.
+// Those of lost nodes are none: nobody knows when they end.
+func (s *Store) HeldOnDemand(ctx context.Context) ([]warpket.Slot, error) {
+	slots, err := many(ctx, s.pool, scanSlot, `select `+slotColumns+` from slots where deployment_id is null and status <> 'lost' order by id desc limit 500`)
+	return slots, explain(err, "slot", "")
+}
+
 const slotColumns = `id, node_id, coalesce(deployment_id::text, ''), project_id, function_id, snapshot_id, runtime_id, generation, status, revision, resources, reason, created_date,
 	array(select v.id from devices v where v.slot_id = slots.id order by v.id), ` + leaving
 
