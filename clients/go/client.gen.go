@@ -5999,7 +5999,7 @@ type ClientInterface interface {
 
 	// GetExecutionLog Get the log of an execution
 	//
-	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
+	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now, at any server: one that has to ask the execution's node waits a moment for it; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 	//
 	// Needs the role viewer.
 	//
@@ -7532,7 +7532,7 @@ func (c *Client) GetExecutionInput(ctx context.Context, id string, reqEditors ..
 
 // GetExecutionLog Get the log of an execution
 //
-// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
+// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now, at any server: one that has to ask the execution's node waits a moment for it; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 //
 // Needs the role viewer.
 //
@@ -15827,7 +15827,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetExecutionLogWithResponse Get the log of an execution
 	//
-	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
+	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now, at any server: one that has to ask the execution's node waits a moment for it; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 	//
 	// Needs the role viewer.
 	//
@@ -21492,7 +21492,7 @@ func (c *ClientWithResponses) GetExecutionInputWithResponse(ctx context.Context,
 
 // GetExecutionLogWithResponse Get the log of an execution
 //
-// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
+// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now, at any server: one that has to ask the execution's node waits a moment for it; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 //
 // Needs the role viewer.
 //
