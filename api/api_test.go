@@ -105,6 +105,7 @@ func (f fleet) Room(ctx context.Context, need warpket.Need, _ bool) error {
 	}
 	return err
 }
+
 func (f fleet) FollowLog(ctx context.Context, e warpket.Execution) {
 	f.mu.Lock()
 	follow := f.follow
