@@ -43,6 +43,7 @@ type workflows struct {
 	down        error
 	run         func(warpket.Execution) // called when an execution is launched
 	build       func(warpket.Runtime)   // called when a runtime is to be built
+	follow      func(warpket.Execution) // called when a log is followed that goes elsewhere
 	random      func(n int) int
 }
 
@@ -104,7 +105,17 @@ func (f fleet) Room(ctx context.Context, need warpket.Need, _ bool) error {
 	}
 	return err
 }
-func (f fleet) FollowLog(context.Context, warpket.Execution) {}
+
+func (f fleet) FollowLog(ctx context.Context, e warpket.Execution) {
+	f.mu.Lock()
+	follow := f.follow
+	f.mu.Unlock()
+	if follow != nil {
+		follow(e)
+		<-ctx.Done()
+	}
+}
+
 func (f fleet) Fence(ctx context.Context, node warpket.ID) (warpket.Node, error) {
 	n, _, err := f.store.FenceNode(ctx, node, time.Now())
 	return n, err
@@ -473,6 +484,23 @@ func TestAReaderOfALogWhoConnectsAnewMissesNothingAndGetsNothingTwice(t *testing
 	}
 	if status, _, body := w.send(t, "GET", "/v1/executions/"+string(e.ID)+"/log", "", "Accept", "text/event-stream", "Last-Event-ID", "seven"); status != http.StatusUnprocessableEntity {
 		t.Errorf("an ID of no event: %d %s", status, body)
+	}
+}
+
+func TestALogThatGoesToAnotherServerIsAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.function(t, "logs")
+	_, _, body := w.send(t, "POST", "/v1/executions", `{"functionId":"`+id+`","sync":false}`)
+	e := decode[api.Execution](t, body)
+	w.mu.Lock()
+	w.follow = func(e warpket.Execution) {
+		w.hub.Append(e.ID, live.Place{Attempt: 1}, []byte("hello"))
+		w.hub.Append(e.ID, live.Place{Attempt: 1, Offset: 5}, []byte(" world"))
+	}
+	w.mu.Unlock()
+	if _, log := w.want(t, 200, "GET", "/v1/executions/"+e.ID+"/log", ""); log != "hello world" {
+		t.Errorf("it is %q", log)
 	}
 }
 

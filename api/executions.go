@@ -105,7 +105,7 @@ type Timings struct {
 // Usage is what an execution used of its node.
 type Usage struct {
 	CPUSeconds float64 `json:"cpuSeconds" doc:"Time on processors, of all its processes"`
-	PeakMemory int64   `json:"peakMemory" doc:"Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell"`
+	PeakMemory int64   `json:"peakMemory" doc:"Bytes in use at once at most while it ran; of its worker so far where the kernel cannot count anew (cgroups of version 2 before Linux 6.12); 0 when the node cannot tell"`
 	GPUMemory  int64   `json:"gpuMemory,omitempty" doc:"Bytes of its GPUs' memory at the peak, from samples: every 15 ms in its first second, then every 100 ms; absent when none of them saw any, as may be when it had the GPU for less"`
 	GPUJoules  float64 `json:"gpuJoules,omitempty" doc:"Energy of its GPUs while it ran, idle power included; absent for slices of a GPU, which share a counter"`
 	GPUSeconds float64 `json:"gpuSeconds,omitempty" doc:"Time in which its GPUs computed, summed, from samples of the driver's counter; absent when they did not, and for slices"`
@@ -757,19 +757,55 @@ func (s *Server) cancelExecution(ctx context.Context, in *struct {
 	return s.followExecution(ctx, held, e.ID, asked)
 }
 
-// logOf is all that is kept of an execution's log.
-func (s *Server) logOf(ctx context.Context, project, id warpket.ID) ([]byte, error) {
+// logOf is all that is kept of an execution's log. While it runs that is what has
+// come here; with ask, a node is asked that sends it to another server.
+func (s *Server) logOf(ctx context.Context, project, id warpket.ID, ask bool) ([]byte, error) {
+	news := s.Hub.Watch(id)
+	defer news.Close()
 	e, err := s.Store.Execution(ctx, project, id)
 	if err != nil {
 		return nil, err
 	}
-	if !e.Status.Final() {
-		news := s.Hub.Watch(id)
-		defer news.Close()
-		_, data, _, _ := s.Hub.Log(id).Read(live.Place{})
-		return data, nil
+	if !e.Status.Final() && ask {
+		s.gather(ctx, e)
+		if e, err = s.Store.Execution(ctx, project, id); err != nil { // it may be final since
+			return nil, err
+		}
 	}
-	return s.finalLog(ctx, e)
+	if e.Status.Final() {
+		return s.finalLog(ctx, e)
+	}
+	_, data, _, _ := s.Hub.Log(id).Read(live.Place{})
+	return data, nil
+}
+
+// What is waited for of a log that a node has to send: a pause in which nothing
+// comes, and no longer than that altogether, for it may go on for ever.
+const (
+	logPause = 250 * time.Millisecond
+	logWait  = 2 * time.Second
+)
+
+// gather returns when what is there of a log has come here, or at once if this
+// server drives the execution. The caller holds a watch.
+func (s *Server) gather(ctx context.Context, e warpket.Execution) {
+	ctx, cancel := context.WithTimeout(ctx, logWait)
+	defer cancel()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		s.Fleet.FollowLog(ctx, e)
+	}()
+	for {
+		_, _, _, more := s.Hub.Log(e.ID).Read(live.Place{})
+		select {
+		case <-more:
+		case <-over:
+			return
+		case <-time.After(logPause):
+			return
+		}
+	}
 }
 
 func (s *Server) finalLog(ctx context.Context, e warpket.Execution) ([]byte, error) {

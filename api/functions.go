@@ -463,7 +463,7 @@ func (s *Server) details(ctx context.Context, f warpket.Function) (FunctionDetai
 		if err != nil || len(latest) == 0 {
 			return err
 		}
-		log, err := s.logOf(ctx, f.ProjectID, latest[0].ID)
+		log, err := s.logOf(ctx, f.ProjectID, latest[0].ID, false)
 		lines := strings.Split(strings.TrimSuffix(string(log), "\n"), "\n")
 		if len(log) > 0 {
 			out.Logs = lines[max(0, len(lines)-100):]

@@ -25,7 +25,7 @@ func (s *Server) addStreams() {
 	log["200"].Content[eventStream] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 	register(s, Read, huma.Operation{
 		OperationID: "get-execution-log", Method: http.MethodGet, Path: "/v1/executions/{id}/log", Tags: tags, Summary: "Get the log of an execution",
-		Description: "What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: " +
+		Description: "What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now, at any server: one that has to ask the execution's node waits a moment for it; with `Accept: text/event-stream` all of it as it is written, until the execution is final: " +
 			"events `log` with `{\"text\"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{\"status\"}`. " +
 			"When the execution is tried again its log begins anew, after an event `attempt` with `{\"attempt\"}`.",
 		Errors: []int{http.StatusNotFound}, Responses: log,
@@ -50,7 +50,7 @@ func (s *Server) getLog(ctx context.Context, in *struct {
 		return nil, err
 	}
 	if !strings.Contains(in.Accept, eventStream) {
-		b, err := s.logOf(ctx, e.ProjectID, e.ID)
+		b, err := s.logOf(ctx, e.ProjectID, e.ID, true)
 		if err != nil {
 			return nil, err
 		}

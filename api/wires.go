@@ -223,7 +223,7 @@ func (s *Server) Payload(ctx context.Context, e warpket.Execution, p warpket.Pay
 	return s.Blobs.Get(ctx, e.ProjectID, p.SHA256)
 }
 
-// LogOf gives what is kept of the log of an execution.
+// LogOf gives what is kept of the log of an execution, or is there of it.
 func (s *Server) LogOf(ctx context.Context, e warpket.Execution) ([]byte, error) {
-	return s.logOf(ctx, e.ProjectID, e.ID)
+	return s.logOf(ctx, e.ProjectID, e.ID, true)
 }

@@ -163,6 +163,9 @@ func TestOpenStacksClientWorksUnchanged(t *testing.T) {
 	o.refused(t, "openstackqinling/python3-runtime", "runtime create openstackqinling/python2-runtime")
 	runtime := name(o.show(t, "runtime create openstackqinling/python3-runtime --name", unique("python3")), "id")
 	o.awaited(t, "runtime list", func(r object) bool { return r["Id"] == runtime && r["Status"] == "available" })
+	if got := o.show(t, "runtime show", runtime); got["id"] != runtime || got["status"] != "available" || got["image"] != "openstackqinling/python3-runtime" {
+		t.Errorf("it is %v", got)
+	}
 
 	// Functions
 	dir := t.TempDir()
@@ -184,12 +187,18 @@ func TestOpenStacksClientWorksUnchanged(t *testing.T) {
 		t.Errorf("downloaded %v", err)
 	}
 
+	packed := name(o.show(t, "function create --entry hello.main --runtime", runtime, "--package", filepath.Join(dir, "hello.zip")), "id")
+
 	// Executions
 	execute := func(more ...string) object { return o.show(t, "function execution create", more...) }
 	e := execute("--function", f, "--input", `{"name": "foo"}`)
 	if e["status"] != "success" || !strings.Contains(name(e, "result"), `"output":"Hello, foo"`) || e["input"] != `{"name": "foo"}` {
 		t.Errorf("executed %v", e)
 	}
+	if e := execute("--function", packed, "--input", `{"name": "package"}`); e["status"] != "success" || !strings.Contains(name(e, "result"), "Hello, package") {
+		t.Errorf("the package has run %v", e)
+	}
+	o.do(t, "function delete", packed)
 	id := name(e, "id")
 	if log := o.do(t, "function execution log show", id); strings.TrimSpace(log) != "Start execution: "+id+"\nGreeting foo\nFinished execution: "+id {
 		t.Errorf("the log is %q", log)
@@ -251,11 +260,14 @@ func TestOpenStacksClientWorksUnchanged(t *testing.T) {
 	o.do(t, "function detach", f)
 
 	// Aliases
-	alias := unique("prod")
+	alias := unique("Prod_v")
 	o.show(t, "function alias create --function", f, "--function-version", "1", alias)
 	o.refused(t, "Duplicate entry", "function alias create --function", f, "--function-version", "1", unique("other"))
 	o.refused(t, alias, "function version delete", f, "1")
 	o.show(t, "function alias update --function-version 2", alias)
+	if got := o.show(t, "function alias show", alias); got["name"] != alias || got["function_id"] != f || got["function_version"] != 2.0 {
+		t.Errorf("the alias is %v", got)
+	}
 	if e := execute("--function-alias", alias); e["function_alias"] != alias || e["function_version"] != 2.0 {
 		t.Errorf("by its alias: %v", e)
 	}
@@ -272,12 +284,18 @@ func TestOpenStacksClientWorksUnchanged(t *testing.T) {
 		return e["Id"] == answer.ID && e["Status"] == "success" && e["Description"] == "Created by Webhook "+name(h, "id") && strings.Contains(name(e, "Result"), "Ahoy, hook")
 	})
 	o.show(t, "webhook update --description other", name(h, "id"))
+	if got := o.show(t, "webhook show", name(h, "id")); got["description"] != "other" || got["function_id"] != f || got["webhook_url"] != h["webhook_url"] {
+		t.Errorf("the webhook is %v", got)
+	}
 	o.list(t, "webhook list")
 	o.do(t, "webhook delete", name(h, "id"))
 
 	// Jobs
 	paused := name(o.show(t, "job create --function-alias", alias, "--pattern", "0 0 * * SUN"), "id")
 	o.show(t, "job update --status paused", paused)
+	if got := o.awaited(t, "job list", func(j object) bool { return j["Id"] == paused }); got["Status"] != "paused" {
+		t.Errorf("the job is listed as %v", got)
+	}
 	o.refused(t, "The function is still associated with running job(s).", "function delete", f)
 	o.show(t, "job update --status cancelled", paused)
 	o.refused(t, "Can not update a finished job.", "job update --status running", paused)

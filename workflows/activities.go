@@ -52,7 +52,7 @@ type Activities struct {
 	providing singleflight.Group // slots on demand, by what waits for them, see SharedWait
 	starts    chan struct{}      // one token for each workflow that is being started
 	sent      sync.Map           // attempts that this server has asked a node to run, and which: no answer proves any more that they have not started
-	followed  sync.Map           // attempts whose log is followed here while another server drives them, and their nodes
+	followed  sync.Map           // attempts whose log is followed here while another server drives them: *followedLog
 	express   sync.Map           // IDs of the express executions that are driven here
 
 	idled chan struct{} // has one when a slot has become idle since those who wait for room were last told

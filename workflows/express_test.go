@@ -125,6 +125,8 @@ type testNode struct {
 	stop   func()
 	broken func() *wire.Failure // why code does not load; all does unless set
 	served chan struct{}        // receives when a server has taken the node in
+
+	attached int // how often a server has asked for an outcome and a log
 }
 
 type begun struct {
@@ -216,6 +218,7 @@ func (n *testNode) Call(ctx context.Context, from *channel.Link, call *wire.Call
 		}
 	case *wire.Call_Attach:
 		n.mu.Lock()
+		n.attached++
 		b := n.begun[key(what.Attach.GetExecution(), what.Attach.GetAttempt())]
 		n.mu.Unlock()
 		if b == nil {
@@ -635,6 +638,53 @@ func TestALogIsFollowedFromAnyServer(t *testing.T) {
 				t.Errorf("it ended %+v", got)
 			}
 		})
+	}
+}
+
+func TestThoseWhoFollowALogShareItAndItGoesOnWithoutThem(t *testing.T) {
+	t.Parallel()
+	begun, gate := make(chan string, 1), make(chan struct{})
+	near, far, n, e := between(t, func(ctx context.Context, from *channel.Link, run *wire.Run) *wire.Outcome {
+		begun <- run.GetExecution()
+		<-gate
+		from.Log(warpket.ID(run.GetExecution()), run.GetAttempt(), 5, []byte(" again"))
+		<-gate
+		return succeed(ctx, from, run)
+	})
+	c := far.cluster
+	c.must(far.Launch(t.Context(), e, false))
+	<-begun
+	e, err := c.store.ExecutionByID(t.Context(), e.ID)
+	c.must(err)
+	follow := func() (leave func()) { // returns when it reads what was there
+		ctx, cancel := context.WithCancel(t.Context())
+		news, left := near.Hub.Watch(e.ID), make(chan struct{})
+		go func() { near.fleet.FollowLog(ctx, e); close(left) }()
+		near.logIs(e.ID, "hello")
+		return func() { cancel(); <-left; news.Close() }
+	}
+	for range 3 {
+		follow()()
+	}
+	gate <- struct{}{}
+	news := near.Hub.Watch(e.ID)
+	defer news.Close()
+	near.logIs(e.ID, "hello again")
+	n.mu.Lock()
+	attached := n.attached
+	n.mu.Unlock()
+	if attached != 1 {
+		t.Errorf("the node was asked %d times, and sends its log to each", attached)
+	}
+	close(gate)
+	far.final(e.ID)
+}
+
+// logIs returns when the log has come here so far.
+func (s *testServer) logIs(execution warpket.ID, text string) {
+	log := s.Hub.Log(execution)
+	for _, data, _, more := log.Read(live.Place{}); string(data) != text; _, data, _, more = log.Read(live.Place{}) {
+		<-more
 	}
 }
 

@@ -147,24 +147,45 @@ func (f *Fleet) Upload(ctx context.Context, node, execution warpket.ID, sha256 s
 // that attempt to that node, or follows its log.
 func (f *Fleet) Log(node, execution warpket.ID, number int, offset int64, data []byte) {
 	a := f.Activities
-	for _, asked := range []*sync.Map{&a.sent, &a.followed} {
-		if where, ok := asked.Load(attempt{execution, number}); ok && where == node {
-			a.Hub.Append(execution, live.Place{Attempt: number, Offset: offset}, data)
-			return
-		}
+	sent, _ := a.sent.Load(attempt{execution, number})
+	follows, _ := a.followed.Load(attempt{execution, number})
+	if f, ok := follows.(*followedLog); sent == node || ok && f.node == node {
+		a.Hub.Append(execution, live.Place{Attempt: number, Offset: offset}, data)
 	}
 }
 
+// followedLog is the log of an attempt that comes here, though another server
+// drives it.
+type followedLog struct {
+	node warpket.ID
+	over chan struct{} // closed when it does not any more
+}
+
 // FollowLog has the log of an execution that another server drives come here,
-// too, until ctx ends or the attempt does.
+// too. It comes until the attempt ends, for a node goes on sending until then, so
+// all who follow it here share it; FollowLog returns then, or when ctx ends.
 func (f *Fleet) FollowLog(ctx context.Context, e warpket.Execution) {
 	a := f.Activities
 	if e.Status != warpket.Running || e.ServerID == a.ServerID {
 		return
 	}
-	this := attempt{e.ID, e.Attempt}
-	a.followed.Store(this, e.NodeID)
-	defer a.followed.Delete(this)
+	mine := &followedLog{e.NodeID, make(chan struct{})}
+	there, _ := a.followed.LoadOrStore(attempt{e.ID, e.Attempt}, mine)
+	shared, _ := there.(*followedLog)
+	if shared == mine {
+		a.goOn(func(ctx context.Context) { a.follow(ctx, e, mine) })
+	}
+	select {
+	case <-shared.over:
+	case <-ctx.Done():
+	}
+}
+
+func (a *Activities) follow(ctx context.Context, e warpket.Execution, f *followedLog) {
+	defer close(f.over)
+	defer a.followed.Delete(attempt{e.ID, e.Attempt})
+	news := a.Hub.Watch(e.ID) // by which what has come is kept
+	defer news.Close()
 	if err := a.Nodes.Attach(ctx, e.NodeID, e.ID, e.Attempt); err != nil && ctx.Err() == nil {
 		a.Log.Info("log of an execution elsewhere not followed; it is to be had at its end", "execution", e.ID, "cause", err)
 	}

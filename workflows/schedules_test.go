@@ -453,11 +453,15 @@ func TestAScheduleDecidesWhereItRunsAsACallerOfTheAPIHasIt(t *testing.T) {
 		change   func(*warpket.Resources) // what it gets that its function does not ask for
 	}{
 		"a GPU's template takes a GPU whose driver it supports": {
-			warpket.Template{Targets: []warpket.Target{warpket.GPU}, CUDA: "12.4"}, warpket.Resources{}, warpket.GPU,
+			warpket.Template{Targets: []warpket.Target{warpket.GPU}, CUDA: "12.4"},
+			warpket.Resources{},
+			warpket.GPU,
 			func(r *warpket.Resources) { r.GPUs, r.CUDA = 1, "12.4" },
 		},
 		"a compiler's version asks for its driver": {
-			warpket.Template{Targets: []warpket.Target{warpket.GPU, warpket.Compile}, Compiler: warpket.NVCC}, warpket.Resources{}, warpket.GPU,
+			warpket.Template{Targets: []warpket.Target{warpket.GPU, warpket.Compile}, Compiler: warpket.NVCC},
+			warpket.Resources{},
+			warpket.GPU,
 			func(r *warpket.Resources) { r.GPUs, r.CUDA = 1, "1.0.0" },
 		},
 		"who asks for a GPU runs on one": {
@@ -467,7 +471,9 @@ func TestAScheduleDecidesWhereItRunsAsACallerOfTheAPIHasIt(t *testing.T) {
 			warpket.Template{Targets: []warpket.Target{warpket.Sim}}, warpket.Resources{GPUs: 2}, warpket.Sim, func(r *warpket.Resources) { r.GPUs = 0 },
 		},
 		"qubits decide the memory": {
-			warpket.Template{Targets: []warpket.Target{warpket.Simulator}}, warpket.Resources{Qubits: 28}, warpket.Simulator,
+			warpket.Template{Targets: []warpket.Target{warpket.Simulator}},
+			warpket.Resources{Qubits: 28},
+			warpket.Simulator,
 			func(r *warpket.Resources) { r.Method, r.Memory = warpket.Statevector, simulated },
 		},
 	}

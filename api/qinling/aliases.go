@@ -44,7 +44,7 @@ func (w *wire) addAliases() {
 		Aliases []aliasObject `json:"function_aliases"`
 	}
 	tags := []string{"Aliases"}
-	register(w, api.Read, huma.Operation{OperationID: "list-aliases", Method: http.MethodGet, Path: "/v1/aliases", Tags: tags, Summary: "List aliases"},
+	register(w, api.Read, huma.Operation{OperationID: "list-aliases", Method: http.MethodGet, Path: "/v1/aliases", Tags: tags, Summary: "List aliases", Metadata: ofProjects()},
 		func(ctx context.Context, in *struct{ Query }) (*output[aliases], error) {
 			projects, err := w.projects(ctx, &in.Query)
 			if err != nil {

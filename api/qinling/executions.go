@@ -96,7 +96,7 @@ func failure(e warpket.Execution) string {
 
 func (w *wire) addExecutions() {
 	tags := []string{"Executions"}
-	register(w, api.Read, huma.Operation{OperationID: "list-executions", Method: http.MethodGet, Path: "/v1/executions", Tags: tags, Summary: "List executions"}, w.listExecutions)
+	register(w, api.Read, huma.Operation{OperationID: "list-executions", Method: http.MethodGet, Path: "/v1/executions", Tags: tags, Summary: "List executions", Metadata: ofProjects("function_id", "function_version", "status", "description")}, w.listExecutions)
 	register(w, api.Write, huma.Operation{
 		OperationID: "create-execution", Method: http.MethodPost, Path: "/v1/executions", Tags: tags, Summary: "Execute a function", DefaultStatus: http.StatusCreated,
 		MaxBodyBytes: warpket.MaxInput + maxBody, BodyReadTimeout: time.Minute, Metadata: api.OwnRecord(),
@@ -210,7 +210,7 @@ func (w *wire) listExecutions(ctx context.Context, in *struct{ Query }) (*output
 	Executions []executionObject `json:"executions"`
 }], error,
 ) {
-	projects, err := w.projects(ctx, &in.Query, "function_id", "function_version", "status", "description")
+	projects, err := w.projects(ctx, &in.Query)
 	if err != nil {
 		return nil, err
 	}

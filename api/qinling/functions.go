@@ -130,7 +130,7 @@ func (w *wire) addFunctions() {
 		Functions []functionObject `json:"functions"`
 	}
 	tags := []string{"Functions"}
-	register(w, api.Read, huma.Operation{OperationID: "list-functions", Method: http.MethodGet, Path: "/v1/functions", Tags: tags, Summary: "List functions"},
+	register(w, api.Read, huma.Operation{OperationID: "list-functions", Method: http.MethodGet, Path: "/v1/functions", Tags: tags, Summary: "List functions", Metadata: ofProjects()},
 		func(ctx context.Context, in *struct{ Query }) (*output[functions], error) {
 			projects, err := w.projects(ctx, &in.Query)
 			if err != nil {
@@ -156,7 +156,7 @@ func (w *wire) addFunctions() {
 		OperationID: "create-function", Method: http.MethodPost, Path: "/v1/functions", Tags: tags, Summary: "Create a function", DefaultStatus: http.StatusCreated,
 		MaxBodyBytes: packageBody, BodyReadTimeout: time.Minute, RequestBody: formBody("A form, with the zip as the file \"package\", or JSON"),
 	}, w.createFunction)
-	register(w, api.Read, huma.Operation{OperationID: "get-function", Method: http.MethodGet, Path: "/v1/functions/{id}", Tags: tags, Summary: "Show or download a function"},
+	register(w, api.Read, huma.Operation{OperationID: "get-function", Method: http.MethodGet, Path: "/v1/functions/{id}", Tags: tags, Summary: "Show or download a function", Metadata: takes("download")},
 		func(ctx context.Context, in *struct {
 			Query
 			ByID

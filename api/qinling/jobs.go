@@ -53,7 +53,7 @@ func (w *wire) addJobs() {
 		Jobs []jobObject `json:"jobs"`
 	}
 	tags := []string{"Jobs"}
-	register(w, api.Read, huma.Operation{OperationID: "list-jobs", Method: http.MethodGet, Path: "/v1/jobs", Tags: tags, Summary: "List jobs"},
+	register(w, api.Read, huma.Operation{OperationID: "list-jobs", Method: http.MethodGet, Path: "/v1/jobs", Tags: tags, Summary: "List jobs", Metadata: ofProjects()},
 		func(ctx context.Context, in *struct{ Query }) (*output[jobs], error) {
 			projects, err := w.projects(ctx, &in.Query)
 			if err != nil {

@@ -27,11 +27,8 @@ func (q *Query) flag(name string) (bool, error) {
 }
 
 // projects are those whose things a list shows: the caller's own, and for an
-// operator those that it asks for. more are what the list takes besides.
-func (w *wire) projects(ctx context.Context, q *Query, more ...string) ([]warpket.ID, error) {
-	if err := q.only(append(more, "all_projects", "project_id")...); err != nil {
-		return nil, err
-	}
+// operator those that it asks for.
+func (w *wire) projects(ctx context.Context, q *Query) ([]warpket.ID, error) {
 	caller := api.CallerOf(ctx)
 	own := []warpket.ID{caller.Project}
 	all, err := q.flag("all_projects")

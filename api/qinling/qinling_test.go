@@ -56,7 +56,58 @@ func TestWhatIsOpenAndWhatAsksForAToken(t *testing.T) {
 	}
 	w.refused(t, 405, "Method Not Allowed", "PATCH", "/v1/functions", object{})
 	w.refused(t, 404, "Not Found", "GET", "/v1/nothing", nil)
-	w.refused(t, 400, `Unknown argument: "zzz"`, "GET", "/v1/functions?zzz=1", nil)
+}
+
+func TestWhatReadsRefusesArgumentsThatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	runtime := w.runtime(t)
+	f := w.function(t, runtime, "f", "def main(**kwargs): return 1\n")
+	w.ok(t, 201, "POST", "/v1/functions/"+f+"/versions", object{})
+	w.ok(t, 201, "POST", "/v1/aliases", object{"name": "prod", "function_id": f})
+	made := func(path string, body object) string {
+		id, _ := w.ok(t, 201, "POST", path, body)["id"].(string)
+		return path + "/" + id
+	}
+	execution := made("/v1/executions", object{"function_id": f})
+	for _, path := range []string{
+		"/v1/runtimes", "/v1/runtimes/" + runtime, "/v1/runtimes/" + runtime + "/pool", "/v1/functions", "/v1/functions/" + f, "/v1/functions/" + f + "/workers", "/v1/functions/" + f + "/versions", "/v1/functions/" + f + "/versions/1",
+		"/v1/executions", execution, execution + "/log", "/v1/aliases", "/v1/aliases/prod", "/v1/webhooks", made("/v1/webhooks", object{"function_id": f}), "/v1/jobs", made("/v1/jobs", object{"function_id": f, "pattern": "0 0 1 1 *"}),
+	} {
+		if a := w.send(t, "GET", path, nil); a.status != 200 {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+		w.refused(t, 400, `Unknown argument: "zzz"`, "GET", path+"?zzz=1", nil)
+	}
+	for _, path := range []string{"/v1/functions/" + f + "?download=true", "/v1/functions/" + f + "/versions/1?download=true", "/v1/functions/" + f + "/workers?function_version=0", "/v1/jobs?all_projects=true", "/v1/aliases?project_id=neq:x"} {
+		if a := w.send(t, "GET", path, nil); a.status != 200 {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+}
+
+func TestSomeThingsAreTheirOwnersOnlyEvenForAnAdmin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	owner := []string{"X-Auth-Token", w.other}
+	f := w.function(t, w.runtime(t), "f", "def main(**kwargs): return 1\n", owner...)
+	versions := "/v1/functions/" + f + "/versions"
+	w.refused(t, 404, "Function not found", "POST", versions, object{})
+	w.ok(t, 201, "POST", versions, object{}, owner...)
+	w.refused(t, 404, "Function not found", "DELETE", versions+"/1", nil)
+	w.refused(t, 404, "Function not found", "POST", "/v1/webhooks", object{"function_id": f})
+	id, _ := w.ok(t, 201, "POST", "/v1/webhooks", object{"function_id": f}, owner...)["id"].(string)
+	w.refused(t, 404, "Webhook not found", "PUT", "/v1/webhooks/"+id, object{"description": "mine"})
+	w.refused(t, 403, "Function can only be deleted by its owner.", "DELETE", "/v1/functions/"+f, nil)
+	for _, path := range []string{"/v1/functions/" + f, versions, versions + "/1", "/v1/webhooks/" + id} { // it may look
+		w.ok(t, 200, "GET", path, nil)
+	}
+	if h := w.ok(t, 200, "PUT", "/v1/webhooks/"+id, object{"description": "mine"}, owner...); h["description"] != "mine" {
+		t.Errorf("its owner has made it %v", h)
+	}
+	w.ok(t, 204, "DELETE", "/v1/webhooks/"+id, nil, owner...)
+	w.ok(t, 204, "DELETE", versions+"/1", nil, owner...)
+	w.ok(t, 204, "DELETE", "/v1/functions/"+f, nil, owner...)
 }
 
 func TestTheLifeOfARuntime(t *testing.T) {

@@ -75,7 +75,7 @@ func (w *wire) addVersions() {
 			return &output[versions]{out}, err
 		})
 	register(w, api.Write, huma.Operation{OperationID: "create-version", Method: http.MethodPost, Path: "/v1/functions/{id}/versions", Tags: tags, Summary: "Create a version", DefaultStatus: http.StatusCreated}, w.createVersion)
-	register(w, api.Read, huma.Operation{OperationID: "get-version", Method: http.MethodGet, Path: "/v1/functions/{id}/versions/{version}", Tags: tags, Summary: "Show or download a version"},
+	register(w, api.Read, huma.Operation{OperationID: "get-version", Method: http.MethodGet, Path: "/v1/functions/{id}/versions/{version}", Tags: tags, Summary: "Show or download a version", Metadata: takes("download")},
 		func(ctx context.Context, in *struct {
 			Query
 			ByVersion

@@ -43,7 +43,7 @@ func (w *wire) addWebhooks() {
 		}
 	}
 	tags := []string{"Webhooks"}
-	register(w, api.Write, huma.Operation{OperationID: "list-webhooks", Method: http.MethodGet, Path: "/v1/webhooks", Tags: tags, Summary: "List webhooks"},
+	register(w, api.Write, huma.Operation{OperationID: "list-webhooks", Method: http.MethodGet, Path: "/v1/webhooks", Tags: tags, Summary: "List webhooks", Metadata: ofProjects()},
 		func(ctx context.Context, in *struct{ Query }) (*output[webhooks], error) {
 			projects, err := w.projects(ctx, &in.Query)
 			if err != nil {

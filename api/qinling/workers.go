@@ -24,15 +24,12 @@ func (w *wire) addWorkers() {
 		Workers []workerObject `json:"workers"`
 	}
 	tags := []string{"Workers"}
-	register(w, api.Operate, huma.Operation{OperationID: "list-workers", Method: http.MethodGet, Path: "/v1/functions/{id}/workers", Tags: tags, Summary: "List the workers of a function"},
+	register(w, api.Operate, huma.Operation{OperationID: "list-workers", Method: http.MethodGet, Path: "/v1/functions/{id}/workers", Tags: tags, Summary: "List the workers of a function", Metadata: takes("function_version")},
 		func(ctx context.Context, in *struct {
 			Query
 			ByID
 		},
 		) (*output[workers], error) {
-			if err := in.only("function_version"); err != nil {
-				return nil, err
-			}
 			f, ctx, err := w.function(ctx, in.ID)
 			if err != nil {
 				return nil, err

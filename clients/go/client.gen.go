@@ -4608,7 +4608,7 @@ type Usage struct {
 	// GpuSeconds Time in which its GPUs computed, summed, from samples of the driver's counter; absent when they did not, and for slices
 	GpuSeconds float64 `json:"gpuSeconds,omitempty,omitzero"`
 
-	// PeakMemory Bytes; of its worker so far when it is kept between executions; 0 when the node cannot tell
+	// PeakMemory Bytes in use at once at most while it ran; of its worker so far where the kernel cannot count anew (cgroups of version 2 before Linux 6.12); 0 when the node cannot tell
 	PeakMemory int64 `json:"peakMemory"`
 }
 
@@ -6005,7 +6005,7 @@ type ClientInterface interface {
 
 	// GetExecutionLog Get the log of an execution
 	//
-	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
+	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now, at any server: one that has to ask the execution's node waits a moment for it; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 	//
 	// Needs the role viewer.
 	//
@@ -7538,7 +7538,7 @@ func (c *Client) GetExecutionInput(ctx context.Context, id string, reqEditors ..
 
 // GetExecutionLog Get the log of an execution
 //
-// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
+// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now, at any server: one that has to ask the execution's node waits a moment for it; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 //
 // Needs the role viewer.
 //
@@ -15833,7 +15833,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetExecutionLogWithResponse Get the log of an execution
 	//
-	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
+	// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now, at any server: one that has to ask the execution's node waits a moment for it; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 	//
 	// Needs the role viewer.
 	//
@@ -21498,7 +21498,7 @@ func (c *ClientWithResponses) GetExecutionInputWithResponse(ctx context.Context,
 
 // GetExecutionLogWithResponse Get the log of an execution
 //
-// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
+// What the handler wrote to stdout and stderr, at most 1 MiB of it. As text/plain what is there now, at any server: one that has to ask the execution's node waits a moment for it; with `Accept: text/event-stream` all of it as it is written, until the execution is final: events `log` with `{"text"}`, whose ID is the place after it (send it as Last-Event-ID to go on from there, at any server: nothing is missed and nothing comes twice), then one event `end` with `{"status"}`. When the execution is tried again its log begins anew, after an event `attempt` with `{"attempt"}`.
 //
 // Needs the role viewer.
 //

@@ -85,7 +85,10 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 			l, _, err := w.Functions(ctx, stranger, postgres.FunctionFilter{}, page)
 			return len(l), err
 		},
-		"versions": func() (int, error) { l, _, err := w.Versions(ctx, stranger, f.ID, postgres.VersionFilter{}, page); return len(l), err },
+		"versions": func() (int, error) {
+			l, _, err := w.Versions(ctx, stranger, f.ID, postgres.VersionFilter{}, page)
+			return len(l), err
+		},
 		"workers": func() (int, error) {
 			l, _, err := w.Workers(ctx, stranger, f.ID, postgres.WorkerFilter{}, page)
 			return len(l), err
@@ -107,7 +110,10 @@ func TestAProjectSeesNothingOfAnother(t *testing.T) {
 			l, _, err := w.Webhooks(ctx, stranger, postgres.WebhookFilter{}, page)
 			return len(l), err
 		},
-		"tokens": func() (int, error) { l, _, err := w.Tokens(ctx, stranger, postgres.TokenFilter{}, page); return len(l), err },
+		"tokens": func() (int, error) {
+			l, _, err := w.Tokens(ctx, stranger, postgres.TokenFilter{}, page)
+			return len(l), err
+		},
 		"files": func() (int, error) {
 			l, err := w.FilesByID(ctx, stranger, f.ID, []warpket.ID{v.Snapshot.Files[0].ID})
 			return len(l), err
