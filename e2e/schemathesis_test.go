@@ -76,11 +76,13 @@ func tryAll(t *testing.T, api, token, phases string, config configs, operations 
 	if err := os.WriteFile(file, []byte(config.common+config.things), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"tool", "run", "-q", "--from", schemathesis, "schemathesis", "--config-file", file,
+	args := []string{
+		"tool", "run", "-q", "--from", schemathesis, "schemathesis", "--config-file", file,
 		"run", "../api/openapi.yaml", "--url", api, "--header", "Authorization: Bearer " + token, "--checks", "all", "--phases", phases,
 		"--generation-deterministic", "--max-examples", "8", "--workers", "1", "--continue-on-failure", "--no-shrink",
 		"--request-timeout", "60", "--max-response-time", "45", // Prefer: wait=30 holds an answer
-		"--no-color"}
+		"--no-color",
+	}
 	for _, o := range operations {
 		args = append(args, "--include-operation-id", o)
 	}
