@@ -51,7 +51,7 @@ type Activities struct {
 
 	providing singleflight.Group // slots on demand, by what waits for them, see SharedWait
 	starts    chan struct{}      // one token for each workflow that is being started
-	sent      sync.Map           // attempts that this server has asked a node to run, and which: no answer proves any more that they have not started
+	sent      sync.Map           // attempts that this server has asked a node to run, with their sending: no answer proves any more that they have not started
 	followed  sync.Map           // attempts whose log is followed here while another server drives them: *followedLog
 	express   sync.Map           // IDs of the express executions that are driven here
 
@@ -72,6 +72,12 @@ type Activities struct {
 	mu      sync.Mutex
 	waiting map[warpket.ID]int // express executions that wait for a slot, by project
 	wanting map[warpket.ID]int // executions that wait for a slot on demand, by what they share, see SharedWait
+}
+
+// sending is that an attempt was sent to a node, and when first.
+type sending struct {
+	node warpket.ID
+	at   time.Time
 }
 
 // attempt names one attempt of an execution.

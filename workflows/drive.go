@@ -178,14 +178,17 @@ func (a *Activities) drive(ctx context.Context, e warpket.Execution, fresh bool)
 		_ = a.Nodes.Cancel(ctx, e.NodeID, e.ID, e.Attempt) // what is wrong with the node, Run finds too
 	}
 	this := attempt{e.ID, e.Attempt}
-	_, again := a.sent.LoadOrStore(this, e.NodeID)
+	first, again := a.sent.LoadOrStore(this, sending{e.NodeID, time.Now()})
+	claimed := first.(sending).at //nolint:forcetypeassert // nothing else is in there
+	if !fresh && !again && e.StartedDate != nil {
+		claimed = *e.StartedDate // another process has sent it, or was about to
+	}
 	fresh = fresh && !again
-	claimed := time.Now()
 	out, err := a.Nodes.Run(ctx, e.NodeID, run)
 	_, refused := errors.AsType[channel.Refused](err)
 	switch k := warpket.KindOf(err); {
 	case err == nil:
-		return a.finish(ctx, e, out, claimed)
+		return a.finish(ctx, e, out, claimed, fresh)
 	case fresh && (refused || errors.Is(err, channel.ErrNotConnected)):
 		// It has not started.
 		if k == warpket.NotFound {
@@ -274,8 +277,9 @@ func (a *Activities) awaitNode(ctx context.Context, node warpket.ID) error {
 }
 
 // finish records an outcome, and gives the execution as it is then: final, or
-// queued for another attempt.
-func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.Outcome, claimed time.Time) (warpket.Execution, error) {
+// queued for another attempt. claimed is when it was first sent to its node, and
+// first whether that call has brought the outcome.
+func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.Outcome, claimed time.Time, first bool) (warpket.Execution, error) {
 	arrived := time.Now()
 	a.Nodes.Free(e.SlotID, e.Generation, e.ID)
 	// What the node has done is to be recorded whatever becomes of this call.
@@ -288,12 +292,17 @@ func (a *Activities) finish(ctx context.Context, e warpket.Execution, out *wire.
 		Usage: warpket.Usage{CPU: time.Duration(out.GetCpu()), PeakMemory: out.GetPeakMemory(), GPUMemory: out.GetGpuMemory(), GPUJoules: out.GetGpuJoules(), GPUSeconds: out.GetGpuSeconds()}, Isolation: out.GetIsolation(),
 	}
 	f.Again = e.Attempt <= e.Retries && !e.CancelAsked && (f.Status == warpket.Failed || f.Status == warpket.TimedOut)
-	held := time.Duration(out.GetHeld())
+	started, ran, placed := time.Duration(out.GetStarted()), time.Duration(out.GetRan()), arrived.Sub(claimed)
+	if first {
+		placed -= time.Duration(out.GetHeld()) - time.Duration(out.GetAdmitted())
+	} else { // the node has held only the last call
+		placed -= started + ran
+	}
 	f.Timings = warpket.Timings{
 		Queued:   max(0, claimed.Sub(begun)),
-		Placed:   max(0, arrived.Sub(claimed)-held) + time.Duration(out.GetAdmitted()),
-		Started:  time.Duration(out.GetStarted()),
-		Ran:      time.Duration(out.GetRan()),
+		Placed:   max(0, placed),
+		Started:  started,
+		Ran:      ran,
 		Recorded: time.Since(arrived),
 		Total:    time.Since(begun),
 	}

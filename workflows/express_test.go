@@ -3,6 +3,7 @@ package workflows
 import (
 	stdcmp "cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net"
@@ -506,6 +507,43 @@ func TestAStartRowThatACrashHasTakenIsWrittenAgain(t *testing.T) {
 	got := s.final(e.ID)
 	if got.Status != warpket.Succeeded || got.FunctionName != "f" || string(got.Input.Inline) != `1` || string(got.Result.Inline) != `"done"` || got.Attempt != 1 || got.FinishedDate == nil {
 		t.Errorf("it was recorded as %+v", got)
+	}
+}
+
+// Another activity goes on with what takes longer than the first has time for,
+// and in another server: that is no part of how long it was queued or placed.
+func TestTimingsAreThoseOfTheFirstSending(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	handler, begun, gate := gated()
+	s := c.server()
+	c.node(s, func(ctx context.Context, from *channel.Link, run *wire.Run) *wire.Outcome {
+		out := handler(ctx, from, run)
+		out.Ran = int64(time.Hour) // however long that really was
+		return out
+	})
+	e := c.execution()
+	asked := time.Now()
+	s.Hub.Begin(e.ID, asked)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-begun
+		cancel()
+	}()
+	_, err := c.store.CreateExecution(t.Context(), e)
+	c.must(err)
+	news := s.Hub.Watch(e.ID)
+	defer news.Close()
+	if err := s.see(ctx, e, news, func() {}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("the first is over: %v", err)
+	}
+	sent := time.Since(asked)
+	e, err = c.store.ExecutionByID(t.Context(), e.ID)
+	c.must(err)
+	close(gate)
+	c.must(s.see(t.Context(), e, news, func() {}))
+	if e = s.final(e.ID); e.Timings.Queued > sent || e.Timings.Placed != 0 || e.Timings.Ran != time.Hour {
+		t.Errorf("it was sent within %s, and its timings are %+v", sent, e.Timings)
 	}
 }
 

@@ -149,7 +149,8 @@ func (f *Fleet) Log(node, execution warpket.ID, number int, offset int64, data [
 	a := f.Activities
 	sent, _ := a.sent.Load(attempt{execution, number})
 	follows, _ := a.followed.Load(attempt{execution, number})
-	if f, ok := follows.(*followedLog); sent == node || ok && f.node == node {
+	s, _ := sent.(sending)
+	if f, ok := follows.(*followedLog); s.node == node || ok && f.node == node {
 		a.Hub.Append(execution, live.Place{Attempt: number, Offset: offset}, data)
 	}
 }

@@ -242,7 +242,11 @@ func (a *Activities) takeOver(ctx context.Context) {
 			}
 			a.Log.Info("going on with an express execution of a server that is gone", "execution", e.ID, "status", e.Status)
 			if e.Status == warpket.Running {
-				a.sent.Store(attempt{e.ID, e.Attempt}, e.NodeID) // that server may have sent it
+				at := e.CreatedDate
+				if e.StartedDate != nil {
+					at = *e.StartedDate
+				}
+				a.sent.Store(attempt{e.ID, e.Attempt}, sending{e.NodeID, at}) // that server may have sent it
 			}
 			a.goOn(func(ctx context.Context) {
 				news := a.Hub.Watch(e.ID)
