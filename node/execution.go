@@ -102,39 +102,42 @@ func (e *execution) run(s *slot, id attempt, in *wire.Run, input []byte, arrived
 	}
 	e.admitted = time.Since(arrived)
 	target := warpket.Target(in.GetTarget())
-	other := s.target != "" && s.target != target // libraries decide for a target when they are loaded
-	if s.worker == nil || !s.worker.Alive() || other {
-		if s.worker != nil {
-			_ = s.worker.Close() // it has ended between two calls, or served another target
-		}
-		if err := s.load(ctx); err != nil {
+	for tries := 1; ; tries++ {
+		if err := s.revive(ctx, target); err != nil {
 			s.turn <- struct{}{}
 			s.leave()
-			if ctx.Err() != nil {
-				e.outcome = e.stopped("it was cancelled before it started")
-				return
-			}
-			s.agent.config.Log.Error("worker not started", "slot", s.id, "error", err)
-			why := "no worker could be started for it"
-			if known, ok := errors.AsType[*warpket.Error](err); ok {
-				why += ": " + known.Message
-			}
-			e.outcome = warpket.FailedWith(warpket.NotPrepared, why, "")
+			e.outcome = e.unprepared(s, err)
 			return
 		}
+		measured := s.measure()
+		e.outcome = s.worker.Run(ctx, worker.Call{
+			ExecutionID: id.execution, FunctionID: warpket.ID(s.in.GetFunctionId()), FunctionName: s.in.GetFunctionName(), Version: int(s.in.GetVersion()),
+			Input: input, Shots: int(in.GetShots()), Seed: in.GetSeed(), Timeout: time.Duration(in.GetTimeout()), Target: target, Attempt: int(id.number),
+		}, e.log)
+		measured(&e.outcome.Usage)
+		// A worker that ends between two calls has begun nothing of the second.
+		if f := e.outcome.Failure; f == nil || f.Code != warpket.NotPrepared || s.worker.Alive() || tries == 3 {
+			break
+		}
 	}
-	s.target = target
-	measured := s.measure()
-	e.outcome = s.worker.Run(ctx, worker.Call{
-		ExecutionID: id.execution, FunctionID: warpket.ID(s.in.GetFunctionId()), FunctionName: s.in.GetFunctionName(), Version: int(s.in.GetVersion()),
-		Input: input, Shots: int(in.GetShots()), Seed: in.GetSeed(), Timeout: time.Duration(in.GetTimeout()), Target: target, Attempt: int(id.number),
-	}, e.log)
-	measured(&e.outcome.Usage)
 	if e.outcome.Status == warpket.Cancelled {
 		e.outcome = e.stopped(e.outcome.Failure.Message)
 	}
 	s.leave() // before anyone hears of the end: then the slot is idle, and may be given back
 	go s.renew()
+}
+
+// unprepared is the outcome of an attempt for which no worker could be started.
+func (e *execution) unprepared(s *slot, cause error) warpket.Outcome {
+	if e.ctx.Err() != nil {
+		return e.stopped("it was cancelled before it started")
+	}
+	s.agent.config.Log.Error("worker not started", "slot", s.id, "error", cause)
+	why := "no worker could be started for it"
+	if known, ok := errors.AsType[*warpket.Error](cause); ok {
+		why += ": " + known.Message
+	}
+	return warpket.FailedWith(warpket.NotPrepared, why, "")
 }
 
 var errAsked = errors.New("someone asked for its end")

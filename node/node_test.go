@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/channel/wire"
 	"github.com/warpket/warpket/runners/egress"
+	"github.com/warpket/warpket/runners/worker"
 )
 
 func TestALogIsCutAtItsBoundWithAMarkAndGoesOnCounting(t *testing.T) {
@@ -133,6 +136,37 @@ func TestASlotIsIdleOnceItsOutcomeIsTold(t *testing.T) {
 	close(s.worker.(slowToEnd).until)
 	if err := <-released; err != nil {
 		t.Error(err)
+	}
+}
+
+// ended is a worker that ends before it is given its call.
+type ended struct {
+	pretence
+	alive *bool
+}
+
+func (e ended) Alive() bool { return *e.alive }
+
+func (e ended) Run(context.Context, worker.Call, io.Writer) warpket.Outcome {
+	*e.alive = false
+	return warpket.FailedWith(warpket.NotPrepared, "the worker had ended", "")
+}
+
+func TestAnExecutionThatItsWorkerHasNotBegunGetsAnother(t *testing.T) {
+	t.Parallel()
+	a, alive := New(Config{}), true
+	s := a.newSlot(t.Context(), "s", &wire.Prepare{Generation: 3})
+	s.ready, s.simulated, s.worker = true, true, ended{alive: &alive}
+	s.turn <- struct{}{}
+	a.slots["s"] = s
+	in := &wire.Run{Execution: "e", Attempt: 1, Slot: "s", Generation: 3}
+	e, _, err := a.admit(attempt{"e", 1}, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.run(s, attempt{"e", 1}, in, nil, time.Now())
+	if code := e.outcome.Failure.Code; code != warpket.SimulatedDevice {
+		t.Errorf("it ended %s", code)
 	}
 }
 

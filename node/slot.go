@@ -234,6 +234,21 @@ func (a *Agent) download(ctx context.Context, url, sha256 string, size int64) ([
 	return b, nil
 }
 
+// revive starts a worker if there is none that serves a target: it has ended
+// between two calls, or served another, which libraries decide for when they are
+// loaded. Whoever calls it has the turn.
+func (s *slot) revive(ctx context.Context, target warpket.Target) error {
+	other := s.target != "" && s.target != target
+	s.target = target
+	if s.worker != nil && s.worker.Alive() && !other {
+		return nil
+	}
+	if s.worker != nil {
+		_ = s.worker.Close()
+	}
+	return s.load(ctx)
+}
+
 // load starts the worker.
 func (s *slot) load(ctx context.Context) error {
 	if s.simulated {
