@@ -55,6 +55,13 @@ func (s *Store) Projects(ctx context.Context, name warpket.Condition, page Page)
 func (s *Store) UpdateProject(ctx context.Context, idOrName string, now time.Time, change func(*warpket.Project) error) (warpket.Project, error) {
 	var p warpket.Project
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		// Whoever sets up or deploys a function locks it, its deployments, and then
+		// its project. So those that may lose their network are locked first here, too.
+		if _, err := tx.Exec(ctx, `with reaching as materialized (select f.id from functions f join projects p on p.id = f.project_id
+				where (p.id::text = $1 or p.name = $1) and p.allow_egress and f.settings->>'Network' = $2 order by f.id for update of f)
+			select from deployments where function_id in (select id from reaching) and status = 'ready' order by id for update`, idOrName, warpket.Egress); err != nil {
+			return err
+		}
 		p, err = one(ctx, tx, scanProject, `select `+projectColumns+` from projects where (id::text = $1 or name = $1) and deleted_date is null for no key update`, idOrName)
 		if err != nil {
 			return err

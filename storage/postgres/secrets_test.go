@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/warpket/warpket"
 	"github.com/warpket/warpket/storage/postgres"
 )
@@ -343,6 +345,50 @@ func TestSlotsOfAnEarlierRevisionAreFound(t *testing.T) {
 	ids, err := w.FunctionDeployments(ctx, f.ID)
 	if err != nil || !slices.Equal(ids, []warpket.ID{d.ID}) {
 		t.Errorf("its deployments are %v (%v)", ids, err)
+	}
+}
+
+// Who deploys a function has it locked, and then its project.
+func TestANetworkIsWithdrawnWhileAFunctionIsDeployed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	allow := func(may bool) func(*warpket.Project) error {
+		return func(p *warpket.Project) error { p.AllowEgress = may; return nil }
+	}
+	_, err := w.UpdateProject(ctx, "one", now(), allow(true))
+	w.must(err)
+	f, v := w.addFunction(w.project, "reaching")
+	f, err = w.UpdateFunction(ctx, w.project, f.ID, now(), func(f *warpket.Function) error { f.Settings.Network = warpket.Egress; return nil })
+	w.must(err)
+	d := w.addDeployment(f, v)
+	locked := map[string]string{
+		"a function":   `select id::text from functions where id = '` + string(f.ID) + `' for share`,
+		"a deployment": `select id::text from deployments where id = '` + string(d.ID) + `' for update`,
+	}
+	for what, lock := range locked {
+		w.exec(`update deployments set status = 'ready', slots = 1 where id = $1`, d.ID) // such are degraded
+		w.conn(func(conn *pgx.Conn) {
+			tx, err := conn.Begin(ctx)
+			w.must(err)
+			var id string
+			w.must(tx.QueryRow(ctx, lock).Scan(&id))
+			withdrawn := make(chan error)
+			go func() {
+				_, err := w.UpdateProject(ctx, "one", now(), allow(false))
+				withdrawn <- err
+			}()
+			w.until(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`, 1)
+			if _, err := tx.Exec(ctx, `select from projects where id = $1 for no key update`, w.project); err != nil {
+				t.Errorf("with %s locked, its project cannot be: %v", what, err)
+			}
+			w.must(tx.Rollback(ctx))
+			if err := <-withdrawn; err != nil {
+				t.Errorf("with %s locked: %v", what, err)
+			}
+		})
+		_, err := w.UpdateProject(ctx, "one", now(), allow(true))
+		w.must(err)
 	}
 }
 
