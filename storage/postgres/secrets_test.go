@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
 	"github.com/jackc/pgx/v5"
 
 	"github.com/warpket/warpket"
