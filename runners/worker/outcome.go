@@ -86,14 +86,18 @@ func spoilt(code warpket.FailureCode) bool {
 	return code == warpket.OutOfMemory || code == warpket.TooManyProcesses || code == warpket.DiskFull
 }
 
-// usage is what a call has used, as the sandbox has counted it, or else as the
-// worker says.
+// usage is what a call has used, as the sandbox has counted it, or else, where
+// its machine does not count time or memory, as the worker says.
 func (w *Worker) usage(before sandbox.Counters, head answer) warpket.Usage {
 	after := w.box.Counters()
-	if after == (sandbox.Counters{}) {
-		return warpket.Usage{CPU: time.Duration(max(0, head.CPU)), PeakMemory: max(0, head.Peak)}
+	used := warpket.Usage{CPU: after.CPU - before.CPU, PeakMemory: after.PeakMemory}
+	if after.CPU == 0 {
+		used.CPU = time.Duration(max(0, head.CPU))
 	}
-	return warpket.Usage{CPU: after.CPU - before.CPU, PeakMemory: after.PeakMemory}
+	if after.PeakMemory == 0 {
+		used.PeakMemory = max(0, head.Peak)
+	}
+	return used
 }
 
 // judge makes an outcome of what the worker says, which user code may have
