@@ -111,21 +111,29 @@ func (s slowToEnd) Close() error {
 	return nil
 }
 
-// What a server hears of the end of has left its slot: another may have the room.
-func TestASlotIsIdleOnceItsOutcomeIsTold(t *testing.T) {
-	t.Parallel()
+// executed is an execution that has run on an agent's one slot, with a worker.
+func executed(t *testing.T, reuse warpket.Reuse, w runner) (*Agent, *slot, *execution) {
+	t.Helper()
 	a := New(Config{})
-	s := a.newSlot(t.Context(), "s", &wire.Prepare{Generation: 3, Reuse: string(warpket.ReuseNone)})
-	s.ready, s.simulated, s.worker = true, true, slowToEnd{until: make(chan struct{})}
+	s := a.newSlot(t.Context(), "s", &wire.Prepare{Generation: 3, Reuse: string(reuse)})
+	s.ready, s.simulated, s.worker = true, true, w
 	s.turn <- struct{}{}
 	a.slots["s"] = s
-	in := &wire.Run{Execution: "e", Attempt: 1, Slot: "s", Generation: 3}
-	e, _, err := a.admit(attempt{"e", 1}, in)
+	id, in := attempt{"e", 1}, &wire.Run{Execution: "e", Attempt: 1, Slot: "s", Generation: 3}
+	e, _, err := a.admit(id, in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.run(s, attempt{"e", 1}, in, nil, time.Now())
+	e.run(s, id, in, nil, time.Now())
 	<-e.done
+	return a, s, e
+}
+
+// What a server hears of the end of has left its slot: another may have the room.
+func TestASlotIsIdleOnceItsOutcomeIsTold(t *testing.T) {
+	t.Parallel()
+	worker := slowToEnd{until: make(chan struct{})}
+	a, s, _ := executed(t, warpket.ReuseNone, worker)
 	released := make(chan error)
 	go func() { released <- a.release("s", 3, true) }()
 	select {
@@ -133,7 +141,7 @@ func TestASlotIsIdleOnceItsOutcomeIsTold(t *testing.T) {
 		t.Fatalf("while its worker is replaced, it is answered: %v", err)
 	case <-s.ctx.Done(): // the slot is taken, and ends when the worker has
 	}
-	close(s.worker.(slowToEnd).until)
+	close(worker.until)
 	if err := <-released; err != nil {
 		t.Error(err)
 	}
@@ -154,17 +162,8 @@ func (e ended) Run(context.Context, worker.Call, io.Writer) warpket.Outcome {
 
 func TestAnExecutionThatItsWorkerHasNotBegunGetsAnother(t *testing.T) {
 	t.Parallel()
-	a, alive := New(Config{}), true
-	s := a.newSlot(t.Context(), "s", &wire.Prepare{Generation: 3})
-	s.ready, s.simulated, s.worker = true, true, ended{alive: &alive}
-	s.turn <- struct{}{}
-	a.slots["s"] = s
-	in := &wire.Run{Execution: "e", Attempt: 1, Slot: "s", Generation: 3}
-	e, _, err := a.admit(attempt{"e", 1}, in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e.run(s, attempt{"e", 1}, in, nil, time.Now())
+	alive := true
+	_, _, e := executed(t, warpket.ReuseProcess, ended{alive: &alive})
 	if code := e.outcome.Failure.Code; code != warpket.SimulatedDevice {
 		t.Errorf("it ended %s", code)
 	}

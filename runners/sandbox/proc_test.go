@@ -1,7 +1,6 @@
 package sandbox_test
 
 import (
-	"io"
 	"os"
 	"strings"
 	"testing"
@@ -22,18 +21,11 @@ func TestOfProcThereIsWhatWasListed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			spec := shell(t, `cat /proc/devices; find /proc/sys -type f -exec cat {} +; true > /proc/sys/kernel/ostype || touch /proc/sys/x || echo closed`)
+			spec := shell(t, `exec 2>/dev/null; cat /proc/devices; find /proc/sys -type f -exec cat {} +; true > /proc/sys/kernel/ostype || touch /proc/sys/x || echo closed`)
 			spec.ReadOnly = listed
-			reader, writer := pipe(t)
-			spec.Stdout = writer
-			box := start(t, launcher, spec)
-			_ = writer.Close()
-			got, err := io.ReadAll(reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if exit, err := box.Wait(t.Context()); err != nil || exit != (sandbox.Exit{}) {
-				t.Fatalf("%s %v", exit, err)
+			_, got, exit := run(t, launcher, spec)
+			if exit != (sandbox.Exit{}) {
+				t.Fatal(exit)
 			}
 			var want strings.Builder
 			for _, file := range listed {
@@ -43,7 +35,7 @@ func TestOfProcThereIsWhatWasListed(t *testing.T) {
 				}
 				want.Write(b)
 			}
-			if want.WriteString("closed\n"); !sameLines(string(got), want.String()) {
+			if want.WriteString("closed\n"); !sameLines(got, want.String()) {
 				t.Errorf("it sees\n%s\nnot\n%s", got, want.String())
 			}
 		})
@@ -81,18 +73,10 @@ func TestAProgramWithDevicesNamesItsThreads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			spec := shell(t, `printf named > /proc/$$/task/$$/comm; cat /proc/$$/comm; true`)
+			spec := shell(t, `exec 2>/dev/null; printf named > /proc/$$/task/$$/comm; cat /proc/$$/comm; true`)
 			spec.Devices = tt.devices
-			reader, writer := pipe(t)
-			spec.Stdout = writer
-			box := start(t, launcher, spec)
-			_ = writer.Close()
-			got, err := io.ReadAll(reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if exit, err := box.Wait(t.Context()); err != nil || !exit.OK() || string(got) != tt.want {
-				t.Errorf("%s %v: it is called %q", exit, err, got)
+			if _, got, exit := run(t, launcher, spec); !exit.OK() || got != tt.want {
+				t.Errorf("%s: it is called %q", exit, got)
 			}
 		})
 	}
